@@ -1,0 +1,160 @@
+"""Every error that leaves the program, in one place.
+
+RotaError
+├── BadRequest            the request can't be understood or makes no sense (400)
+│   └── BadSpec           a field of a task does: names the field, and the index in an array
+├── NotFound              no such task, worker, … (404)
+├── Conflict              the id is taken by another spec, the state does not allow it (409)
+├── TooLarge              the body, the array or the spec is over its limit (413)
+├── Overloaded            too many tasks wait: come again later (429)
+├── Unauthorized          a token is asked for and is missing or wrong (401)
+├── Forbidden             a foreign Origin or Host, a worker id in use (403)
+└── Unavailable           the store does not take writes just now, or the coordinator is stopping (503)
+    └── StoreError        what the store says, see below
+        ├── StoreUnavailable   full, locked: worth trying again
+        ├── StoreBroken        an I/O error on write or fsync: the process must leave
+        ├── StoreUnusable      corrupt, read-only, of a newer version: says what to do
+        ├── StoreHeld          another coordinator has this state
+        └── LostLeadership     another leader has written since
+
+``code`` is stable and documented; ``retryable`` says whether the same request can succeed later.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BadRequest",
+    "BadSpec",
+    "Conflict",
+    "Forbidden",
+    "LostLeadership",
+    "NotFound",
+    "Overloaded",
+    "RotaError",
+    "StoreBroken",
+    "StoreError",
+    "StoreHeld",
+    "StoreUnavailable",
+    "StoreUnusable",
+    "TooLarge",
+    "Unauthorized",
+    "Unavailable",
+]
+
+
+class RotaError(Exception):
+    """What all errors share: a sentence that says what was wrong and what to do, and a stable code."""
+
+    code = "error"
+    retryable = False
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
+
+
+class BadRequest(RotaError):
+    """The request can't be understood, or asks for what makes no sense."""
+
+    code = "bad_request"
+
+
+class BadSpec(BadRequest):
+    """One field of a task is wrong."""
+
+    code = "bad_spec"
+
+    def __init__(self, field: str, problem: str, *, index: int | None = None) -> None:
+        where = f"task {index}: {field}" if index is not None else field
+        super().__init__(f"{where}: {problem}" if field else problem)
+        self.field = field
+        self.problem = problem
+        self.index = index
+
+
+class NotFound(RotaError):
+    """Nothing has this name."""
+
+    code = "not_found"
+
+
+class Conflict(RotaError):
+    """The name is taken by something else, or the state does not allow the change."""
+
+    code = "conflict"
+
+
+class TooLarge(RotaError):
+    """More than the limit that the message names."""
+
+    code = "too_large"
+
+
+class Overloaded(RotaError):
+    """Too many tasks wait already."""
+
+    code = "overloaded"
+    retryable = True
+
+
+class Unauthorized(RotaError):
+    """A token is asked for, and the request has none or a wrong one."""
+
+    code = "unauthorized"
+
+
+class Forbidden(RotaError):
+    """The request comes from where it must not come from."""
+
+    code = "forbidden"
+
+
+class Unavailable(RotaError):
+    """The coordinator can't take this now; nothing of it was recorded."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class StoreError(Unavailable):
+    """The store could not do what it was asked."""
+
+    code = "store_unavailable"
+
+
+class StoreUnavailable(StoreError):
+    """Full, locked or unreachable: worth trying again."""
+
+
+class StoreBroken(StoreError):
+    """An I/O error on write or fsync: what is on disk is unknown, so the process must leave and recover."""
+
+    code = "store_broken"
+    retryable = False
+
+
+class StoreUnusable(StoreError):
+    """Corrupt, read-only, on a network file system, or written by a newer version."""
+
+    code = "store_unusable"
+    retryable = False
+
+
+class StoreHeld(StoreError):
+    """Another coordinator has this state."""
+
+    code = "store_held"
+    retryable = False
+
+
+class LostLeadership(StoreError):
+    """Another leader has written since: this process must stop deciding."""
+
+    code = "lost_leadership"
+    retryable = False
+
+    def __init__(self, *, epoch: int, found: int) -> None:
+        super().__init__(f"commit with epoch {epoch} refused: the store is at epoch {found}")
+        self.epoch = epoch
+        self.found = found

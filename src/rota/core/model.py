@@ -1,0 +1,328 @@
+"""The nouns: tasks, attempts, workers, resources, and the words for their states.
+
+Amounts are integers in the smallest unit (cpu in millicores, memory in MiB).
+Times named ``…_at`` are wall-clock seconds since 1970 and are for the record and for
+calendars; everything that is waited for runs on the steady clock, which the core is
+handed as ``now``.
+
+Structs are used instead of dataclasses because a task is made a hundred thousand times
+a second: a struct is made in C, has no dictionary, and with ``gc=False`` carries no
+header for the cyclic collector (16 bytes a task).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final, Literal, NewType
+
+from msgspec import Struct
+
+__all__ = [
+    "ACTIVE_STATES",
+    "ENDED_STATES",
+    "FREE_CAUSES",
+    "MACHINE_CAUSES",
+    "TASK_CAUSES",
+    "AttemptKey",
+    "AttemptRecord",
+    "Backoff",
+    "Cause",
+    "Epoch",
+    "Gpu",
+    "LaneId",
+    "Offer",
+    "Progress",
+    "Reason",
+    "Resources",
+    "Shape",
+    "StreamName",
+    "TaskFacts",
+    "TaskId",
+    "TaskRecord",
+    "TaskSeq",
+    "TaskState",
+    "Terms",
+    "WorkerId",
+    "WorkerRecord",
+    "WorkerState",
+    "find_generated_seq",
+    "generated_task_id",
+]
+
+TaskSeq = NewType("TaskSeq", int)
+"""The coordinator's own number of a task: the key of its row, and its place in the order of arrival."""
+
+TaskId = NewType("TaskId", str)
+"""What users call a task: an id they chose, or ``t`` and the sequence number."""
+
+WorkerId = NewType("WorkerId", str)
+LaneId = NewType("LaneId", int)
+Epoch = NewType("Epoch", int)
+
+AttemptKey = tuple[TaskSeq, int]
+"""(task, attempt number): the name of one execution, unique for ever."""
+
+Resources = tuple[tuple[str, int], ...]
+"""Amounts by name, sorted by name, zeros left out: interned, hashable, quick to compare."""
+
+StreamName = Literal["stdout", "stderr"]
+
+
+class TaskState(Enum):
+    """Where a task stands. The numbers are stored: never reuse one."""
+
+    PENDING = 0
+    ASSIGNED = 1
+    RUNNING = 2
+    COMPLETED = 3
+    FAILED = 4
+    CANCELLED = 5
+
+    @property
+    def word(self) -> str:
+        """The state as users see it: ``pending``, ``assigned``, …"""
+        return self.name.lower()
+
+
+ACTIVE_STATES: Final = frozenset({TaskState.ASSIGNED, TaskState.RUNNING})
+ENDED_STATES: Final = frozenset({TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED})
+
+
+class Cause(str, Enum):
+    """Why an attempt, or a task that never ran, ended. Success has no cause."""
+
+    EXIT = "exit"
+    ERROR = "error"
+    SIGNAL = "signal"
+    TIMEOUT = "timeout"
+    OOM = "oom"
+    LAUNCH_ERROR = "launch-error"
+    WORKER_LOST = "worker-lost"
+    AGENT_ERROR = "agent-error"
+    CANCELLED = "cancelled"
+    PREEMPTED = "preempted"
+    RETURNED = "returned"
+    IMPOSSIBLE = "impossible"
+    DEPENDENCY = "dependency"
+    EXPIRED = "expired"
+
+
+TASK_CAUSES: Final = frozenset(
+    {Cause.EXIT, Cause.ERROR, Cause.SIGNAL, Cause.TIMEOUT, Cause.OOM, Cause.LAUNCH_ERROR}
+)
+"""The task's own fault: counted against its ``retries``."""
+
+MACHINE_CAUSES: Final = frozenset({Cause.WORKER_LOST, Cause.AGENT_ERROR})
+"""The machine's fault: counted against its ``losses``."""
+
+FREE_CAUSES: Final = frozenset({Cause.CANCELLED, Cause.PREEMPTED, Cause.RETURNED})
+"""Nobody's fault: counted nowhere."""
+
+
+class Reason(str, Enum):
+    """Why a pending task waits."""
+
+    RESOURCES = "resources"
+    TAGS = "tags"
+    NO_WORKERS = "no-workers"
+    IMPOSSIBLE = "impossible"
+    DEPENDENCIES = "dependencies"
+    BACKOFF = "backoff"
+    START_TIME = "start-time"
+    QUOTA = "quota"
+    LIMIT = "limit"
+    GANG = "gang"
+    RESERVATION = "reservation"
+    PAUSED = "paused"
+
+
+class WorkerState(str, Enum):
+    """Where a worker stands. A drained one is ``draining`` until it is resumed."""
+
+    ONLINE = "online"
+    DRAINING = "draining"
+    SUSPICIOUS = "suspicious"
+    OFFLINE = "offline"
+
+
+class Backoff(Struct, frozen=True, array_like=True):
+    """How long to wait before the next attempt: ``base_s`` × ``factor`` ^ (failures - 1), at most ``cap_s``."""
+
+    base_s: float = 1.0
+    factor: float = 2.0
+    cap_s: float = 300.0
+
+
+class Shape(Struct, frozen=True, weakref=True):
+    """What matters for placement. Tasks of one shape are interchangeable to the placer.
+
+    ``tags`` holds what the task requires, and ``executor:<kind>`` for the kind of work it is.
+    """
+
+    resources: Resources
+    tags: frozenset[str]
+
+
+class Terms(Struct, frozen=True, weakref=True):
+    """What the core must know of a task to decide on it. Interned: many tasks share one.
+
+    ``class_key`` names what run times are learned for, together with the shape.
+    """
+
+    shape: Shape
+    priority: int
+    queue: str
+    class_key: str
+    retries: int
+    losses: int
+    backoff: Backoff
+
+
+class Gpu(Struct, frozen=True, array_like=True):
+    """One device of a worker. ``memory_mib`` is 0 where it is not known."""
+
+    memory_mib: int = 0
+    model: str = ""
+
+
+class Offer(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a worker offers.
+
+    ``resources`` leaves out ``gpu`` and ``gpu_memory``, which are matched device by device.
+    ``max_tasks`` bounds the lanes open at once, whatever the resources say.
+    ``kinds`` are the executors it has: ``process``, later ``function``, ``container`` and so on.
+    """
+
+    resources: Resources
+    tags: frozenset[str] = frozenset()
+    max_tasks: int = 100_000
+    gpus: tuple[Gpu, ...] = ()
+    kinds: frozenset[str] = frozenset({"process"})
+    addr: str = ""
+    host: str = ""
+    version: str = ""
+    pid: int = 0
+
+
+class TaskFacts(Struct, frozen=True, gc=False):
+    """What never changes about a task once it is accepted: one row, written once.
+
+    ``chosen_id`` is ``None`` where the id was generated from ``seq``. ``spec`` is the
+    encoded :class:`rota.core.spec.TaskSpec`; ``labels`` the same labels as JSON text, for filters.
+    """
+
+    seq: TaskSeq
+    chosen_id: str | None
+    name: str | None
+    queue: str
+    priority: int
+    labels: str | None
+    created_at: float
+    start_at: float | None
+    deadline_at: float | None
+    spec: bytes
+
+    @property
+    def id(self) -> TaskId:
+        return TaskId(self.chosen_id) if self.chosen_id is not None else generated_task_id(self.seq)
+
+
+class Progress(Struct, gc=False, kw_only=True):
+    """What changes about a task: the mutable columns of its row, with its current attempt.
+
+    ``ready_at`` is set while it waits for a backoff. ``lane`` and ``place`` say where the
+    current attempt stands on its worker (place grows with every assignment of that worker),
+    so that a restart knows which attempt of a lane may have started. ``wish`` is the cause with
+    which the task is to end as soon as its process tree is gone (``cancelled``, ``expired``).
+    ``stdout`` and ``stderr`` are the output of an attempt that wrote at most 4 KiB to each;
+    larger output is in the log store. ``stdout_bytes`` and ``stderr_bytes`` count what was written.
+    ``message`` is a sentence for people: why a launch failed, which worker was lost.
+    """
+
+    state: TaskState
+    attempt: int = 0
+    retries_used: int = 0
+    losses_used: int = 0
+    ready_at: float | None = None
+    wish: Cause | None = None
+    worker: WorkerId | None = None
+    instance: str | None = None
+    lane: LaneId | None = None
+    place: int | None = None
+    epoch: Epoch | None = None
+    queued_at: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    cause: Cause | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    cpu_seconds: float | None = None
+    peak_memory_kib: int | None = None
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    stdout: bytes = b""
+    stderr: bytes = b""
+    message: str | None = None
+
+
+class TaskRecord(Struct, frozen=True, gc=False):
+    """A task as the store has it."""
+
+    facts: TaskFacts
+    progress: Progress
+
+
+class AttemptRecord(Struct, frozen=True, gc=False, kw_only=True):
+    """An attempt that was superseded: a row of its own, never changed.
+
+    ``queued_at`` is when it was assigned to the worker, ``started_at`` when its process began.
+    """
+
+    seq: TaskSeq
+    number: int
+    worker: WorkerId | None
+    queued_at: float | None
+    started_at: float | None
+    ended_at: float
+    cause: Cause | None
+    exit_code: int | None = None
+    signal: int | None = None
+    cpu_seconds: float | None = None
+    peak_memory_kib: int | None = None
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    stdout: bytes = b""
+    stderr: bytes = b""
+    message: str | None = None
+
+
+class WorkerRecord(Struct, frozen=True):
+    """A worker as the store has it: ``drained`` is what an operator asked for, and survives restarts."""
+
+    id: WorkerId
+    instance: str
+    offer: Offer
+    drained: bool
+    registered_at: float
+    lost_at: float | None
+
+
+def generated_task_id(seq: TaskSeq) -> TaskId:
+    """The id of a task whose user chose none.
+
+    >>> generated_task_id(TaskSeq(17))
+    't17'
+    """
+    return TaskId(f"t{seq}")
+
+
+def find_generated_seq(text: str) -> TaskSeq | None:
+    """The sequence number in a generated id, or ``None`` if ``text`` can't be one.
+
+    >>> find_generated_seq("t17"), find_generated_seq("t017"), find_generated_seq("nightly")
+    (17, None, None)
+    """
+    digits = text[1:]
+    if not text.startswith("t") or not digits.isascii() or not digits.isdigit() or digits.startswith("0"):
+        return None
+    return TaskSeq(int(digits)) if len(digits) <= 18 else None

@@ -1,0 +1,240 @@
+"""What coordinator and worker tell each other.
+
+The messages are nouns of the core because both pure protocols (``scheduler`` and ``agent``)
+speak them; ``rota.wire`` only encodes them. Times in them are the sender's wall clock and
+are corrected by the receiver with the difference seen at the hello; durations are seconds.
+
+A worker's reports are numbered and kept until a `ReportAck` names their number: the
+coordinator sends it after the commit. A report that arrives twice is harmless, because an
+attempt that has ended is no longer current.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from rota.core.model import (
+    AttemptKey,
+    Cause,
+    Epoch,
+    LaneId,
+    Offer,
+    StreamName,
+    TaskId,
+    TaskSeq,
+    WorkerId,
+)
+
+__all__ = [
+    "PROTOCOL_VERSION",
+    "Assign",
+    "Assignment",
+    "Closing",
+    "Ended",
+    "FromCoordinator",
+    "FromWorker",
+    "Heartbeat",
+    "HeartbeatAck",
+    "Held",
+    "Hello",
+    "Leaving",
+    "OutputChunk",
+    "Recall",
+    "Refused",
+    "Report",
+    "ReportAck",
+    "SlotsLost",
+    "Started",
+    "Stop",
+    "Usage",
+    "Welcome",
+]
+
+PROTOCOL_VERSION = 1
+
+
+class Held(Struct, frozen=True, array_like=True, gc=False):
+    """An attempt that a worker has and that has not ended: running, or waiting in a line."""
+
+    task: TaskSeq
+    attempt: int
+    lane: LaneId
+    place: int
+    started: bool
+
+
+class Usage(Struct, frozen=True, array_like=True, gc=False):
+    """How busy the machine of a worker is, for people to look at."""
+
+    cpu_percent: float = 0.0
+    memory_used_mib: int = 0
+    memory_total_mib: int = 0
+    load_1m: float = 0.0
+
+
+# From the worker ----------------------------------------------------------------------------
+
+
+class Hello(Struct, frozen=True, tag="hello"):
+    """The first message on a channel: who is there, what it offers and what it still holds.
+
+    ``instance`` is new at every start of the agent; ``cluster`` is the one it last worked for
+    (attempts of another cluster are stopped before a hello is sent); ``sent_at`` is its wall clock.
+    """
+
+    version: int
+    worker: WorkerId
+    instance: str
+    offer: Offer
+    cluster: str | None
+    holds: list[Held]
+    sent_at: float
+
+
+class Heartbeat(Struct, frozen=True, tag="beat"):
+    """Says that the agent lives; ``sent_at`` is its wall clock, echoed in the answer."""
+
+    sent_at: float
+    usage: Usage
+
+
+class Started(Struct, frozen=True, array_like=True, gc=False):
+    """An attempt's process has begun."""
+
+    task: TaskSeq
+    attempt: int
+    at: float
+
+
+class Ended(Struct, frozen=True, array_like=True, gc=False):
+    """An attempt is over and nothing of its process tree remains.
+
+    ``cause`` is ``None`` for success, ``returned`` for one that never started. Times are the
+    worker's wall clock. ``stdout`` and ``stderr`` hold the output only when each stream had at most
+    4 KiB in all; what was more has gone before in `OutputChunk` s. The byte counts are
+    what the task wrote, kept or not.
+    """
+
+    task: TaskSeq
+    attempt: int
+    cause: Cause | None
+    exit_code: int | None = None
+    signal: int | None = None
+    started_at: float | None = None
+    ended_at: float = 0.0
+    run_s: float = 0.0
+    cpu_seconds: float | None = None
+    peak_memory_kib: int | None = None
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    stdout: bytes = b""
+    stderr: bytes = b""
+    message: str | None = None
+
+
+class OutputChunk(Struct, frozen=True, array_like=True, gc=False):
+    """A piece of output: at most 64 KiB, at ``offset`` of its stream. A gap was left out for size."""
+
+    task: TaskSeq
+    attempt: int
+    stream: StreamName
+    offset: int
+    data: bytes
+
+
+class Report(Struct, frozen=True, tag="report"):
+    """What happened on a worker since the last report. Numbered from 1 within an instance."""
+
+    number: int
+    started: list[Started] = []
+    ended: list[Ended] = []
+    output: list[OutputChunk] = []
+
+
+class SlotsLost(Struct, frozen=True, tag="slots-lost"):
+    """So many lanes' worth of slots are quarantined: their process trees could not be emptied."""
+
+    count: int
+    message: str
+
+
+class Leaving(Struct, frozen=True, tag="leaving"):
+    """The worker is draining by itself; ``done`` once it holds nothing more and goes."""
+
+    done: bool
+
+
+FromWorker = Hello | Heartbeat | Report | SlotsLost | Leaving
+
+# From the coordinator -----------------------------------------------------------------------
+
+
+class Welcome(Struct, frozen=True, tag="welcome"):
+    """The answer to a hello: the worker is known, and ``stop`` names what it must not go on with."""
+
+    version: int
+    cluster: str
+    epoch: Epoch
+    heartbeat_s: float
+    stop: list[AttemptKey]
+
+
+class Refused(Struct, frozen=True, tag="refused"):
+    """The answer to a hello that is not taken; ``retryable`` says whether to try again."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+class Assignment(Struct, frozen=True, array_like=True, gc=False):
+    """Run this attempt in this lane, after those that stand there already.
+
+    ``spec`` is the encoded task spec; ``devices`` are the indices of the lane's GPUs.
+    """
+
+    task: TaskSeq
+    attempt: int
+    lane: LaneId
+    place: int
+    id: TaskId
+    spec: bytes
+    devices: tuple[int, ...] = ()
+
+
+class Assign(Struct, frozen=True, tag="assign"):
+    epoch: Epoch
+    attempts: list[Assignment]
+
+
+class Stop(Struct, frozen=True, tag="stop"):
+    """End these attempts: SIGTERM, ``grace_s`` later SIGKILL. Each is answered by an `Ended`."""
+
+    attempts: list[AttemptKey]
+    cause: Cause
+    grace_s: float
+
+
+class Recall(Struct, frozen=True, tag="recall"):
+    """Hand these back if they have not started: `Ended` with ``returned``, or nothing."""
+
+    attempts: list[AttemptKey]
+
+
+class ReportAck(Struct, frozen=True, tag="report-ack"):
+    """Reports up to ``number`` are on the record and may be forgotten."""
+
+    number: int
+
+
+class HeartbeatAck(Struct, frozen=True, tag="beat-ack"):
+    sent_at: float
+
+
+class Closing(Struct, frozen=True, tag="closing"):
+    """The coordinator is about to leave: go on with what runs, and come back."""
+
+    message: str
+
+
+FromCoordinator = Welcome | Refused | Assign | Stop | Recall | ReportAck | HeartbeatAck | Closing
