@@ -1,0 +1,1 @@
+"""The leader process: the loop, the store behind it, and the edges in front of it."""

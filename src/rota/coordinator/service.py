@@ -59,7 +59,10 @@ class NodeView(Struct, frozen=True):
 
 
 class Event(Struct, frozen=True):
-    """One change of state. ``id`` is ``<commit>.<index>``; ``type`` is ``task.<state>``, ``node.<state>`` or ``resync``."""
+    """One change of state.
+
+    ``id`` is ``<commit>.<index>``; ``type`` is ``task.<state>``, ``node.<state>`` or ``resync``.
+    """
 
     id: str
     type: str

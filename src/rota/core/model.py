@@ -80,7 +80,7 @@ class TaskState(Enum):
 
     @property
     def word(self) -> str:
-        """The state as users see it: ``pending``, ``assigned``, …"""
+        """The state as users see it: ``pending``, ``assigned`` and so on."""
         return self.name.lower()
 
 
@@ -107,9 +107,7 @@ class Cause(str, Enum):
     EXPIRED = "expired"
 
 
-TASK_CAUSES: Final = frozenset(
-    {Cause.EXIT, Cause.ERROR, Cause.SIGNAL, Cause.TIMEOUT, Cause.OOM, Cause.LAUNCH_ERROR}
-)
+TASK_CAUSES: Final = frozenset({Cause.EXIT, Cause.ERROR, Cause.SIGNAL, Cause.TIMEOUT, Cause.OOM, Cause.LAUNCH_ERROR})
 """The task's own fault: counted against its ``retries``."""
 
 MACHINE_CAUSES: Final = frozenset({Cause.WORKER_LOST, Cause.AGENT_ERROR})

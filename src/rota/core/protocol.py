@@ -203,6 +203,8 @@ class Assignment(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Assign(Struct, frozen=True, tag="assign"):
+    """Attempts for the worker to run, decided in the reign ``epoch``."""
+
     epoch: Epoch
     attempts: list[Assignment]
 
@@ -228,6 +230,8 @@ class ReportAck(Struct, frozen=True, tag="report-ack"):
 
 
 class HeartbeatAck(Struct, frozen=True, tag="beat-ack"):
+    """The answer to a `Heartbeat`, with the sender's own ``sent_at`` so that it can measure the way."""
+
     sent_at: float
 
 

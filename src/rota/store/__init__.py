@@ -1,0 +1,1 @@
+"""What remembers: one small protocol, one file a backend."""

@@ -1,0 +1,1 @@
+"""Messages on the wire: their encoding, and the channels that carry them."""

@@ -1,0 +1,1 @@
+"""How attempts are run: one small file a kind of work."""
