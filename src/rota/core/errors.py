@@ -9,6 +9,7 @@ RotaError
 ├── Overloaded            too many tasks wait: come again later (429)
 ├── Unauthorized          a token is asked for and is missing or wrong (401)
 ├── Forbidden             a foreign Origin or Host, a worker id in use (403)
+├── NoCoordinator         nothing answers at the address (raised by clients only)
 └── Unavailable           the store does not take writes just now, or the coordinator is stopping (503)
     └── StoreError        what the store says, see below
         ├── StoreUnavailable   full, locked: worth trying again
@@ -28,6 +29,7 @@ __all__ = [
     "Conflict",
     "Forbidden",
     "LostLeadership",
+    "NoCoordinator",
     "NotFound",
     "Overloaded",
     "RotaError",
@@ -108,6 +110,13 @@ class Forbidden(RotaError):
     """The request comes from where it must not come from."""
 
     code = "forbidden"
+
+
+class NoCoordinator(RotaError):
+    """Nothing answers at the address, or not as a coordinator does. Raised by clients, never sent."""
+
+    code = "no_coordinator"
+    retryable = True
 
 
 class Unavailable(RotaError):

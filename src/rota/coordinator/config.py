@@ -1,0 +1,162 @@
+"""How a coordinator is set up: a frozen value that refuses nonsense when it is made.
+
+Whoever holds one knows that its thresholds are in order and that it will not listen to the
+world without a token. Every field is an option of ``rota coordinator``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+from rota.store.base import Retention
+
+__all__ = ["CoordinatorConfig", "Durability", "LogFormat", "LogLevel", "OrderingName", "PlacementName", "StoreName"]
+
+StoreName = Literal["sqlite", "memory"]
+Durability = Literal["full", "relaxed"]
+PlacementName = Literal["least-loaded"]
+OrderingName = Literal["priority"]
+LogFormat = Literal["auto", "human", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+PORT_MAX: Final = 65_535
+
+LOG_RETENTION_BYTES_MIN: Final = 1 << 20
+"""Less could not hold the output of one task."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoordinatorConfig:
+    """What one coordinator is told at its start.
+
+    Args:
+        host: The address to listen on.
+        port: The port to listen on; 0 picks a free one.
+        state_dir: Where the store and the logs are; made with mode 0700 if missing.
+        store: Which backend remembers.
+        durability: ``full`` survives a power cut, ``relaxed`` may lose the last moments in one.
+        token: What every request must carry, or ``None`` for no check.
+        insecure: Listen beyond this machine even without a token.
+        allow_hosts: Further names by which clients may address it (the ``Host`` header).
+        max_pending: Over so many waiting tasks, new ones are refused for the time being.
+        heartbeat_s: How often a worker must report.
+        suspicious_after_s: A worker silent for so long gets nothing new.
+        offline_after_s: A worker silent for so long is lost, with its attempts.
+        grace_s: Nobody is declared lost for so long after a start.
+        impossible_after_s: A task that no known worker could ever run fails after so long.
+        kill_grace_s: From SIGTERM to SIGKILL.
+        retention: How long ended tasks are kept.
+        log_retention_bytes: How much output is kept; the oldest goes first.
+        placement: Which worker gets a task.
+        ordering: Which task goes first.
+        seed: Of all chance in the core, to repeat a run; ``None`` draws one.
+        log_format: ``auto`` is human on a terminal, JSON elsewhere.
+        log_level: The least severe messages to write.
+
+    Raises:
+        ValueError: A field makes no sense; the sentence names it and what was given.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    state_dir: Path = Path(".rota")
+    store: StoreName = "sqlite"
+    durability: Durability = "full"
+    token: str | None = field(default=None, repr=False)
+    insecure: bool = False
+    allow_hosts: tuple[str, ...] = ()
+    max_pending: int = 1_000_000
+    heartbeat_s: float = 3.0
+    suspicious_after_s: float = 10.0
+    offline_after_s: float = 20.0
+    grace_s: float = 60.0
+    impossible_after_s: float = 600.0
+    kill_grace_s: float = 10.0
+    retention: Retention = field(default_factory=Retention)
+    log_retention_bytes: int = 4 << 30
+    placement: PlacementName = "least-loaded"
+    ordering: OrderingName = "priority"
+    seed: int | None = None
+    log_format: LogFormat = "auto"
+    log_level: LogLevel = "info"
+
+    def __post_init__(self) -> None:
+        self._check_words()
+        self._check_amounts()
+        self._check_thresholds()
+        check_token(self.token)
+        if not self.host:
+            raise ValueError("host is empty: give an address, such as 127.0.0.1")
+        if not self.is_loopback and self.token is None and not self.insecure:
+            raise ValueError(
+                f"host {self.host} is reachable from other machines, and whoever reaches it can run commands: "
+                "set a token (--token, --token-file or ROTA_TOKEN), or say --insecure"
+            )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Say whether only this machine can connect."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def _check_words(self) -> None:
+        for name, words in (
+            ("store", StoreName),
+            ("durability", Durability),
+            ("placement", PlacementName),
+            ("ordering", OrderingName),
+            ("log_format", LogFormat),
+            ("log_level", LogLevel),
+        ):
+            if getattr(self, name) not in get_args(words):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(words))}, got {getattr(self, name)!r}")
+
+    def _check_amounts(self) -> None:
+        if not 0 <= self.port <= PORT_MAX:
+            raise ValueError(f"port must be 0 to {PORT_MAX}, got {self.port}")
+        if self.max_pending < 1:
+            raise ValueError(f"max_pending must be at least 1, got {self.max_pending}")
+        if self.log_retention_bytes < LOG_RETENTION_BYTES_MIN:
+            raise ValueError(
+                f"log_retention_bytes must be at least {LOG_RETENTION_BYTES_MIN:,}, got {self.log_retention_bytes:,}"
+            )
+        if not self.retention.max_age_s > 0 or self.retention.max_tasks < 1:
+            raise ValueError(
+                "retention must keep at least one task for some time, "
+                f"got max_age_s={self.retention.max_age_s:g}, max_tasks={self.retention.max_tasks}"
+            )
+
+    def _check_thresholds(self) -> None:
+        for name in ("heartbeat_s", "suspicious_after_s", "offline_after_s", "impossible_after_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be more than 0 seconds, got {getattr(self, name):g}")
+        for name in ("grace_s", "kill_grace_s"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be at least 0 seconds, got {getattr(self, name):g}")
+        if not self.heartbeat_s < self.suspicious_after_s < self.offline_after_s:
+            raise ValueError(
+                "heartbeat_s, suspicious_after_s and offline_after_s must grow in this order, "
+                f"got {self.heartbeat_s:g}, {self.suspicious_after_s:g} and {self.offline_after_s:g}"
+            )
+
+
+def check_token(token: str | None) -> None:
+    """Refuse a token that no header could carry.
+
+    Raises:
+        ValueError: It is empty, or has other characters than printable ASCII without spaces.
+    """
+    if token is None:
+        return
+    if not token:
+        raise ValueError("token is empty: give one, or none at all")
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError("token must be printable ASCII without spaces")

@@ -1,0 +1,117 @@
+"""How a worker is set up: a frozen value that refuses nonsense when it is made.
+
+Every field is an option of ``rota worker``. What is ``None`` here is found out from the
+machine when the worker starts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, get_args
+from urllib.parse import SplitResult, urlsplit
+
+from rota.core.model import Gpu
+
+__all__ = ["LogFormat", "LogLevel", "WorkerConfig"]
+
+LogFormat = Literal["auto", "human", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+OUTPUT_LIMIT_BYTES_MIN: Final = 8 * 1024
+"""Output up to 4 KiB a stream travels with the result; a limit must leave room for its first and last part."""
+
+MAX_TASKS_MAX: Final = 100_000
+"""Lanes of one worker: more than any machine could run at once."""
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,199}\Z")
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/=-]{0,99}\Z")
+_RESOURCE = re.compile(r"[a-z][a-z0-9_.-]{0,62}\Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerConfig:
+    """What one worker is told at its start.
+
+    Args:
+        id: By which the coordinator knows it; one living worker for each id.
+        server: Base URL of the coordinator.
+        addr: An address to show to people; empty if there is none.
+        tags: What tasks can require.
+        max_tasks: How many tasks run at once at most; ``None`` leaves it to the resources.
+        resources: What to offer by name (cpu in millicores, memory in MiB), instead of what is found.
+        gpus: The devices to offer instead of those that are found; empty for none.
+        token: What the coordinator asks for, or ``None``.
+        output_limit_bytes: How much of each output stream of an attempt is kept.
+        ca_file: The authority to trust for ``https``, instead of the system's.
+        log_format: ``auto`` is human on a terminal, JSON elsewhere.
+        log_level: The least severe messages to write.
+
+    Raises:
+        ValueError: A field makes no sense; the sentence names it and what was given.
+    """
+
+    id: str
+    server: str = "http://127.0.0.1:8080"
+    addr: str = ""
+    tags: frozenset[str] = frozenset()
+    max_tasks: int | None = None
+    resources: Mapping[str, int] | None = None
+    gpus: tuple[Gpu, ...] | None = None
+    token: str | None = field(default=None, repr=False)
+    output_limit_bytes: int = 1 << 20
+    ca_file: Path | None = None
+    log_format: LogFormat = "auto"
+    log_level: LogLevel = "info"
+
+    def __post_init__(self) -> None:
+        self._check_names()
+        self._check_server()
+        self._check_amounts()
+        for name, words in (("log_format", LogFormat), ("log_level", LogLevel)):
+            if getattr(self, name) not in get_args(words):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(words))}, got {getattr(self, name)!r}")
+
+    def _check_names(self) -> None:
+        if not _ID.match(self.id):
+            raise ValueError(
+                f"id must be 1 to 200 letters, digits or ._:@- and begin with a letter or a digit, got {self.id!r}"
+            )
+        for tag in sorted(self.tags):
+            if not _TAG.match(tag):
+                raise ValueError(f"tags: {tag!r} is not a tag: use 1 to 100 letters, digits or ._/=-")
+        if not self.addr.isprintable():
+            raise ValueError("addr has control characters")
+
+    def _check_server(self) -> None:
+        parts = urlsplit(self.server)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or not _has_sane_port(parts):
+            raise ValueError(f"server must be a URL such as http://127.0.0.1:8080, got {self.server!r}")
+        if self.token is not None and not (self.token and self.token.isascii() and self.token.isprintable()):
+            raise ValueError("token must be printable ASCII")
+        if self.ca_file is not None and not self.ca_file.is_file():
+            raise ValueError(f"ca_file {self.ca_file} is not a file")
+
+    def _check_amounts(self) -> None:
+        if self.max_tasks is not None and not 1 <= self.max_tasks <= MAX_TASKS_MAX:
+            raise ValueError(f"max_tasks must be 1 to {MAX_TASKS_MAX:,}, got {self.max_tasks:,}")
+        if self.output_limit_bytes < OUTPUT_LIMIT_BYTES_MIN:
+            raise ValueError(
+                f"output_limit_bytes must be at least {OUTPUT_LIMIT_BYTES_MIN:,}, got {self.output_limit_bytes:,}"
+            )
+        for name, amount in (self.resources or {}).items():
+            if not _RESOURCE.match(name):
+                raise ValueError(f"resources: {name!r} can't be a name: use lower case, digits and ._-")
+            if name in {"gpu", "gpu_memory"}:
+                raise ValueError(f"resources: {name} is matched device by device: use gpus")
+            if amount < 0:
+                raise ValueError(f"resources: {name} can't be negative, got {amount}")
+
+
+def _has_sane_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port is None or parts.port > 0
+    except ValueError:
+        return False
