@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Final, TypeVar, overload
 
 __all__ = ["GaveUp", "wait_until", "wait_until_async"]
 
@@ -87,20 +87,40 @@ def wait_until(
         time.sleep(patience.next_pause_s(last))
 
 
+@overload
 async def wait_until_async(
-    condition: Callable[[], T | Awaitable[T]],
+    condition: Callable[[], Awaitable[T]],
     *,
     what: str,
     timeout_s: float = TIMEOUT_S,
     ignoring: tuple[type[Exception], ...] = (),
-) -> T:
+) -> T: ...
+
+
+@overload
+async def wait_until_async(
+    condition: Callable[[], T],
+    *,
+    what: str,
+    timeout_s: float = TIMEOUT_S,
+    ignoring: tuple[type[Exception], ...] = (),
+) -> T: ...
+
+
+async def wait_until_async(
+    condition: Callable[[], object],
+    *,
+    what: str,
+    timeout_s: float = TIMEOUT_S,
+    ignoring: tuple[type[Exception], ...] = (),
+) -> object:
     """Do as `wait_until` does, in a coroutine; the condition may be one, too."""
     patience = _Patience(what, timeout_s)
     while True:
         last: object
         try:
             seen = condition()
-            value: T = await seen if inspect.isawaitable(seen) else seen
+            value = await seen if inspect.isawaitable(seen) else seen
         except ignoring as error:
             last = error
         else:
