@@ -249,7 +249,7 @@ UNREASONED: Final = re.compile(
     \#\s*(?:type:\s*ignore|noqa|mypy:|ruff:|pragma:)
     (?!  # unless there follow
         (?:\[[\w,\ -]+\] | :\s*[A-Z]+\d+(?:,\s*[A-Z]+\d+)*)  # the codes
-        \s*[-–:\#]+\s*\w{3,}  # and, set off, words
+        \s*[-–:\#]+\s*\w  # and, set off, words
     )
     """,
     re.VERBOSE,
