@@ -112,16 +112,24 @@ def python_modules(*folders: str) -> tuple[Module, ...]:
 
 @cache
 def text_files() -> tuple[Path, ...]:
-    """Every text file that is, or would be, committed."""
+    """Every text file that is, or would be, committed; without git, every one outside hidden folders."""
+    if (ROOT / ".git").exists():
+        paths = {ROOT / name for name in _git_files()}
+    else:
+        paths = {path for path in ROOT.rglob("*") if not any(part.startswith(".") for part in path.parts)}
+    return tuple(sorted(path for path in paths if path.is_file() and b"\0" not in path.read_bytes()[:8192]))
+
+
+def _git_files() -> list[str]:
     listing = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        # A container often runs the tests as another user than the checkout's owner.
+        ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
         capture_output=True,
         check=True,
         text=True,
     )
-    paths = (ROOT / name for name in sorted(set(listing.stdout.split("\0"))) if name)
-    return tuple(path for path in paths if path.is_file() and b"\0" not in path.read_bytes()[:8192])
+    return [name for name in listing.stdout.split("\0") if name]
 
 
 def parts_of(module: Module) -> Iterator[Part]:
