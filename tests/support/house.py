@@ -116,7 +116,8 @@ def text_files() -> tuple[Path, ...]:
     if (ROOT / ".git").exists():
         paths = {ROOT / name for name in _git_files()}
     else:
-        paths = {path for path in ROOT.rglob("*") if not any(part.startswith(".") for part in path.parts)}
+        everything = ((path, path.relative_to(ROOT).parts) for path in ROOT.rglob("*"))
+        paths = {path for path, parts in everything if not any(part.startswith(".") for part in parts)}
     return tuple(sorted(path for path in paths if path.is_file() and b"\0" not in path.read_bytes()[:8192]))
 
 
