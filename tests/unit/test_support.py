@@ -131,3 +131,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_program_that_is_there_is_found() -> None:
     assert os.access(require_program("sh", package="dash"), os.X_OK)
+
+
+def test_missing_program_skips_the_test_and_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(pytest.skip.Exception, match="apt-get install rota-nowhere"):
+        require_program("rota-no-such-program", package="rota-nowhere")
