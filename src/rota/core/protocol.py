@@ -78,7 +78,8 @@ class Usage(Struct, frozen=True, array_like=True, gc=False):
 class Hello(Struct, frozen=True, tag="hello"):
     """The first message on a channel: who is there, what it offers and what it still holds.
 
-    ``instance`` is new at every start of the agent; ``cluster`` is the one it last worked for
+    ``holds`` are the attempts that have not ended, ``ended`` those that have and whose report is not
+    acknowledged: it follows. ``instance`` is new at every start of the agent; ``cluster`` is the one it last worked for
     (attempts of another cluster are stopped before a hello is sent); ``sent_at`` is its wall clock.
     """
 
@@ -88,6 +89,7 @@ class Hello(Struct, frozen=True, tag="hello"):
     offer: Offer
     cluster: str | None
     holds: list[Held]
+    ended: list[AttemptKey]
     sent_at: float
 
 

@@ -1,1 +1,1 @@
-"""Which worker gets a task: one small file a policy."""
+"""Placement policies: which worker gets a task. One small file a policy."""

@@ -1,0 +1,391 @@
+"""The worker's side of the protocol: commands in, effects out.
+
+The agent knows which attempts it was given and what has become of them, and makes sure that the
+coordinator learns it: every start, end and piece of output is kept in a numbered report until
+the coordinator acknowledges it, over any number of broken channels. It runs nothing itself:
+whoever drives it (the worker process, a test, the simulator) owns slots and channel.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Final, assert_never
+
+from msgspec import Struct
+
+from rota.core.model import AttemptKey, Cause, Offer, WorkerId
+from rota.core.protocol import (
+    PROTOCOL_VERSION,
+    Assign,
+    Assignment,
+    Closing,
+    Ended,
+    FromCoordinator,
+    FromWorker,
+    Heartbeat,
+    HeartbeatAck,
+    Held,
+    Hello,
+    Leaving,
+    OutputChunk,
+    Recall,
+    Refused,
+    Report,
+    ReportAck,
+    SlotsLost,
+    Started,
+    Stop,
+    Usage,
+    Welcome,
+)
+
+__all__ = [
+    "REPORT_BYTES_MAX",
+    "UNACKNOWLEDGED_BYTES_MAX",
+    "Agent",
+    "AgentCommand",
+    "AgentEffect",
+    "BeatDue",
+    "ChannelLost",
+    "ChannelOpened",
+    "HangUp",
+    "HurryUp",
+    "LeaveWished",
+    "MessageArrived",
+    "Run",
+    "SendUp",
+    "SlotQuarantined",
+    "SlotsReported",
+    "StopAttempt",
+    "TakeBack",
+]
+
+UNACKNOWLEDGED_BYTES_MAX: Final = 64 << 20
+"""Output and results that may wait for an acknowledgement before nothing new is started."""
+
+REPORT_BYTES_MAX: Final = 512 << 10
+"""Of one report, so that a frame with its envelope stays under 1 MiB."""
+
+REPORT_ITEM_BYTES: Final = 96
+"""What an end or a piece of output costs besides its bytes, about."""
+
+
+# Commands -----------------------------------------------------------------------------------
+
+
+class ChannelOpened(Struct, frozen=True):
+    """There is a channel: say hello. ``wall`` is the time of day."""
+
+    wall: float
+
+
+class ChannelLost(Struct, frozen=True):
+    """The channel is gone. What runs goes on."""
+
+
+class MessageArrived(Struct, frozen=True):
+    message: FromCoordinator
+
+
+class SlotsReported(Struct, frozen=True):
+    """What the slots have to tell since the last time."""
+
+    started: list[Started]
+    ended: list[Ended]
+    output: list[OutputChunk]
+
+
+class SlotQuarantined(Struct, frozen=True):
+    """A slot could not be emptied and will not be used again."""
+
+    message: str
+
+
+class BeatDue(Struct, frozen=True):
+    wall: float
+    usage: Usage
+
+
+class LeaveWished(Struct, frozen=True):
+    """Take nothing new, finish what runs, then go."""
+
+
+class HurryUp(Struct, frozen=True):
+    """Don't wait for what runs: stop it, and let it run elsewhere."""
+
+    grace_s: float
+
+
+AgentCommand = (
+    ChannelOpened | ChannelLost | MessageArrived | SlotsReported | SlotQuarantined | BeatDue | LeaveWished | HurryUp
+)
+
+# Effects ------------------------------------------------------------------------------------
+
+
+class SendUp(Struct, frozen=True):
+    """Send this on the open channel."""
+
+    message: FromWorker
+
+
+class Run(Struct, frozen=True):
+    """Put these into their lanes, after what stands there."""
+
+    attempts: list[Assignment]
+
+
+class StopAttempt(Struct, frozen=True):
+    """SIGTERM, ``grace_s`` later SIGKILL, and tell when nothing of it is left."""
+
+    key: AttemptKey
+    cause: Cause
+    grace_s: float
+
+
+class TakeBack(Struct, frozen=True):
+    """Give back those of these that have not started."""
+
+    keys: list[AttemptKey]
+
+
+class HangUp(Struct, frozen=True):
+    """Close the channel; come back if ``retryable``, else leave for good."""
+
+    reason: str
+    retryable: bool
+
+
+AgentEffect = SendUp | Run | StopAttempt | TakeBack | HangUp
+
+
+class Agent:
+    """One worker's memory of what it was given and what it owes."""
+
+    def __init__(self, worker: WorkerId, *, instance: str, offer: Offer) -> None:
+        self._worker = worker
+        self._instance = instance
+        self._offer = offer
+        self._cluster: str | None = None
+        self._is_welcome = False
+        self._is_leaving = False
+        self._quarantined = 0
+        self._quarantine_message = ""
+        self._holds: dict[AttemptKey, Held] = {}
+        self._foreign: set[AttemptKey] = set()
+        self._parked: list[Assignment] = []
+        self._unacknowledged: OrderedDict[int, tuple[Report, int]] = OrderedDict()
+        self._unacknowledged_bytes = 0
+        self._reports = 0
+        self.heartbeat_s = 1.0
+
+    @property
+    def holds(self) -> int:
+        """How many attempts it has that have not ended."""
+        return len(self._holds) + len(self._foreign)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether a leaving worker may go: it has nothing, and owes nothing."""
+        return self._is_leaving and not self.holds and not self._unacknowledged
+
+    def apply(self, command: AgentCommand) -> list[AgentEffect]:
+        """Carry out one command."""
+        match command:
+            case ChannelOpened():
+                return [SendUp(self._hello(command.wall))]
+            case ChannelLost():
+                self._is_welcome = False
+                return []
+            case MessageArrived():
+                return self._message(command.message)
+            case SlotsReported():
+                return self._slots_reported(command)
+            case SlotQuarantined():
+                self._quarantined += 1
+                self._quarantine_message = command.message
+                return self._sent([self._slots_lost()])
+            case BeatDue():
+                return self._sent([Heartbeat(command.wall, command.usage)])
+            case LeaveWished():
+                self._is_leaving = True
+                return [*self._sent([Leaving(done=False)]), TakeBack(list(self._holds)), *self._farewell()]
+            case HurryUp():
+                return [StopAttempt(key, Cause.PREEMPTED, command.grace_s) for key in self._holds]
+            case _:
+                assert_never(command)
+
+    # What arrives
+
+    def _message(self, message: FromCoordinator) -> list[AgentEffect]:
+        match message:
+            case Assign():
+                return self._assign(message.attempts)
+            case ReportAck():
+                return self._acknowledged(message.number)
+            case Stop():
+                keys = [key for key in message.attempts if key in self._holds]
+                return [StopAttempt(key, message.cause, message.grace_s) for key in keys] + self._answer_for(
+                    [key for key in message.attempts if key not in self._holds], message.cause
+                )
+            case Recall():
+                return [TakeBack([key for key in message.attempts if key in self._holds])]
+            case Welcome():
+                return self._welcome(message)
+            case Refused():
+                return [HangUp(message.message, message.retryable)]
+            case Closing():
+                return [HangUp(message.message, retryable=True)]
+            case HeartbeatAck():
+                return []
+            case _:
+                assert_never(message)
+
+    def _assign(self, attempts: list[Assignment]) -> list[AgentEffect]:
+        for given in attempts:
+            key = (given.task, given.attempt)
+            self._holds[key] = Held(given.task, given.attempt, given.lane, given.place, started=False)
+        if self._is_leaving:  # sent before the coordinator knew
+            return self._report([], [_returned(given) for given in attempts], [])
+        if self._is_full() or self._foreign:
+            self._parked.extend(attempts)
+            return []
+        return [Run(attempts)]
+
+    def _acknowledged(self, number: int) -> list[AgentEffect]:
+        while self._unacknowledged and next(iter(self._unacknowledged)) <= number:
+            _, (_, size) = self._unacknowledged.popitem(last=False)
+            self._unacknowledged_bytes -= size
+        return [*self._unpark(), *self._farewell()]
+
+    def _welcome(self, welcome: Welcome) -> list[AgentEffect]:
+        """Stop what is not ours to run any more, then send again what is owed."""
+        self._is_welcome = True
+        self.heartbeat_s = welcome.heartbeat_s
+        stops: list[AttemptKey] = [key for key in welcome.stop if key in self._holds]
+        if self._cluster not in (None, welcome.cluster):
+            stops = self._forget_cluster()
+        self._cluster = welcome.cluster
+        effects: list[AgentEffect] = [StopAttempt(key, Cause.CANCELLED, 0.0) for key in stops]
+        effects += [SendUp(report) for report, _ in self._unacknowledged.values()]
+        if self._quarantined:
+            effects.append(SendUp(self._slots_lost()))
+        if self._is_leaving:
+            effects.append(SendUp(Leaving(done=False)))
+        return [*effects, *self._farewell()]
+
+    def _forget_cluster(self) -> list[AttemptKey]:
+        """Another cluster answers at the old address: what the last one gave must not be told to this one.
+
+        New work waits until it is gone, because the same task numbers may come again.
+        """
+        stops = list(self._holds)
+        self._foreign.update(stops)
+        self._holds.clear()
+        self._parked.clear()
+        self._unacknowledged.clear()
+        self._unacknowledged_bytes = 0
+        return stops
+
+    # What the slots tell
+
+    def _slots_reported(self, command: SlotsReported) -> list[AgentEffect]:
+        ended = command.ended
+        if self._foreign:
+            gone = {(end.task, end.attempt) for end in ended} & self._foreign
+            self._foreign -= gone
+            ended = [end for end in ended if (end.task, end.attempt) not in gone]
+        for start in command.started:
+            held = self._holds.get((start.task, start.attempt))
+            if held is not None:
+                self._holds[start.task, start.attempt] = Held(
+                    held.task, held.attempt, held.lane, held.place, started=True
+                )
+        known = [end for end in ended if (end.task, end.attempt) in self._holds]
+        effects = self._report(command.started, known, command.output)
+        return [*effects, *self._unpark(), *self._farewell()]
+
+    def _report(
+        self, started: Sequence[Started], ended: Sequence[Ended], output: Sequence[OutputChunk]
+    ) -> list[AgentEffect]:
+        """Number what happened, keep it, and send it if there is a channel."""
+        for end in ended:
+            self._holds.pop((end.task, end.attempt), None)
+        reports: list[FromWorker] = []
+        for piece, size in _pieces(started, ended, output):
+            self._reports += 1
+            report = Report(self._reports, *piece)
+            self._unacknowledged[self._reports] = (report, size)
+            self._unacknowledged_bytes += size
+            reports.append(report)
+        return self._sent(reports)
+
+    def _answer_for(self, keys: list[AttemptKey], cause: Cause) -> list[AgentEffect]:
+        """Answer a stop for what is unknown here: it has never come, or its end is on its way."""
+        owed = {(end.task, end.attempt) for report, _ in self._unacknowledged.values() for end in report.ended}
+        return self._report(
+            [], [Ended(task, attempt, cause) for task, attempt in keys if (task, attempt) not in owed], []
+        )
+
+    # Helpers
+
+    def _hello(self, wall: float) -> Hello:
+        return Hello(
+            version=PROTOCOL_VERSION,
+            worker=self._worker,
+            instance=self._instance,
+            offer=self._offer,
+            cluster=self._cluster,
+            holds=list(self._holds.values()),
+            ended=[(end.task, end.attempt) for report, _ in self._unacknowledged.values() for end in report.ended],
+            sent_at=wall,
+        )
+
+    def _slots_lost(self) -> SlotsLost:
+        return SlotsLost(self._quarantined, self._quarantine_message)
+
+    def _sent(self, messages: Sequence[FromWorker]) -> list[AgentEffect]:
+        return [SendUp(message) for message in messages] if self._is_welcome else []
+
+    def _is_full(self) -> bool:
+        return self._unacknowledged_bytes > UNACKNOWLEDGED_BYTES_MAX
+
+    def _unpark(self) -> list[AgentEffect]:
+        if not self._parked or self._is_full() or self._foreign:
+            return []
+        # Those that were stopped or asked back meanwhile have been answered for.
+        ready = [given for given in self._parked if (given.task, given.attempt) in self._holds]
+        self._parked = []
+        return [Run(ready)] if ready else []
+
+    def _farewell(self) -> list[AgentEffect]:
+        return self._sent([Leaving(done=True)]) if self.is_done else []
+
+
+def _returned(given: Assignment) -> Ended:
+    return Ended(given.task, given.attempt, Cause.RETURNED)
+
+
+def _pieces(
+    started: Sequence[Started], ended: Sequence[Ended], output: Sequence[OutputChunk]
+) -> Iterator[tuple[tuple[list[Started], list[Ended], list[OutputChunk]], int]]:
+    """Cut what is to be told into reports of a bounded size. Output goes before the ends it belongs to."""
+    piece: tuple[list[Started], list[Ended], list[OutputChunk]] = (list(started), [], [])
+    size = REPORT_ITEM_BYTES * len(started)
+    for chunk in output:
+        cost = REPORT_ITEM_BYTES + len(chunk.data)
+        if size and size + cost > REPORT_BYTES_MAX:
+            yield piece, size
+            piece, size = ([], [], []), 0
+        piece[2].append(chunk)
+        size += cost
+    for end in ended:
+        cost = REPORT_ITEM_BYTES + len(end.stdout) + len(end.stderr)
+        if size and size + cost > REPORT_BYTES_MAX:
+            yield piece, size
+            piece, size = ([], [], []), 0
+        piece[1].append(end)
+        size += cost
+    if size:
+        yield piece, size

@@ -1,0 +1,232 @@
+"""Attempts: how they are given to workers, and what their ends lead to."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rota.core.cluster import Lane, Worker
+from rota.core.lifecycle import after_attempt, move
+from rota.core.model import ENDED_STATES, TASK_CAUSES, AttemptKey, Cause, Reason, TaskSeq, TaskState
+from rota.core.protocol import Assignment, Ended, Report, Started
+from rota.core.state import State
+from rota.core.task import Run, Task, attempt_record_of, progress_of
+from rota.core.timers import LineOverdue, TaskReady
+
+__all__ = ["LINE_S", "OVERDUE_S", "Attempts"]
+
+LINE_S: Final = 0.1
+"""Estimated work that a lane may hold: enough to hide a round trip, too little to hold anybody back."""
+
+OVERDUE_S: Final = 0.1
+"""How far the head of a line may run over its estimate before the line is asked back."""
+
+
+class Attempts:
+    """Gives attempts to lanes and takes in what becomes of them."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    # To a worker
+
+    def assign(self, task: Task, lane: Lane, *, estimate_s: float) -> None:
+        """Make the next attempt of a pending task, last in the lane's line."""
+        state, worker = self._state, lane.worker
+        assert worker.session is not None
+        move(task, TaskState.ASSIGNED)
+        task.attempt += 1
+        task.ready_at = None
+        place = worker.next_place
+        worker.next_place = place + 1
+        task.run = Run(lane, place, state.epoch, state.wall, estimate_s)
+        if not lane.line:
+            lane.head_since = state.now
+        lane.line.append(task)
+        lane.backlog_s += estimate_s
+        self._note_hunger(lane)
+        if len(lane.line) == 2:
+            self._watch_line(lane)
+        state.touch(task)
+        state.counts.attempts_assigned += 1
+        state.notes.assignments.setdefault(worker.session, []).append(
+            Assignment(task.seq, task.attempt, lane.id, place, task.id, task.spec, lane.devices)
+        )
+
+    def stop(self, task: Task) -> None:
+        """Ask the worker to end the current attempt, now or when it is back."""
+        assert task.run is not None and task.wish is not None
+        session = task.run.lane.worker.session
+        if session is not None:
+            self._state.notes.stops.setdefault((session, task.wish), []).append((task.seq, task.attempt))
+
+    def recall(self, lane: Lane) -> None:
+        """Ask back what stands behind the head of a lane; the worker answers for each."""
+        session = lane.worker.session
+        waiting = list(lane.line)[1:]
+        if session is None or not waiting:
+            return
+        lane.recalled = True
+        lane.room.hungry.pop(lane, None)
+        keys: list[AttemptKey] = [(task.seq, task.attempt) for task in waiting]
+        self._state.notes.recalls.setdefault(session, []).extend(keys)
+
+    def line_overdue(self, timer: LineOverdue) -> None:
+        """Ask a line back if its head has run well over its estimate, else look again later."""
+        worker = self._state.cluster.workers.get(timer.worker)
+        lane = worker.lanes.get(timer.lane) if worker is not None else None
+        if lane is None:
+            return
+        lane.timer_armed = False
+        if len(lane.line) < 2:
+            return
+        if self._state.now >= self._overdue_at(lane):
+            if not lane.recalled:
+                self.recall(lane)
+        else:
+            self._watch_line(lane)
+
+    # From a worker
+
+    def report(self, worker: Worker, report: Report) -> None:
+        """Take in what a worker reports. What is not about a current attempt is counted and dropped."""
+        for started in report.started:
+            task = self._find_current(worker, started.task, started.attempt)
+            if task is not None:
+                self._started(task, started, worker.skew_s)
+        for ended in report.ended:
+            task = self._find_current(worker, ended.task, ended.attempt)
+            if task is not None:
+                self._ended(task, ended, worker.skew_s)
+        self._state.notes.changes.output.extend(report.output)
+
+    def lose(self, lane: Lane, message: str) -> None:
+        """Write off all attempts of a lane whose worker is gone: only the first may have started."""
+        tasks = list(lane.line)
+        for index, task in enumerate(tasks):
+            cause = Cause.WORKER_LOST if index == 0 else Cause.RETURNED
+            if index == 0:
+                self._state.counts.attempts_lost += 1
+            self.end(task, Ended(task.seq, task.attempt, cause, message=message if index == 0 else None))
+
+    def end(self, task: Task, ended: Ended) -> None:
+        """Close the current attempt of a task and decide what comes next."""
+        state, run = self._state, task.run
+        assert run is not None
+        decision = after_attempt(task, ended.cause, state.rng)
+        if decision.state in ENDED_STATES:
+            move(task, decision.state)
+            self.record_end(task, ended=ended, cause=decision.cause)
+        else:
+            self._count_return(ended.cause)
+            state.notes.changes.attempts.append(attempt_record_of(task, ended, ended_at=state.wall))
+            move(task, TaskState.PENDING)
+            task.run = None
+            state.touch(task)
+            self.queue(task, delay_s=decision.delay_s)
+        self._leave_lane(task, run)
+
+    def record_end(self, task: Task, *, ended: Ended | None, cause: Cause | None) -> None:
+        """Take down the end of a task and let go of it: from here on only the store knows it."""
+        state = self._state
+        state.notes.ended[task.seq] = progress_of(task, ended=ended, ended_at=state.wall, cause=cause)
+        state.notes.dirty.pop(task.seq, None)
+        task.run = None
+        del state.tasks[task.seq]
+        if task.chosen_id is not None:
+            state.remember_ended(task.chosen_id)
+        counts = state.counts
+        if task.state is TaskState.COMPLETED:
+            counts.completed += 1
+        elif task.state is TaskState.CANCELLED:
+            counts.cancelled += 1
+        elif cause is not None:
+            counts.failed[cause] = counts.failed.get(cause, 0) + 1
+
+    def queue(self, task: Task, *, delay_s: float = 0.0) -> None:
+        """Let a pending task wait: for the end of a delay first, if there is one, then for a worker."""
+        state = self._state
+        if delay_s > 0.0:
+            task.ready_at = state.wall + delay_s
+            self.hold(task, Reason.BACKOFF)
+            state.timers.at(state.now + delay_s, TaskReady(task.seq, task.attempt))
+            return
+        room = state.cluster.room(task.terms.shape)
+        state.pending.add(task, state.ordering.key(task.terms), room)
+        state.cluster.stirred[room] = None
+
+    def hold(self, task: Task, reason: Reason) -> None:
+        """Keep a pending task out of the queues for a reason of its own."""
+        task.hold = reason
+        self._state.held[reason] += 1
+
+    def release(self, task: Task) -> None:
+        """End a hold."""
+        assert task.hold is not None
+        self._state.held[task.hold] -= 1
+        task.hold = None
+
+    # Helpers
+
+    def _find_current(self, worker: Worker, seq: TaskSeq, attempt: int) -> Task | None:
+        task = self._state.tasks.get(seq)
+        if task is None or task.attempt != attempt or task.run is None or task.run.lane.worker is not worker:
+            self._state.counts.reports_stale += 1
+            return None
+        return task
+
+    def _started(self, task: Task, started: Started, skew_s: float) -> None:
+        assert task.run is not None
+        if task.state is TaskState.ASSIGNED:
+            move(task, TaskState.RUNNING)
+        task.run.started_at = started.at + skew_s
+        self._state.touch(task)
+
+    def _ended(self, task: Task, ended: Ended, skew_s: float) -> None:
+        run = task.run
+        assert run is not None
+        if ended.started_at is not None:
+            run.started_at = ended.started_at + skew_s
+        if ended.cause is None or ended.cause in TASK_CAUSES:
+            run.lane.room.run_times.learn(task.terms.class_key, ended.run_s)
+        self.end(task, ended)
+
+    def _leave_lane(self, task: Task, run: Run) -> None:
+        lane = run.lane
+        was_head = lane.line[0] is task
+        if was_head:
+            lane.line.popleft()
+            lane.head_since = self._state.now
+            lane.recalled = False
+        else:
+            lane.line.remove(task)
+        if not lane.line:
+            self._state.cluster.close_lane(lane)
+            return
+        lane.backlog_s -= run.estimate_s
+        if self._note_hunger(lane):
+            self._state.cluster.stirred[lane.room] = None
+
+    def _note_hunger(self, lane: Lane) -> bool:
+        """Refill at half, not at every end: that makes messages of many tasks."""
+        is_hungry = lane.backlog_s < LINE_S / 2 and not lane.recalled
+        if is_hungry:
+            lane.room.hungry[lane] = None
+        else:
+            lane.room.hungry.pop(lane, None)
+        return is_hungry
+
+    def _overdue_at(self, lane: Lane) -> float:
+        head = lane.line[0]
+        assert head.run is not None
+        return lane.head_since + min(head.run.estimate_s, LINE_S) + OVERDUE_S
+
+    def _watch_line(self, lane: Lane) -> None:
+        if not lane.timer_armed:
+            lane.timer_armed = True
+            self._state.timers.at(self._overdue_at(lane), LineOverdue(lane.worker.id, lane.id))
+
+    def _count_return(self, cause: Cause | None) -> None:
+        if cause is Cause.RETURNED:
+            self._state.counts.attempts_returned += 1
+        else:
+            self._state.counts.attempts_retried += 1

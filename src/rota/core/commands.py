@@ -1,0 +1,151 @@
+"""What is asked of the core: every command, and nothing else, changes its state.
+
+A command that wants an answer carries ``reply_to``, a number that comes back in a `Reply`
+effect once the change is on the record. Workers are addressed by *session*: the number of an
+open channel, so that what was meant for an old channel never reaches a new one.
+"""
+
+from __future__ import annotations
+
+from typing import NewType
+
+from msgspec import Struct
+
+from rota.core.model import TaskRecord, TaskSeq, Terms, WorkerId
+from rota.core.protocol import Heartbeat, Hello, Report
+
+__all__ = [
+    "CancelTasks",
+    "Command",
+    "Draft",
+    "LeavingArrived",
+    "ObserverStalled",
+    "ReplyTo",
+    "ReportArrived",
+    "RetryTask",
+    "SessionClosed",
+    "SessionId",
+    "SetDrained",
+    "SlotsLostArrived",
+    "SubmitTasks",
+    "Tick",
+    "WorkerBeat",
+    "WorkerHello",
+]
+
+ReplyTo = NewType("ReplyTo", int)
+SessionId = NewType("SessionId", int)
+
+
+class Draft(Struct, frozen=True, gc=False):
+    """A task that has been checked and is not yet accepted.
+
+    ``start_at`` and ``deadline_at`` are wall-clock times; ``start_in_s`` and ``deadline_in_s`` are
+    set as well where the user gave durations, which must not follow the wall clock when it jumps.
+    """
+
+    chosen_id: str | None
+    terms: Terms
+    spec: bytes
+    name: str | None = None
+    labels: str | None = None
+    start_at: float | None = None
+    start_in_s: float | None = None
+    deadline_at: float | None = None
+    deadline_in_s: float | None = None
+
+
+class SubmitTasks(Struct, frozen=True):
+    """Accept these tasks, all or none. Answered by `Accepted`, or by `IdsTaken`."""
+
+    drafts: list[Draft]
+    reply_to: ReplyTo
+
+
+class CancelTasks(Struct, frozen=True):
+    """Wish the end of these tasks. Answered by `Settled`: those that have not ended, as they are then."""
+
+    seqs: list[TaskSeq]
+    reply_to: ReplyTo
+
+
+class RetryTask(Struct, frozen=True):
+    """Bring back a task that has failed or was cancelled, as it stands in the store.
+
+    Answered by `Settled`; empty if it is not as ``record`` says any more.
+    """
+
+    record: TaskRecord
+    reply_to: ReplyTo
+
+
+class SetDrained(Struct, frozen=True):
+    """Give a worker nothing new, or let it work again. Answered by `WorkerKnown`."""
+
+    worker: WorkerId
+    drained: bool
+    reply_to: ReplyTo
+
+
+class WorkerHello(Struct, frozen=True):
+    """A worker's first message on a new session."""
+
+    session: SessionId
+    hello: Hello
+
+
+class WorkerBeat(Struct, frozen=True):
+    session: SessionId
+    beat: Heartbeat
+
+
+class ReportArrived(Struct, frozen=True):
+    session: SessionId
+    report: Report
+
+
+class SlotsLostArrived(Struct, frozen=True):
+    """A worker can't empty some of its slots and offers that many lanes less."""
+
+    session: SessionId
+    count: int
+    message: str
+
+
+class LeavingArrived(Struct, frozen=True):
+    """A worker drains by itself, or is done with that and goes."""
+
+    session: SessionId
+    done: bool
+
+
+class SessionClosed(Struct, frozen=True):
+    """A channel is gone. The worker may come back; it is not lost yet."""
+
+    session: SessionId
+
+
+class ObserverStalled(Struct, frozen=True):
+    """This process stood still for so long: nobody's silence in that time counts."""
+
+    lag_s: float
+
+
+class Tick(Struct, frozen=True):
+    """Nothing happened but time."""
+
+
+Command = (
+    SubmitTasks
+    | CancelTasks
+    | RetryTask
+    | SetDrained
+    | WorkerHello
+    | WorkerBeat
+    | ReportArrived
+    | SlotsLostArrived
+    | LeavingArrived
+    | SessionClosed
+    | ObserverStalled
+    | Tick
+)

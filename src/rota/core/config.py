@@ -1,0 +1,52 @@
+"""The settings of the core, checked when they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["SchedulerConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerConfig:
+    """How patient the core is. Seconds on the steady clock.
+
+    Attributes:
+        heartbeat_s: How often workers are told to send a heartbeat.
+        suspicious_after_s: Silence after which a worker gets nothing new.
+        offline_after_s: Silence after which its attempts are lost and its tasks go elsewhere.
+        grace_s: How long after a start nobody is declared offline.
+        blackout_s: How long nobody is declared offline after half of the workers fell silent at once.
+        impossible_after_s: How long a task that no known worker could ever hold may wait for one.
+        kill_grace_s: From SIGTERM to SIGKILL.
+        forget_after_s: How long a lost worker stays in the list.
+        seed: Of everything that is drawn by lot.
+    """
+
+    heartbeat_s: float = 3.0
+    suspicious_after_s: float = 10.0
+    offline_after_s: float = 20.0
+    grace_s: float = 60.0
+    blackout_s: float = 120.0
+    impossible_after_s: float = 600.0
+    kill_grace_s: float = 10.0
+    forget_after_s: float = 86_400.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("heartbeat_s", "suspicious_after_s", "offline_after_s", "impossible_after_s", "forget_after_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("grace_s", "blackout_s", "kill_grace_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} can't be negative, got {getattr(self, name)}")
+        if self.suspicious_after_s < 2 * self.heartbeat_s:
+            raise ValueError(
+                f"suspicious_after_s must be at least twice heartbeat_s, got {self.suspicious_after_s}"
+                f" for heartbeat_s={self.heartbeat_s}"
+            )
+        if self.offline_after_s <= self.suspicious_after_s:
+            raise ValueError(
+                f"offline_after_s must be more than suspicious_after_s, got {self.offline_after_s}"
+                f" for suspicious_after_s={self.suspicious_after_s}"
+            )

@@ -1,0 +1,42 @@
+"""How long tasks of a class take: learned from what ended, used to size lines."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+__all__ = ["CLASSES_MAX", "UNKNOWN_S", "RunTimes"]
+
+UNKNOWN_S: Final = 1e6
+"""Stands for a run time nobody has seen: longer than any line may be, finite so that sums stay sums."""
+
+CLASSES_MAX: Final = 1_000
+"""Classes remembered a shape, the latest used: names can be as many as tasks."""
+
+WEIGHT: Final = 0.2
+"""Of the newest run time in the moving average: about the last ten count."""
+
+
+class RunTimes:
+    """Moving averages of run time by class, for one shape."""
+
+    __slots__ = ("_mean_s",)
+
+    def __init__(self) -> None:
+        self._mean_s: OrderedDict[str, float] = OrderedDict()
+
+    def estimate_s(self, class_key: str) -> float:
+        """Seconds an attempt of this class is thought to take, `UNKNOWN_S` if none was seen."""
+        return self._mean_s.get(class_key, UNKNOWN_S)
+
+    def learn(self, class_key: str, run_s: float) -> None:
+        """Take in how long an attempt took, in seconds."""
+        mean_s = self._mean_s.get(class_key)
+        if mean_s is None:
+            if len(self._mean_s) >= CLASSES_MAX:
+                self._mean_s.popitem(last=False)
+            self._mean_s[class_key] = run_s
+        else:
+            # A run that was much longer is believed at once, a shorter one bit by bit: a line that is
+            # too short costs a round trip, one that is too long holds work back.
+            self._mean_s[class_key] = run_s if run_s > 4 * mean_s else mean_s + WEIGHT * (run_s - mean_s)

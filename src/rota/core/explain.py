@@ -1,0 +1,115 @@
+"""Why a task waits, in a sentence: made when somebody asks, never by the pass itself.
+
+The pass leaves a typed reason with each shape it could not place; this module looks at the
+workers once more and says it with numbers.
+"""
+
+from __future__ import annotations
+
+from rota.core.cluster import Cluster, Room, Worker
+from rota.core.model import Reason
+from rota.core.spec import EXECUTOR_TAG
+from rota.core.state import State
+from rota.core.task import Task
+
+__all__ = ["explain_impossible", "explain_wait", "place_in_line", "reasons"]
+
+
+def explain_wait(state: State, task: Task) -> tuple[Reason, str]:
+    """Say why a pending task waits: the reason, and a sentence with the numbers.
+
+    Cost: O(workers). For people, not for the pass.
+    """
+    if task.hold is Reason.BACKOFF:
+        return task.hold, f"waits a moment before attempt {task.attempt + 1}"
+    if task.hold is not None:
+        return task.hold, "its start time has not come"
+    cluster = state.cluster
+    room = cluster.room(task.terms.shape)
+    reason = cluster.refusal(room)
+    match reason:
+        case Reason.IMPOSSIBLE:
+            return reason, explain_impossible(cluster, room)
+        case Reason.TAGS:
+            return reason, _explain_tags(cluster, room)
+        case Reason.NO_WORKERS:
+            return reason, _explain_no_workers(cluster, room)
+        case _:
+            return reason, _explain_resources(room)
+
+
+def explain_impossible(cluster: Cluster, room: Room) -> str:
+    """Say what no worker could ever give, and name the largest worker."""
+    tagged = [worker for worker in cluster.workers.values() if room.shape.tags <= worker.tags]
+    for name, amount in room.shape.resources:
+        largest = max(tagged, key=lambda worker: (_total(worker, name), worker.id), default=None)
+        if largest is not None and _total(largest, name) < amount:
+            has = _total(largest, name)
+            return f"needs {name} {amount:,}; the largest worker, {largest.id}, has {has:,}"
+    return f"no single worker has {_amounts(room)} together"
+
+
+def place_in_line(task: Task) -> int | None:
+    """How many attempts stand before an assigned task in its lane; ``None`` for others."""
+    return None if task.run is None else task.run.lane.line.index(task)
+
+
+def reasons(state: State) -> dict[Reason, int]:
+    """Count pending tasks by reason. Cost: O(groups)."""
+    counts = {reason: count for reason, count in state.held.items() if count}
+    for group in state.pending.all_groups():
+        reason = state.cluster.refusal(group.room)
+        counts[reason] = counts.get(reason, 0) + group.size
+    return counts
+
+
+def _explain_tags(cluster: Cluster, room: Room) -> str:
+    missing = {tag for tag in room.shape.tags if not any(tag in worker.tags for worker in cluster.workers.values())}
+    kinds = sorted(tag.removeprefix(EXECUTOR_TAG) for tag in missing if tag.startswith(EXECUTOR_TAG))
+    if kinds:
+        return f"no worker can run tasks of kind {kinds[0]}"
+    if missing:
+        return f"no worker has the tag {', '.join(sorted(missing))}"
+    wanted = sorted(tag for tag in room.shape.tags if not tag.startswith(EXECUTOR_TAG))
+    return f"no worker has all of the tags {', '.join(wanted)}"
+
+
+def _explain_no_workers(cluster: Cluster, room: Room) -> str:
+    if not cluster.workers:
+        return "no worker has registered yet"
+    states: dict[str, int] = {}
+    for worker in room.eligible.values():
+        states[worker.shown_state.value] = states.get(worker.shown_state.value, 0) + 1
+    listed = ", ".join(f"{count} {word}" for word, count in sorted(states.items()))
+    return f"no worker that could run it takes tasks now ({listed})"
+
+
+def _explain_resources(room: Room) -> str:
+    """Say what is short where it fits best."""
+    open_workers = [worker for worker in room.eligible.values() if worker.is_open]
+    short: list[str] = []
+    for name, amount in room.plain:
+        freest = max(open_workers, key=lambda worker: (worker.ledger.free.get(name, 0), worker.id))
+        if freest.ledger.free.get(name, 0) < amount:
+            short.append(f"{name} {amount:,} (most free: {freest.ledger.free.get(name, 0):,} on {freest.id})")
+    if short:
+        return f"waits for {', '.join(short)} on {_count(open_workers)}"
+    if all(len(worker.lanes) + worker.quarantined >= worker.max_tasks for worker in open_workers):
+        return f"{_count(open_workers)} run as many tasks as they may"
+    return f"waits for {_amounts(room)} to be free on one of {_count(open_workers)}"
+
+
+def _count(workers: list[Worker]) -> str:
+    return "1 worker" if len(workers) == 1 else f"{len(workers)} workers"
+
+
+def _amounts(room: Room) -> str:
+    return ", ".join(f"{name} {amount:,}" for name, amount in room.shape.resources)
+
+
+def _total(worker: Worker, name: str) -> int:
+    if name == "gpu":
+        return len(worker.offer.gpus)
+    if name == "gpu_memory":
+        return max((card.memory_mib for card in worker.offer.gpus), default=0)
+    return worker.ledger.capacity.get(name, 0)

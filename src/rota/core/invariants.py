@@ -1,0 +1,87 @@
+"""The state checks itself: both sides of every relation, and every sum.
+
+Runs after every command in tests and simulations; costs O(everything), so never in the product's loop.
+"""
+
+from __future__ import annotations
+
+from rota.core.cluster import Lane, Worker
+from rota.core.model import ACTIVE_STATES, Reason, TaskState
+from rota.core.resources import GPU, GPU_MEMORY
+from rota.core.state import State
+
+__all__ = ["check_invariants"]
+
+
+def check_invariants(state: State) -> None:
+    """Raise `AssertionError` if the state contradicts itself."""
+    _check_tasks(state)
+    _check_pending(state)
+    for worker in state.cluster.workers.values():
+        _check_worker(worker)
+    _check_sessions(state)
+
+
+def _check_tasks(state: State) -> None:
+    for seq, task in state.tasks.items():
+        assert task.seq == seq < state.next_seq
+        assert (task.run is not None) == (task.state in ACTIVE_STATES), task
+        assert task.state in ACTIVE_STATES or task.state is TaskState.PENDING, task
+        assert task.hold is None or task.state is TaskState.PENDING, task
+        assert task.wish is None or task.state in ACTIVE_STATES, task
+        assert task.chosen_id is None or state.chosen_ids[task.chosen_id] == seq
+        if task.run is not None:
+            assert task in task.run.lane.line
+            assert task.run.lane.worker.lanes[task.run.lane.id] is task.run.lane
+
+
+def _check_pending(state: State) -> None:
+    """Every pending task is in exactly one place: held, or in one group."""
+    queued = [task for group in state.pending.all_groups() for task in group.tasks()]
+    pending = [task for task in state.tasks.values() if task.state is TaskState.PENDING]
+    held = [task for task in pending if task.hold is not None]
+    assert len(queued) == len({task.seq for task in queued}) == state.pending.size
+    assert len(pending) == len(queued) + len(held)
+    assert all(state.tasks[task.seq] is task and task.hold is None for task in queued)
+    for reason in (Reason.BACKOFF, Reason.START_TIME):
+        assert state.held[reason] == sum(task.hold is reason for task in held)
+    for group in state.pending.all_groups():
+        assert group.size == sum(1 for _ in group.tasks()) > 0
+    for group in state.pending.waiting_for_room:
+        assert state.pending.groups[group.room][group.key] is group
+
+
+def _check_worker(worker: Worker) -> None:
+    """Used plus free is capacity; what is used is the sum of the lanes."""
+    used: dict[str, int] = {}
+    cards = 0
+    for lane in worker.lanes.values():
+        _check_lane(lane, worker)
+        cards += len(lane.devices) if lane.room.cards else 0
+        for name, amount in lane.room.plain:
+            used[name] = used.get(name, 0) + amount
+    ledger = worker.ledger
+    for name, total in ledger.capacity.items():
+        assert ledger.free[name] + used.get(name, 0) == total, (worker.id, name)
+        assert ledger.free[name] >= 0, (worker.id, name, ledger.free[name])
+    assert cards <= len(worker.offer.gpus)
+    assert len(worker.lanes) <= worker.max_tasks
+    assert all(name not in (GPU, GPU_MEMORY) for name in ledger.capacity)
+
+
+def _check_lane(lane: Lane, worker: Worker) -> None:
+    assert lane.line, (worker.id, lane.id)
+    assert lane.worker is worker
+    places = [task.run.place for task in lane.line if task.run is not None]
+    assert places == sorted(places)
+    assert all(task.terms.shape == lane.room.shape for task in lane.line)
+    assert all(task.state is TaskState.ASSIGNED or index == 0 for index, task in enumerate(lane.line))
+
+
+def _check_sessions(state: State) -> None:
+    cluster = state.cluster
+    for session, worker in cluster.sessions.items():
+        assert worker.session == session
+        assert cluster.workers[worker.id] is worker
+    for worker in cluster.workers.values():
+        assert worker.session is None or cluster.sessions[worker.session] is worker

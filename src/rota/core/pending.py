@@ -1,0 +1,124 @@
+"""Tasks that wait for a worker, grouped by order key and shape.
+
+Within a group tasks are interchangeable but for who came first, so placing looks at the first
+task of each group and never at the others.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from heapq import heappop, heappush
+
+from rota.core.cluster import Room
+from rota.core.model import TaskSeq, TaskState
+from rota.core.ordering import OrderKey
+from rota.core.task import Task
+
+__all__ = ["Group", "PendingTasks"]
+
+
+class Group:
+    """One line of pending tasks, by sequence number.
+
+    New tasks come in order and join a plain queue. Those that come back (a retry, the end of a
+    backoff or of a start time) go to a heap beside it, so that they keep the place their number gives them. Tasks
+    that were cancelled stay inside until they come to the front, and are skipped there.
+    """
+
+    __slots__ = ("_added", "_again", "_fresh", "key", "room", "size")
+
+    def __init__(self, key: OrderKey, room: Room) -> None:
+        self.key = key
+        self.room = room
+        self.size = 0
+        self._added = 0
+        self._fresh: deque[Task] = deque()
+        self._again: list[tuple[TaskSeq, int, Task]] = []
+
+    def add(self, task: Task) -> None:
+        """Let a task wait here."""
+        if not self._fresh or self._fresh[-1].seq < task.seq:
+            self._fresh.append(task)
+        else:
+            # The counter decides between a revived task and its cancelled self, which have one number.
+            self._added += 1
+            heappush(self._again, (task.seq, self._added, task))
+        self.size += 1
+
+    def head(self) -> Task | None:
+        """Return the first task without taking it."""
+        fresh, again = self._fresh, self._again
+        while fresh and fresh[0].state is not TaskState.PENDING:
+            fresh.popleft()
+        while again and again[0][2].state is not TaskState.PENDING:
+            heappop(again)
+        if again and (not fresh or again[0][0] < fresh[0].seq):
+            return again[0][2]
+        return fresh[0] if fresh else None
+
+    def take(self) -> Task:
+        """Remove and return the first task, which `head` has just shown to be there."""
+        self.size -= 1
+        if self._again and (not self._fresh or self._again[0][0] < self._fresh[0].seq):
+            return heappop(self._again)[2]
+        return self._fresh.popleft()
+
+    def tasks(self) -> Iterator[Task]:
+        """Yield what waits here, in no particular order. O(n): for slow paths only."""
+        yield from (task for task in self._fresh if task.state is TaskState.PENDING)
+        yield from (task for _, _, task in self._again if task.state is TaskState.PENDING)
+
+
+class PendingTasks:
+    """All groups, by room and order key. A group in which nothing waits is forgotten.
+
+    ``waiting_for_room`` are those that the last look found blocked by full workers: nobody
+    behind them may prolong a hold on what they wait for.
+    """
+
+    def __init__(self) -> None:
+        self.groups: dict[Room, dict[OrderKey, Group]] = {}
+        self.waiting_for_room: dict[Group, None] = {}
+        self.size = 0
+
+    def add(self, task: Task, key: OrderKey, room: Room) -> None:
+        """Let a task wait in its group."""
+        groups = self.groups.setdefault(room, {})
+        group = groups.get(key)
+        if group is None:
+            group = groups[key] = Group(key, room)
+        group.add(task)
+        self.size += 1
+
+    def take(self, group: Group) -> Task:
+        """Remove and return the first task of a group."""
+        self.size -= 1
+        task = group.take()
+        self._forget_if_empty(group)
+        return task
+
+    def dropped(self, key: OrderKey, room: Room) -> None:
+        """Note that a waiting task has ended by other ways: it is skipped when it comes to the front."""
+        group = self.groups[room][key]
+        group.size -= 1
+        self.size -= 1
+        self._forget_if_empty(group)
+
+    def of_room(self, room: Room) -> list[Group]:
+        """Return the groups of one shape."""
+        return list(self.groups.get(room, {}).values())
+
+    def all_groups(self) -> Iterator[Group]:
+        """Yield every group, in a stable order."""
+        for groups in self.groups.values():
+            yield from groups.values()
+
+    def _forget_if_empty(self, group: Group) -> None:
+        if group.size:
+            return
+        self.waiting_for_room.pop(group, None)
+        groups = self.groups[group.room]
+        del groups[group.key]
+        if not groups:
+            del self.groups[group.room]

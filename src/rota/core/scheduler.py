@@ -1,0 +1,199 @@
+"""The core: commands in, effects out.
+
+`Scheduler.apply` is the only way its state changes. It is deterministic: the same commands at
+the same times with the same seed give the same effects. It knows no clock, no thread and no I/O;
+whoever drives it (`turn`, a test, the simulator) says what time it is, on two clocks: ``now`` is
+steady and never jumps, ``wall`` is what a calendar shows.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import assert_never
+
+from rota.core.attempts import Attempts
+from rota.core.commands import (
+    CancelTasks,
+    Command,
+    LeavingArrived,
+    ObserverStalled,
+    ReportArrived,
+    RetryTask,
+    SessionClosed,
+    SetDrained,
+    SlotsLostArrived,
+    SubmitTasks,
+    Tick,
+    WorkerBeat,
+    WorkerHello,
+)
+from rota.core.config import SchedulerConfig
+from rota.core.dispatch import Dispatch
+from rota.core.effects import Effect, WakeAt
+from rota.core.fleet import Fleet
+from rota.core.intake import Intake
+from rota.core.model import Epoch, Progress, TaskRecord, TaskSeq, TaskState, WorkerRecord
+from rota.core.ordering import Ordering, PriorityOrdering
+from rota.core.placement.base import PlacementPolicy
+from rota.core.placement.least_loaded import LeastLoaded
+from rota.core.protocol import ReportAck
+from rota.core.spec import decode_spec, terms_of
+from rota.core.state import State
+from rota.core.task import Task, task_from_record
+from rota.core.timers import DeadlineDue, Impossible, LineOverdue, TaskReady, Timer, WorkerDue
+
+__all__ = ["Scheduler"]
+
+
+class Scheduler:
+    """Decides. Made anew at every start, and after every commit that failed."""
+
+    def __init__(
+        self,
+        config: SchedulerConfig,
+        *,
+        cluster_id: str,
+        epoch: Epoch,
+        next_seq: TaskSeq,
+        now: float,
+        wall: float,
+        policy: PlacementPolicy | None = None,
+        ordering: Ordering | None = None,
+    ) -> None:
+        rng = random.Random(f"{config.seed}/{epoch}")
+        self.state = State(
+            config,
+            policy=policy or LeastLoaded(rng),
+            ordering=ordering or PriorityOrdering(),
+            epoch=epoch,
+            next_seq=next_seq,
+            rng=rng,
+        )
+        self.state.now, self.state.wall = now, wall
+        self._attempts = Attempts(self.state)
+        self._intake = Intake(self.state, self._attempts)
+        self._fleet = Fleet(self.state, self._attempts, cluster_id=cluster_id, started_at=now)
+        self._dispatch = Dispatch(self.state, self._attempts)
+        self._restored: list[tuple[Task, Progress]] = []
+
+    # At a start
+
+    def restore_workers(self, records: Iterable[WorkerRecord]) -> None:
+        """Take in the workers that the store knows, before any task."""
+        for record in records:
+            self._fleet.restore_worker(record)
+
+    def restore_tasks(self, records: Iterable[TaskRecord]) -> None:
+        """Take in tasks that have not ended, in order of their numbers."""
+        state = self.state
+        for record in records:
+            facts, progress = record.facts, record.progress
+            task = task_from_record(facts, progress, state.intern(terms_of(decode_spec(facts.spec))))
+            if task.state is TaskState.PENDING:
+                self._intake.restore(task)
+            else:
+                state.tasks[task.seq] = task
+                if task.chosen_id is not None:
+                    state.chosen_ids[task.chosen_id] = task.seq
+                self._restored.append((task, progress))
+            self._intake.restore_deadline(task)
+
+    def finish_restore(self) -> None:
+        """Put running attempts back into their lanes. Nothing of a restore is a change to be saved."""
+        self._fleet.restore_attempts(self._restored)
+        self._restored = []
+        self.state.notes.dirty.clear()
+
+    # From then on
+
+    def apply(self, commands: Sequence[Command], *, now: float, wall: float) -> list[Effect]:
+        """Carry out commands and whatever is due, and place what can be placed.
+
+        Args:
+            commands: In the order in which they arrived.
+            now: Steady seconds; never less than at the call before.
+            wall: Seconds since 1970; may jump.
+
+        Returns:
+            What is to be done, in the order of the duties: at most one `Save` first; nothing else may
+            be done before it has succeeded.
+        """
+        state = self.state
+        state.now, state.wall = now, wall
+        for command in commands:
+            self._carry_out(command)
+        for timer in state.timers.take_due(now=now, wall=wall):
+            self._fire(timer)
+        self._dispatch.run()
+        state.forget_ended()
+        state.cluster.forget_idle_rooms(state.pending.groups)
+        effects = state.finish_turn()
+        next_at = state.timers.next_at(now=now, wall=wall)
+        if next_at is not None:
+            effects.append(WakeAt(next_at))
+        return effects
+
+    def apply_unsaved(self, commands: Sequence[WorkerBeat], *, now: float, wall: float) -> list[Effect]:
+        """Answer heartbeats while a commit is under way: changes nothing that is saved, places nothing."""
+        state = self.state
+        state.now, state.wall = max(now, state.now), wall
+        for command in commands:
+            self._fleet.beat(command)
+        return state.finish_turn()
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case SubmitTasks():
+                self._intake.submit(command)
+            case ReportArrived():
+                self._report(command)
+            case WorkerBeat():
+                self._fleet.beat(command)
+            case CancelTasks():
+                self._intake.cancel(command)
+            case RetryTask():
+                self._intake.retry(command)
+            case WorkerHello():
+                self._fleet.hello(command)
+            case SessionClosed():
+                self._fleet.closed(command)
+            case SlotsLostArrived():
+                self._fleet.slots_lost(command)
+            case LeavingArrived():
+                self._fleet.leaving(command)
+            case SetDrained():
+                self._fleet.set_drained(command)
+            case ObserverStalled():
+                self._fleet.stalled(command)
+            case Tick():
+                pass
+            case _:
+                assert_never(command)
+
+    def _report(self, command: ReportArrived) -> None:
+        """Take in a report, and acknowledge it once it is on the record."""
+        state = self.state
+        worker = state.cluster.sessions.get(command.session)
+        if worker is None:  # its channel was replaced: the same report comes again on the new one
+            state.counts.reports_stale += 1
+            return
+        self._fleet.heard(worker)
+        self._attempts.report(worker, command.report)
+        state.notes.send(command.session, ReportAck(command.report.number))
+
+    def _fire(self, timer: Timer) -> None:
+        match timer:
+            case TaskReady():
+                self._intake.task_ready(timer)
+            case DeadlineDue():
+                self._intake.deadline_due(timer)
+            case WorkerDue():
+                self._fleet.look(timer)
+            case LineOverdue():
+                self._attempts.line_overdue(timer)
+            case Impossible():
+                if self._intake.impossible_due(timer):
+                    self._dispatch.watch_impossible(self.state.cluster.room(timer.shape))
+            case _:
+                assert_never(timer)

@@ -1,0 +1,171 @@
+"""The state of the core and the notes of the turn that is under way.
+
+Handlers (intake, attempts, fleet, dispatch) share one `State`. What a turn changes is noted
+here as it happens and becomes one `Save`, one `Assign` a worker and the replies when
+the turn is over, so that a task that changes three times in a turn is written once.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import Final
+from weakref import WeakValueDictionary
+
+from rota.core.changes import Changes
+from rota.core.cluster import Cluster, Worker
+from rota.core.commands import ReplyTo, SessionId
+from rota.core.config import SchedulerConfig
+from rota.core.effects import Accepted, Answer, Disconnect, Effect, Notice, Reply, Save, Send
+from rota.core.model import AttemptKey, Cause, Epoch, Progress, Reason, TaskFacts, TaskRecord, TaskSeq, Terms, WorkerId
+from rota.core.ordering import Ordering
+from rota.core.pending import PendingTasks
+from rota.core.placement.base import PlacementPolicy
+from rota.core.protocol import Assign, Assignment, FromCoordinator, Recall, Stop
+from rota.core.task import Task, progress_of
+from rota.core.timers import Timers
+
+__all__ = ["Counts", "State", "TurnNotes"]
+
+
+REMEMBER_S: Final = 60.0
+"""How long the chosen id of an ended task is kept in memory."""
+
+
+class Counts:
+    """What happened since the start, for metrics: plain integers, because they are touched once a task."""
+
+    __slots__ = (
+        "accepted",
+        "attempts_assigned",
+        "attempts_lost",
+        "attempts_retried",
+        "attempts_returned",
+        "blackouts",
+        "cancelled",
+        "completed",
+        "failed",
+        "reports_stale",
+        "workers_lost",
+    )
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        self.completed = 0
+        self.cancelled = 0
+        self.failed: dict[Cause, int] = {}
+        self.attempts_assigned = 0
+        self.attempts_lost = 0
+        self.attempts_retried = 0
+        self.attempts_returned = 0
+        self.reports_stale = 0
+        self.workers_lost = 0
+        self.blackouts = 0
+
+
+class TurnNotes:
+    """What the turn under way has changed and wants done."""
+
+    def __init__(self) -> None:
+        self.changes = Changes()
+        self.dirty: dict[TaskSeq, Task] = {}
+        self.ended: dict[TaskSeq, Progress] = {}
+        self.dirty_workers: dict[WorkerId, Worker] = {}
+        self.assignments: dict[SessionId, list[Assignment]] = {}
+        self.stops: dict[tuple[SessionId, Cause], list[AttemptKey]] = {}
+        self.recalls: dict[SessionId, list[AttemptKey]] = {}
+        self.messages: list[Effect] = []
+        self.notices: list[Effect] = []
+        self.replies: list[tuple[ReplyTo, Answer]] = []
+        self.accepted: list[tuple[ReplyTo, list[TaskFacts]]] = []
+
+    def send(self, session: SessionId, message: FromCoordinator) -> None:
+        """Tell a worker something once the turn is on the record."""
+        self.messages.append(Send(session, message))
+
+    def disconnect(self, session: SessionId, reason: str) -> None:
+        """Close a session once the turn is on the record."""
+        self.messages.append(Disconnect(session, reason))
+
+    def notice(self, event: str, worker: WorkerId | None = None, detail: str = "") -> None:
+        """Let an operator know."""
+        self.notices.append(Notice(event, worker, detail))
+
+
+class State:
+    """Everything the core knows."""
+
+    def __init__(
+        self,
+        config: SchedulerConfig,
+        *,
+        policy: PlacementPolicy,
+        ordering: Ordering,
+        epoch: Epoch,
+        next_seq: TaskSeq,
+        rng: random.Random,
+    ) -> None:
+        self.config = config
+        self.ordering = ordering
+        self.epoch = epoch
+        self.next_seq = next_seq
+        self.rng = rng
+        self.cluster = Cluster(policy)
+        self.pending = PendingTasks()
+        self.held: dict[Reason, int] = {Reason.BACKOFF: 0, Reason.START_TIME: 0}
+        self.timers = Timers()
+        self.tasks: dict[TaskSeq, Task] = {}
+        self.chosen_ids: dict[str, TaskSeq] = {}
+        self._ended_ids: deque[tuple[float, str]] = deque()
+        self.terms: WeakValueDictionary[Terms, Terms] = WeakValueDictionary()
+        self.counts = Counts()
+        self.notes = TurnNotes()
+        self.now = 0.0
+        self.wall = 0.0
+
+    def intern(self, terms: Terms) -> Terms:
+        """Return the one object that stands for these terms."""
+        known = self.terms.get(terms)
+        if known is None:
+            self.terms[terms] = known = terms
+        return known
+
+    def remember_ended(self, chosen_id: str) -> None:
+        """Keep a chosen id for a while: a submit that looked it up before the end was saved must still meet it."""
+        self._ended_ids.append((self.now + REMEMBER_S, chosen_id))
+
+    def forget_ended(self) -> None:
+        """Let go of chosen ids whose end has long been on the record."""
+        ended = self._ended_ids
+        while ended and ended[0][0] <= self.now:
+            chosen_id = ended.popleft()[1]
+            seq = self.chosen_ids.get(chosen_id)
+            if seq is not None and seq not in self.tasks:
+                del self.chosen_ids[chosen_id]
+
+    def touch(self, task: Task) -> None:
+        """Note that the row of a task must be written."""
+        self.notes.dirty[task.seq] = task
+
+    def finish_turn(self) -> list[Effect]:
+        """Turn the notes into effects, in the order of the duties, and begin new notes."""
+        notes, self.notes = self.notes, TurnNotes()
+        changes = notes.changes
+        progress = {seq: progress_of(task, ended=None, ended_at=None, cause=None) for seq, task in notes.dirty.items()}
+        progress.update(notes.ended)
+        changes.progress = list(progress.items())
+        changes.workers = [worker.record() for worker in notes.dirty_workers.values()]
+        effects: list[Effect] = [] if changes.is_empty() else [Save(changes)]
+        effects += [Reply(to, answer) for to, answer in notes.replies]
+        effects += [
+            Reply(to, Accepted([TaskRecord(facts, progress[facts.seq]) for facts in accepted]))
+            for to, accepted in notes.accepted
+        ]
+        effects += notes.messages
+        effects += [Send(session, Assign(self.epoch, batch)) for session, batch in notes.assignments.items()]
+        effects += [
+            Send(session, Stop(keys, cause, self.config.kill_grace_s)) for (session, cause), keys in notes.stops.items()
+        ]
+        effects += [Send(session, Recall(keys)) for session, keys in notes.recalls.items()]
+        effects += notes.notices
+        return effects
