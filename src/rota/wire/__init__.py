@@ -1,1 +1,1 @@
-"""Messages on the wire: their encoding, and the channels that carry them."""
+"""How coordinator and worker reach each other: messages as bytes, and the Channel port with its adapters."""

@@ -1,0 +1,193 @@
+"""Messages as bytes: MessagePack, one message a frame, and never a frame larger than its limit.
+
+A `Codec` reads one side's tagged union and writes the other's. What comes in is checked against
+the types of ``rota.core.protocol``: bytes that are no such message are a `BadMessage`, whatever they
+are. What goes out is cut by its sender, before a number is given to it: an ack of a number then
+covers exactly one frame. `assign_pieces` and `report_pieces` cut by an upper bound of the encoded size, which
+is cheaper than encoding twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, Generic, TypeVar
+
+import msgspec
+
+from rota.core.errors import BadRequest, TooLarge
+from rota.core.protocol import (
+    Assign,
+    Assignment,
+    Closing,
+    Ended,
+    FromCoordinator,
+    FromWorker,
+    Heartbeat,
+    HeartbeatAck,
+    OutputChunk,
+    ReportAck,
+    Started,
+)
+from rota.core.spec import SPEC_BYTES_MAX
+
+__all__ = [
+    "COORDINATOR_CODEC",
+    "MESSAGE_BYTES_MAX",
+    "PIECE_BYTES_MAX",
+    "WORKER_CODEC",
+    "BadMessage",
+    "Codec",
+    "ReportPiece",
+    "assign_pieces",
+    "report_pieces",
+]
+
+PIECE_BYTES_MAX: Final = 1 << 20
+"""Bytes of one encoded Assign or Report that holds more than one thing: what a heartbeat may have to wait behind."""
+
+ENVELOPE_BYTES_MAX: Final = 64 << 10
+"""Bytes around a single spec of the largest size: ids, numbers, names of fields."""
+
+MESSAGE_BYTES_MAX: Final = 2 << 20
+"""Bytes of any encoded message. The receiver closes the channel over it, so that garbage can't fill its memory."""
+
+assert SPEC_BYTES_MAX + ENVELOPE_BYTES_MAX <= MESSAGE_BYTES_MAX
+
+_FIXED_BYTES: Final = 128
+"""At most, of the numbers, the cause and the array headers of one started, ended, output or assignment entry."""
+
+_UTF8_BYTES_A_CHARACTER: Final = 4
+_DEVICE_BYTES: Final = 9
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+Item = TypeVar("Item")
+
+ReportPiece = tuple[list[Started], list[Ended], list[OutputChunk]]
+"""The three lists of one `Report`."""
+
+
+class BadMessage(BadRequest):
+    """The other side sent what is not a message of this protocol."""
+
+    code = "bad_message"
+
+
+class Codec(Generic[In, Out]):
+    """Reads messages of type ``In`` and writes messages of type ``Out``.
+
+    Args:
+        decoder: Checks the bytes that come in against ``In``.
+        urgent: The types of ``Out`` that may overtake others when the line is congested.
+    """
+
+    __slots__ = ("_decode", "_encode", "_urgent")
+
+    def __init__(self, decoder: msgspec.msgpack.Decoder[In], urgent: tuple[type, ...]) -> None:
+        self._decode: Callable[[bytes | bytearray], In] = decoder.decode
+        self._encode: Callable[[Out], bytes] = msgspec.msgpack.Encoder().encode
+        self._urgent = urgent
+
+    def encode(self, message: Out) -> bytes:
+        """Return the bytes of a message.
+
+        Raises:
+            TooLarge: Over `MESSAGE_BYTES_MAX`: the sender should have cut it.
+        """
+        frame = self._encode(message)
+        if len(frame) > MESSAGE_BYTES_MAX:
+            raise TooLarge(
+                f"a {type(message).__name__} of {len(frame):,} bytes: a message has at most {MESSAGE_BYTES_MAX:,}"
+            )
+        return frame
+
+    def decode(self, frame: bytes | bytearray) -> In:
+        """Return the message that the bytes hold.
+
+        Raises:
+            BadMessage: They hold none.
+        """
+        try:
+            return self._decode(frame)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadMessage(f"{len(frame):,} bytes that are no message of this protocol: {error}") from error
+
+    def is_urgent(self, message: Out) -> bool:
+        """Say whether the message may overtake others that wait: it refers to none of them."""
+        return isinstance(message, self._urgent)
+
+
+# `Stop` and `Recall` keep their place although they are short: overtaking the `Assign` that they
+# refer to, they would name attempts that the worker has never heard of, and stop nothing. `Leaving`
+# keeps its place behind the reports that it concludes, and reports keep theirs among
+# each other, because an ack of one covers all before it.
+COORDINATOR_CODEC: Final[Codec[FromWorker, FromCoordinator]] = Codec(
+    msgspec.msgpack.Decoder(FromWorker), (HeartbeatAck, ReportAck, Closing)
+)
+"""The coordinator's: reads what workers say."""
+
+WORKER_CODEC: Final[Codec[FromCoordinator, FromWorker]] = Codec(msgspec.msgpack.Decoder(FromCoordinator), (Heartbeat,))
+"""The worker's: reads what the coordinator says."""
+
+
+# Cutting --------------------------------------------------------------------------------------
+
+
+def assign_pieces(assign: Assign) -> Iterator[Assign]:
+    """Cut an assignment of many attempts into messages of at most 1 MiB, in order.
+
+    A single attempt with a spec of the largest size makes a message of its own, slightly over.
+    """
+    for attempts in _pieces(assign.attempts, _assignment_bytes):
+        yield assign if len(attempts) == len(assign.attempts) else Assign(epoch=assign.epoch, attempts=attempts)
+
+
+def report_pieces(
+    started: Sequence[Started], ended: Sequence[Ended], *, output: Sequence[OutputChunk]
+) -> Iterator[ReportPiece]:
+    """Cut what is to be reported into the contents of reports of at most 1 MiB each.
+
+    To be called before numbers are given: each piece becomes a report with its own number. An
+    attempt's start and its output are never in a later piece than its end. Nothing gives no piece.
+    """
+    everything: list[Started | Ended | OutputChunk] = [*started, *output, *ended]
+    for entries in _pieces(everything, _entry_bytes):
+        piece: ReportPiece = ([], [], [])
+        for entry in entries:
+            if isinstance(entry, Started):
+                piece[0].append(entry)
+            elif isinstance(entry, Ended):
+                piece[1].append(entry)
+            else:
+                piece[2].append(entry)
+        yield piece
+
+
+def _pieces(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """Fill pieces greedily; an item that is too large for any has one of its own."""
+    piece: list[Item] = []
+    total = _FIXED_BYTES
+    for item in items:
+        item_bytes = size(item)
+        if piece and total + item_bytes > PIECE_BYTES_MAX:
+            yield piece
+            piece, total = [], _FIXED_BYTES
+        piece.append(item)
+        total += item_bytes
+    if piece:
+        yield piece
+
+
+def _assignment_bytes(item: Assignment) -> int:
+    """At least what the assignment takes when it is encoded."""
+    return _FIXED_BYTES + len(item.spec) + _UTF8_BYTES_A_CHARACTER * len(item.id) + _DEVICE_BYTES * len(item.devices)
+
+
+def _entry_bytes(entry: Started | Ended | OutputChunk) -> int:
+    """At least what the entry takes when it is encoded."""
+    if isinstance(entry, Started):
+        return _FIXED_BYTES
+    if isinstance(entry, OutputChunk):
+        return _FIXED_BYTES + len(entry.data)
+    message_bytes = _UTF8_BYTES_A_CHARACTER * len(entry.message or "")
+    return _FIXED_BYTES + len(entry.stdout) + len(entry.stderr) + message_bytes
