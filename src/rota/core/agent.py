@@ -85,6 +85,8 @@ class ChannelLost(Struct, frozen=True):
 
 
 class MessageArrived(Struct, frozen=True):
+    """The coordinator says something."""
+
     message: FromCoordinator
 
 
@@ -103,6 +105,8 @@ class SlotQuarantined(Struct, frozen=True):
 
 
 class BeatDue(Struct, frozen=True):
+    """It is time for a heartbeat. ``wall`` is the time of day."""
+
     wall: float
     usage: Usage
 

@@ -54,7 +54,8 @@ class Attempts:
 
     def stop(self, task: Task) -> None:
         """Ask the worker to end the current attempt, now or when it is back."""
-        assert task.run is not None and task.wish is not None
+        assert task.run is not None
+        assert task.wish is not None
         session = task.run.lane.worker.session
         if session is not None:
             self._state.notes.stops.setdefault((session, task.wish), []).append((task.seq, task.attempt))

@@ -57,8 +57,8 @@ class Worker:
 
     __slots__ = (
         "drained",
-        "instance",
         "id",
+        "instance",
         "lanes",
         "last_seen",
         "leaving",

@@ -95,11 +95,15 @@ class WorkerHello(Struct, frozen=True):
 
 
 class WorkerBeat(Struct, frozen=True):
+    """A worker lives."""
+
     session: SessionId
     beat: Heartbeat
 
 
 class ReportArrived(Struct, frozen=True):
+    """What a worker reports of its attempts. Acknowledged once it is on the record."""
+
     session: SessionId
     report: Report
 

@@ -245,13 +245,16 @@ class Fleet:
         and returns free. What it reports and we don't know is named in the answer: it must stop.
         """
         known = {(task.seq, task.attempt): task for task in worker.attempts()}
-        reported: set[AttemptKey] = {(held.task, held.attempt) for held in hello.holds}
-        reported.update(hello.ended)
+        reported: set[AttemptKey] = set()
+        if hello.cluster in (None, self._cluster_id):  # else its numbers are another cluster's
+            reported.update((held.task, held.attempt) for held in hello.holds)
+            reported.update(hello.ended)
         for key, task in known.items():
             if key not in reported:
                 message = "the assignment never reached the worker"
                 self._attempts.end(task, Ended(task.seq, task.attempt, Cause.RETURNED, message=message))
-        return [(held.task, held.attempt) for held in hello.holds if (held.task, held.attempt) not in known]
+        held_keys = [(held.task, held.attempt) for held in hello.holds]
+        return [key for key in held_keys if key not in known or key not in reported]
 
     def _restate_wishes(self, worker: Worker) -> None:
         """Ask again for the end of what was cancelled while the worker was away."""

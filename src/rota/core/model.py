@@ -12,7 +12,7 @@ header for the cyclic collector (16 bytes a task).
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Final, Literal, NewType
 
 from msgspec import Struct
@@ -88,7 +88,7 @@ ACTIVE_STATES: Final = frozenset({TaskState.ASSIGNED, TaskState.RUNNING})
 ENDED_STATES: Final = frozenset({TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED})
 
 
-class Cause(str, Enum):
+class Cause(StrEnum):
     """Why an attempt, or a task that never ran, ended. Success has no cause."""
 
     EXIT = "exit"
@@ -117,7 +117,7 @@ FREE_CAUSES: Final = frozenset({Cause.CANCELLED, Cause.PREEMPTED, Cause.RETURNED
 """Nobody's fault: counted nowhere."""
 
 
-class Reason(str, Enum):
+class Reason(StrEnum):
     """Why a pending task waits."""
 
     RESOURCES = "resources"
@@ -134,7 +134,7 @@ class Reason(str, Enum):
     PAUSED = "paused"
 
 
-class WorkerState(str, Enum):
+class WorkerState(StrEnum):
     """Where a worker stands. A drained one is ``draining`` until it is resumed."""
 
     ONLINE = "online"
