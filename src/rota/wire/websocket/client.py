@@ -229,8 +229,9 @@ def _refused(problem: Exception, target: SplitResult) -> ChannelError:
     if isinstance(problem, InvalidStatus):
         status = problem.response.status_code
         words = f"{status} {_phrase(status)}".strip()
-        said = f"{url} refused the channel: {_sentence(problem.response.body) or words} ({words})"
-        return ChannelError(said, retryable=status in _RETRYABLE_STATUSES, status=status)
+        sentence = _sentence(problem.response.body)
+        why = f"{sentence} ({words})" if sentence else words
+        return ChannelError(f"{url} refused the channel: {why}", retryable=status in _RETRYABLE_STATUSES, status=status)
     if isinstance(problem.__cause__, EOFError):
         return _cut_short(target, None)
     return ChannelError(f"{url} does not answer like a coordinator: {problem}", retryable=False)

@@ -1,0 +1,241 @@
+"""How channels end, and that what a peer does wrong ends its own channel and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from structlog.testing import capture_logs
+from websockets.frames import Opcode
+
+from rota.core.model import Epoch, LaneId, TaskId, TaskSeq
+from rota.core.protocol import Assign, Assignment, FromCoordinator, FromWorker, HeartbeatAck, Report, ReportAck
+from rota.wire.channel import CloseCode
+from rota.wire.messages import MESSAGE_BYTES_MAX, WORKER_CODEC
+from rota.wire.websocket import connection, server
+from tests.support.channels import BarePeer, CoordinatorEnd, Recorder, bare_peer, on_both_loops, serve_channels
+from tests.support.waiting import wait_until_async
+
+REPORT = WORKER_CODEC.encode(Report(number=1))
+
+
+@pytest.fixture
+async def coordinator() -> AsyncIterator[CoordinatorEnd]:
+    async with serve_channels() as end:
+        yield end
+
+
+def send(peer: BarePeer, data: bytes) -> None:
+    peer.rules.send_binary(data)
+    peer.flush()
+
+
+# Proper ends ----------------------------------------------------------------------------------
+
+
+@on_both_loops
+async def test_worker_that_closes_is_gone_at_the_coordinator(coordinator: CoordinatorEnd) -> None:
+    worker, session = await coordinator.worker()
+    worker.line.close(code=CloseCode.GOING_AWAY, reason="the worker is leaving")
+    assert await session.wait_until_closed() == "closed by the other side: the worker is leaving (1001)"
+    assert await worker.wait_until_closed() == "closed from this side: the worker is leaving"
+    await wait_until_async(lambda: not coordinator.connections, what="uvicorn to forget the connection")
+
+
+@on_both_loops
+async def test_stopping_server_tells_its_workers_and_leaves_promptly(coordinator: CoordinatorEnd) -> None:
+    worker, session = await coordinator.worker()
+    coordinator.server.should_exit = True
+    assert await worker.wait_until_closed() == "closed by the other side: the coordinator is stopping (1012)"
+    await session.wait_until_closed()
+    started_s = time.monotonic()
+    await wait_until_async(lambda: not coordinator.connections, what="the end of the connection")
+    assert time.monotonic() - started_s < connection.CLOSE_GRACE_S
+
+
+async def test_stopping_server_does_not_wait_for_one_who_does_not_answer(
+    coordinator: CoordinatorEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "CLOSE_GRACE_S", 0.2)
+    async with bare_peer(coordinator):
+        await wait_until_async(lambda: coordinator.sessions, what="the session")
+        coordinator.server.should_exit = True
+        assert await coordinator.sessions[0].wait_until_closed() == "closed from this side: the coordinator is stopping"
+
+
+async def test_closed_channel_takes_messages_and_a_second_close_in_silence(coordinator: CoordinatorEnd) -> None:
+    worker, session = await coordinator.worker()
+    worker.line.close(code=CloseCode.NORMAL, reason="first")
+    worker.line.close(code=CloseCode.NORMAL, reason="second")
+    worker.line.send(Report(number=1))
+    assert worker.line.backlog_bytes == 0
+    assert "first" in await session.wait_until_closed()
+    assert session.messages == []
+
+
+async def test_reason_longer_than_a_close_frame_is_shortened(coordinator: CoordinatorEnd) -> None:
+    worker, session = await coordinator.worker()
+    worker.line.close(code=CloseCode.POLICY, reason="é" * 500)
+    assert "é" * 61 + " (1008)" in await session.wait_until_closed()
+
+
+# Sudden ends ----------------------------------------------------------------------------------
+
+
+@on_both_loops
+async def test_connection_that_is_reset_ends_the_channel(coordinator: CoordinatorEnd) -> None:
+    async with bare_peer(coordinator) as peer:
+        [session] = coordinator.sessions
+        peer.reset()
+        assert "the connection was" in await session.wait_until_closed()
+    await wait_until_async(lambda: not coordinator.connections, what="uvicorn to forget the connection")
+
+
+@on_both_loops
+async def test_half_a_message_and_the_end_is_no_message(coordinator: CoordinatorEnd) -> None:
+    async with bare_peer(coordinator) as peer:
+        [session] = coordinator.sessions
+        peer.rules.send_binary(REPORT)
+        peer.write(b"".join(peer.rules.data_to_send())[:-1])
+    assert await session.wait_until_closed() == "the connection was cut without a word"
+    assert session.messages == []
+
+
+async def test_half_a_handshake_harms_nobody(coordinator: CoordinatorEnd) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", coordinator.port)
+    writer.write(b"GET /api/v1/channel HTTP/1.1\r\nHost: x\r\nUpgrade: websoc")
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    worker, session = await coordinator.worker()
+    worker.line.send(Report(number=1))
+    await session.wait_for_messages(1)
+    assert len(coordinator.sessions) == 1
+
+
+# What a peer does wrong -----------------------------------------------------------------------
+
+
+async def test_garbage_ends_the_channel_after_the_messages_before_it(coordinator: CoordinatorEnd) -> None:
+    async with bare_peer(coordinator) as peer:
+        peer.rules.send_binary(REPORT)
+        peer.rules.send_binary(b"\xc1garbage")
+        peer.rules.send_binary(REPORT)
+        peer.flush()
+        code, reason = await peer.read_until_closed()
+    [session] = coordinator.sessions
+    assert code == CloseCode.BAD_MESSAGE
+    assert reason.startswith("8 bytes that are no message of this protocol")
+    assert session.messages == [Report(number=1)]
+    assert "no message of this protocol" in await session.wait_until_closed()
+
+
+async def test_message_of_the_other_side_is_garbage(coordinator: CoordinatorEnd) -> None:
+    async with bare_peer(coordinator) as peer:
+        send(peer, WORKER_CODEC.encode(ReportAck(number=1)))  # type: ignore[arg-type]  # that is the point
+        code, reason = await peer.read_until_closed()
+    assert code == CloseCode.BAD_MESSAGE
+    assert "Invalid value 'report-ack'" in reason
+
+
+async def test_text_is_refused(coordinator: CoordinatorEnd) -> None:
+    async with bare_peer(coordinator) as peer:
+        peer.rules.send_text(b"hello")
+        peer.flush()
+        assert (await peer.read_until_closed())[0] == CloseCode.NOT_BINARY
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+async def test_message_over_the_limit_is_refused(coordinator: CoordinatorEnd, pieces: int) -> None:
+    async with bare_peer(coordinator) as peer:
+        size = MESSAGE_BYTES_MAX // pieces + 1
+        peer.rules.send_binary(bytes(size), fin=pieces == 1)
+        for piece in range(2, pieces + 1):
+            peer.rules.send_continuation(bytes(size), fin=piece == pieces)
+        peer.flush()
+        assert (await peer.read_until_closed())[0] == CloseCode.TOO_LARGE
+    [session] = coordinator.sessions
+    assert "exceeds limit of 2097152 bytes" in await session.wait_until_closed()
+
+
+async def test_frame_that_breaks_the_rules_of_websocket_is_refused(coordinator: CoordinatorEnd) -> None:
+    async with bare_peer(coordinator) as peer:
+        peer.write(b"\x82\x01x")  # not masked
+        assert await peer.read_until_closed() == (1002, "incorrect masking")
+
+
+async def test_message_in_fragments_with_a_ping_between_is_whole(coordinator: CoordinatorEnd) -> None:
+    async with bare_peer(coordinator) as peer:
+        peer.rules.send_binary(REPORT[:3], fin=False)
+        peer.rules.send_ping(b"still there?")
+        peer.rules.send_continuation(b"", fin=False)
+        peer.rules.send_continuation(REPORT[3:], fin=True)
+        peer.flush()
+        [session] = coordinator.sessions
+        assert await session.wait_for_messages(1) == [Report(number=1)]
+        await peer.read()
+        assert [(frame.opcode, bytes(frame.data)) for frame in peer.frames] == [(Opcode.PONG, b"still there?")]
+
+
+async def test_one_who_pings_without_reading_is_cut_off(
+    coordinator: CoordinatorEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "UNREAD_ANSWERS_BYTES_MAX", 64 << 10)
+    async with bare_peer(coordinator) as peer:
+        [session] = coordinator.sessions
+        peer.rules.send_ping(b"x" * 125)
+        ping = b"".join(peer.rules.data_to_send())
+        while not session.closed_for:
+            peer.write(ping * 1000)
+            await asyncio.sleep(0)
+    assert session.closed_for == ["cut from this side: it pings without reading the answers"]
+
+
+async def test_one_who_reads_too_slowly_is_cut_off(
+    coordinator: CoordinatorEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "SERVER_BACKLOG_BYTES_MAX", 2 << 20)
+    worker, session = await coordinator.worker()
+    worker.line.pause_reading()
+    big = Assign(Epoch(1), [Assignment(TaskSeq(1), 1, LaneId(1), 1, TaskId("t1"), bytes(1 << 20))])
+    while not session.closed_for:
+        session.line.send(big)
+        await asyncio.sleep(0)
+    assert "it reads too slowly" in session.closed_for[0]
+    worker.line.resume_reading()
+    await worker.wait_until_closed()
+
+
+# What we do wrong -----------------------------------------------------------------------------
+
+
+class Failing(Recorder[FromWorker, FromCoordinator]):
+    """Raises when it is told of a message."""
+
+    def received(self, messages: list[FromWorker]) -> None:
+        raise ZeroDivisionError
+
+
+async def test_handler_that_fails_ends_its_own_channel_only(coordinator: CoordinatorEnd) -> None:
+    other, other_session = await coordinator.worker()
+    coordinator.decide = Failing
+    with capture_logs() as logs:
+        worker, session = await coordinator.worker()
+        worker.line.send(Report(number=1))
+        assert await worker.wait_until_closed() == "closed by the other side: internal error (1011)"
+        await session.wait_until_closed()
+    assert [entry["event"] for entry in logs] == ["channel_handler_failed"]
+    other_session.line.send(HeartbeatAck(sent_at=1.0))
+    await other.wait_for_messages(1)
+
+
+async def test_no_descriptor_is_left_behind(coordinator: CoordinatorEnd) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for data in (b"\xc1", REPORT, b""):
+        async with bare_peer(coordinator) as peer:
+            send(peer, data)
+    await wait_until_async(lambda: not coordinator.connections, what="the end of the connections")
+    await wait_until_async(lambda: len(os.listdir("/proc/self/fd")) <= before, what="the end of the sockets")
