@@ -1,0 +1,42 @@
+"""The port of everything that a slot can start: from a spec to a plain program."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from rota.core.spec import TaskSpec
+from rota.worker.slots.base import Work
+
+__all__ = ["Executor", "Launch", "LaunchRefused"]
+
+
+class Launch(Struct, frozen=True):
+    """A program to start. ``env`` comes on top of the worker's short base; ``stdin`` is empty if not given.
+
+    ``cwd`` is where the worker was started if not given. The process tree is held under ``memory_mib``.
+    """
+
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str | None = None
+    stdin: bytes | None = None
+    timeout_s: float | None = None
+    memory_mib: int | None = None
+
+
+class LaunchRefused(Exception):
+    """The task can't be started: ends it as ``launch-error``, with this sentence."""
+
+
+class Executor(Protocol):
+    """Turns specs of one kind into programs. Called once an attempt: it must be quick and wait for nothing."""
+
+    def launch(self, spec: TaskSpec, work: Work) -> Launch:
+        """Say what to start.
+
+        Raises:
+            LaunchRefused: It can't be started on this worker.
+        """
+        ...

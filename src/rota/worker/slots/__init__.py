@@ -1,0 +1,14 @@
+"""Slots: the small processes under which attempts run, and the agent's end of them.
+
+The agent imports ``rota.worker.slots.pool``. Everything else on this level is imported by name,
+and this file imports nothing: the keeper and its slots run it too, and each module that they
+load is memory of every slot.
+
+```
+agent (asyncio)   pool ── lines ── link ─┬─ control ── keeper: warm template, forks slots
+                                         └─ one socket per slot ── slot: runs one attempt at a time
+```
+
+What runs in the keeper and the slots (``frames``, ``keeper``, ``slot``, ``attempt``, ``output``, ``tree``)
+imports only built-in and small C modules: no ``typing``, no ``enum``, no ``socket``.
+"""

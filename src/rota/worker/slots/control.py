@@ -1,0 +1,190 @@
+"""The agent's end of the keeper: started, asked for slots, and started again if it dies.
+
+A request waits here while there is no keeper. Keepers are counted: the *reign* of a keeper tells the
+slots that it made, and can speak about, from those of an earlier one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+import rota
+from rota.worker.slots.frames import decode, encode
+
+__all__ = ["KeeperControl", "KeeperEvents", "KeeperFailed"]
+
+START_TIMEOUT_S: Final = 20.0
+"""For an interpreter to start, on a machine that is busy."""
+
+RESTART_PAUSE_S: Final = 1.0
+"""Between two keepers, if the first did not even get ready."""
+
+LEAVE_TIMEOUT_S: Final = 20.0
+"""For slots and keeper to kill what runs and leave: more than they give themselves."""
+
+PACKET_BYTES_MAX: Final = 4096
+
+_PROGRAM: Final = "import sys; sys.path.append(sys.argv[1]); from rota.worker.slots.keeper import main; main()"
+"""Isolated (-I) and without site-packages (-S): less memory, and nothing of a user's settings gets in."""
+
+
+class KeeperFailed(Exception):
+    """No keeper can be started, so this worker can't run anything."""
+
+
+class KeeperEvents(Protocol):
+    """Who is told what becomes of slots."""
+
+    def on_slot_forked(self, number: int) -> None:
+        """Hear that the slot exists."""
+        ...
+
+    def on_slot_gone(self, number: int, message: str, *, is_empty: bool) -> None:
+        """Hear that the slot is gone or never was, and whether all that ran under it is gone, too."""
+        ...
+
+    def on_keeper_lost(self) -> None:
+        """Hear that nobody will say any more what becomes of the slots made so far."""
+        ...
+
+
+class KeeperControl:
+    """One keeper at a time."""
+
+    def __init__(self, events: KeeperEvents, *, environment: Mapping[str, str]) -> None:
+        self.reign = 0
+        self._events = events
+        self._environment = dict(environment)
+        self._requests: deque[tuple[int, socket.socket]] = deque()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._ready: asyncio.Future[None] | None = None
+        self._is_closing = False
+
+    async def start(self) -> None:
+        """Start a keeper and wait until it can fork.
+
+        Raises:
+            KeeperFailed: It ended at once, or did not get ready.
+        """
+        self._ready = asyncio.get_running_loop().create_future()
+        self._launch()
+        try:
+            await asyncio.wait_for(self._ready, START_TIMEOUT_S)
+        except TimeoutError:
+            raise KeeperFailed(f"the keeper of the slots was not ready after {START_TIMEOUT_S:g} s") from None
+
+    def fork(self, number: int, connection: socket.socket) -> None:
+        """Ask for a slot that serves ``connection``, which is passed on and closed."""
+        self._requests.append((number, connection))
+        self._send_requests()
+
+    async def close(self) -> None:
+        """Let the keeper leave, and wait until it has."""
+        self._is_closing = True
+        while self._requests:
+            self._requests.popleft()[1].close()
+        self._disconnect()
+        process = self._process
+        if process is None:
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            await asyncio.wait_for(loop.run_in_executor(None, process.wait, LEAVE_TIMEOUT_S), None)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            await loop.run_in_executor(None, process.wait)
+
+    def _launch(self) -> None:
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        near.setblocking(False)
+        source_root = str(Path(rota.__file__).parents[1])
+        with far:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-X", "utf8", "-c", _PROGRAM, source_root, str(far.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=self._environment,
+                pass_fds=[far.fileno()],
+                start_new_session=True,
+            )
+        self._socket = near
+        self.reign += 1
+        asyncio.get_running_loop().add_reader(near.fileno(), self._receive)
+        self._send_requests()
+
+    def _send_requests(self) -> None:
+        if self._socket is None:
+            return
+        try:
+            while self._requests:
+                number, connection = self._requests[0]
+                message = encode((number,))
+                socket.send_fds(self._socket, [message], [connection.fileno()])
+                self._requests.popleft()
+                connection.close()
+        except BlockingIOError:
+            asyncio.get_running_loop().add_writer(self._socket.fileno(), self._send_requests)
+            return
+        except OSError:  # it has just died: reading says so, and the next one gets the request
+            pass
+        asyncio.get_running_loop().remove_writer(self._socket.fileno())
+
+    def _receive(self) -> None:
+        assert self._socket is not None
+        try:
+            packet = self._socket.recv(PACKET_BYTES_MAX)
+        except BlockingIOError:
+            return
+        except OSError:
+            packet = b""
+        if packet:
+            self._hear(decode(packet))
+        else:
+            self._lost()
+
+    def _hear(self, message: tuple[object, ...]) -> None:
+        match message:
+            case ("ready",):
+                if self._ready is not None and not self._ready.done():
+                    self._ready.set_result(None)
+            case ("forked", int(number), int()):
+                self._events.on_slot_forked(number)
+            case ("refused", int(number), str(text)):
+                self._events.on_slot_gone(number, text, is_empty=True)
+            case ("gone", int(number), str(text), bool(is_empty)):
+                self._events.on_slot_gone(number, text, is_empty=is_empty)
+            case _:
+                raise AssertionError(f"the keeper sent {message!r}")
+
+    def _lost(self) -> None:
+        """Start the next keeper, unless the first never got ready: then say so."""
+        self._disconnect()
+        assert self._process is not None
+        self._process.wait()  # its socket has ended, so it has, too: this only takes its status
+        self._events.on_keeper_lost()
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_exception(
+                KeeperFailed(f"the keeper of the slots ended with code {self._process.returncode} before it was ready")
+            )
+            return
+        asyncio.get_running_loop().call_later(RESTART_PAUSE_S, self._relaunch)
+
+    def _relaunch(self) -> None:
+        if not self._is_closing:
+            self._launch()
+
+    def _disconnect(self) -> None:
+        if self._socket is not None:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._socket.fileno())
+            loop.remove_writer(self._socket.fileno())
+            self._socket.close()
+            self._socket = None

@@ -1,0 +1,54 @@
+"""What keeper and slots need of Linux and Python offers only in large modules, or not at all.
+
+`signal` and `enum` together are 0.7 MiB of every slot, so the C module below them is used. On other
+systems this module refuses to load: there are no subreapers, pidfds or ``/proc`` there, and without
+them nobody can promise that nothing of a task remains.
+"""
+
+# typeshed has no stubs of it; its functions are those of `signal`, with plain integers.
+import _signal  # type: ignore[import-not-found] # no stubs, and `signal` would cost each slot 0.7 MiB
+import ctypes
+import sys
+
+__all__ = ["IGNORED_SIGNALS", "SIGKILL", "SIGTERM", "become_subreaper", "ignore_signals", "name_process"]
+
+if sys.platform != "linux":
+    raise ImportError(f"slots need Linux (subreapers, pidfds, /proc); this is {sys.platform}")
+
+SIGKILL: int = _signal.SIGKILL
+SIGTERM: int = _signal.SIGTERM
+
+IGNORED_SIGNALS: tuple[int, ...] = (
+    _signal.SIGINT,
+    _signal.SIGHUP,
+    _signal.SIGTERM,
+    _signal.SIGPIPE,
+    _signal.SIGXFSZ,
+)
+"""Signals that keeper and slots ignore, and that are set back for tasks.
+
+A service manager that signals every process of the service must not tear slots from under the agent:
+when that one leaves, so do they. Python itself ignores the last two.
+"""
+
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def become_subreaper() -> None:
+    """Adopt, from now on, every process below that loses its parent. Not inherited by forks."""
+    if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "can't become a subreaper")
+
+
+def name_process(name: str) -> None:
+    """Set what ``ps`` and ``top`` show: at most 15 bytes."""
+    _libc.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
+
+
+def ignore_signals() -> None:
+    """Ignore `IGNORED_SIGNALS`, for good."""
+    for number in IGNORED_SIGNALS:
+        _signal.signal(number, _signal.SIG_IGN)

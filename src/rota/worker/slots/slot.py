@@ -1,0 +1,303 @@
+"""A slot: the process under which the attempts of one lane run, one at a time.
+
+The model is one loop around one ``poll``: on the running attempt's pidfd, its two output pipes and the
+socket to the agent. The line of orders is worked off without asking anybody; results are held back
+for a few milliseconds while the next attempt runs, because each report wakes the agent up.
+
+Invariants: nothing of an attempt is left when its end is reported, or the slot says that it must not be
+used again. If the agent goes, the socket ends, and the slot kills what runs and leaves. A slow agent
+blocks nothing: what it has not read yet waits here, up to a limit, over which nothing new starts.
+
+The pidfd is polled first. If it is ready, all that the main process wrote is in the pipes by then, so
+that pipes and a socket that are not ready in the same answer need not be read: a program
+that writes nothing costs five system calls more than its bare start.
+"""
+
+import os
+import select
+import time
+from _socket import socket
+
+from rota.worker.slots.attempt import Attempt, ended_unstarted
+from rota.worker.slots.frames import Order, Unpacker, pack
+from rota.worker.slots.linux import become_subreaper, name_process
+from rota.worker.slots.memory import MemoryWatch, watch_kernel
+from rota.worker.slots.output import OutputStream
+from rota.worker.slots.spawn import LaunchFailed, Spawner
+from rota.worker.slots.tree import Reaped, kill_tree
+
+__all__ = ["Slot", "run_slot"]
+
+HOLD_S = 0.005
+"""How long a result may be held back while the next attempt runs."""
+
+HELD_MAX = 64
+"""Results in one report: enough to share its cost, few enough to keep the agent busy."""
+
+STARTED_AFTER_S = 0.02
+"""An attempt that has ended by then says with its end when it started."""
+
+EMPTY_WITHIN_S = 5.0
+"""For killing a tree. What is left after that does not obey, and the slot is lost."""
+
+OUTGOING_BYTES_MAX = 4 << 20
+"""Waiting for a slow agent: over this nothing new is started."""
+
+RECEIVE_BYTES = 1 << 16
+
+STRAY_PERIOD_MS = 1000
+"""Between further tries to kill what could not be killed."""
+
+
+class Slot:
+    """Serves one agent until that leaves or says so. Made once a process."""
+
+    def __init__(self, connection: socket) -> None:
+        self._socket = connection
+        self._socket.setblocking(False)
+        self._socket_fd = connection.fileno()
+        self._unpacker = Unpacker()
+        self._line: list[Order] = []
+        self._started: list[tuple[object, ...]] = []
+        self._ended: list[tuple[object, ...]] = []
+        self._output: list[tuple[object, ...]] = []
+        self._held_since = 0.0
+        self._outgoing = bytearray()
+        self._is_leaving = False
+        self._is_orphaned = False
+        self._attempt: Attempt | None = None
+        self._idle_poll = select.poll()
+        self._idle_poll.register(self._socket_fd, select.POLLIN)
+
+    def _set_up(self, output_limit_bytes: int, grace_s: float, base_env: dict[str, str]) -> None:
+        self._grace_s = grace_s
+        self._out = OutputStream("stdout", output_limit_bytes)
+        self._err = OutputStream("stderr", output_limit_bytes)
+        self._spawner = Spawner(self._out.write_fd, self._err.write_fd, base_env=base_env)
+        # The number that every pidfd gets: the lowest free one, as long as nothing else is opened meanwhile.
+        self._pid_fd = os.dup(self._socket_fd)
+        os.close(self._pid_fd)
+        self._poll = select.poll()
+        for fd in (self._pid_fd, self._out.read_fd, self._err.read_fd, self._socket_fd):
+            self._poll.register(fd, select.POLLIN)
+
+    def serve(self) -> None:
+        """Run what comes, until the agent is gone, or said to leave and nothing is left to do."""
+        while not self._is_orphaned:
+            if self._line and len(self._outgoing) < OUTGOING_BYTES_MAX:
+                self._run(self._line.pop(0))
+            elif self._is_leaving and not self._line and not self._outgoing:
+                return
+            else:
+                self._exchange_when_ready()
+        kill_tree(Reaped(0), EMPTY_WITHIN_S)
+
+    # One attempt -------------------------------------------------------------------------
+
+    def _run(self, order: Order) -> None:
+        started = time.monotonic()
+        watch_kernel(started)
+        self._out.begin()
+        self._err.begin()
+        started_at = time.time()
+        try:
+            pid = self._spawner.spawn(order[2], order[3], cwd=order[4], stdin=order[5])
+        except LaunchFailed as error:
+            self._add_ended(ended_unstarted(order[0], order[1], "launch-error", message=str(error)))
+            self._exchange_now()
+            return
+        attempt = Attempt(order, pid, started=started, started_at=started_at, grace_s=self._grace_s)
+        self._open_pid(pid)
+        self._attempt = attempt
+        may_have_output = self._watch(attempt, memory_mib=order[7])
+        self._attempt = None
+        os.close(self._pid_fd)
+        self._finish(attempt, may_have_output=may_have_output)
+
+    def _open_pid(self, pid: int) -> None:
+        fd = os.pidfd_open(pid)
+        if fd != self._pid_fd:
+            os.dup2(fd, self._pid_fd, inheritable=False)
+            os.close(fd)
+
+    def _watch(self, attempt: Attempt, *, memory_mib: int | None) -> bool:
+        """Return when the main process has ended, or the tree must be killed; say whether output may be left."""
+        wait_s = HOLD_S
+        if attempt.deadline is not None:
+            wait_s = min(wait_s, attempt.deadline - attempt.started)
+        while True:
+            events = self._poll.poll(wait_s * 1000)
+            if events and events[0][0] == self._pid_fd:
+                if len(events) == 1:
+                    return False
+                # It has ended, so a stop that comes with this answer is too late for it.
+                self._attempt = None
+                if events[-1][0] == self._socket_fd:
+                    self._exchange(events[-1][1])
+                return True
+            now = time.monotonic()
+            for fd, flags in events:
+                if fd == self._socket_fd:
+                    self._exchange(flags)
+                else:
+                    (self._out if fd == self._out.read_fd else self._err).read(now)
+            if attempt.memory is None:
+                attempt.memory = MemoryWatch(memory_mib, started=attempt.started)
+            if self._is_orphaned or attempt.must_be_killed(now):
+                return True
+            wait_s = self._tend(attempt, attempt.memory, now)
+
+    def _tend(self, attempt: Attempt, memory: MemoryWatch, now: float) -> float:
+        """Report what is due of an attempt that goes on; return how long nothing more will be."""
+        if not attempt.is_reported and now >= attempt.started + STARTED_AFTER_S:
+            attempt.is_reported = True
+            self._started.append((attempt.task, attempt.number, attempt.started_at))
+        for stream in (self._out, self._err):
+            self._add_output(attempt, stream, stream.take_due(now))
+        self._flush()
+        due = [memory.next_look, attempt.deadline, attempt.kill_at, self._out.next_due(), self._err.next_due()]
+        if not attempt.is_reported:
+            due.append(attempt.started + STARTED_AFTER_S)
+        # Rounded up to the clock of poll, or it would look again and again in the last millisecond.
+        return max(min(at for at in due if at is not None) - now, 0.0) + 0.001
+
+    def _finish(self, attempt: Attempt, *, may_have_output: bool) -> None:
+        """Leave nothing of the attempt behind, and note its end."""
+        is_empty = attempt.reaped.reap()
+        if not is_empty:
+            is_empty = kill_tree(attempt.reaped, EMPTY_WITHIN_S)
+            may_have_output = True
+        if may_have_output or self._out.count or self._err.count:
+            now = time.monotonic()
+            for stream in (self._out, self._err):
+                if is_empty:
+                    stream.drain(now)
+                else:  # what can't be killed may write for ever
+                    stream.read(now)
+            if not (self._out.is_small() and self._err.is_small()):
+                for stream in (self._out, self._err):
+                    self._add_output(attempt, stream, stream.take_rest())
+        trouble = None
+        if not is_empty:
+            trouble = "processes of the attempt could not be killed within 5 s; its slot is not used again"
+            attempt.message = f"{attempt.message}; {trouble}" if attempt.message else trouble
+        self._add_ended(attempt.ended(self._out, self._err))
+        if trouble is not None:
+            self._withdraw(trouble)
+
+    def _withdraw(self, trouble: str) -> None:
+        """Hand the line back, and do nothing more than trying to get rid of what is left."""
+        self._take_back([(order[0], order[1]) for order in self._line])
+        self._flush(trouble)
+        while not (self._is_orphaned or self._is_leaving):
+            self._exchange_when_ready(STRAY_PERIOD_MS)
+            self._take_back([(order[0], order[1]) for order in self._line])
+            self._flush()
+            kill_tree(Reaped(0), 0.0)
+        self._is_orphaned = True
+
+    # The agent ---------------------------------------------------------------------------
+
+    def _add_ended(self, ended: tuple[object, ...]) -> None:
+        """Note an end; report it now unless the next attempt can share the report."""
+        now = time.monotonic()
+        if not self._ended:
+            self._held_since = now
+        self._ended.append(ended)
+        if not self._line or len(self._ended) >= HELD_MAX or now - self._held_since >= HOLD_S:
+            self._flush()
+
+    def _add_output(self, attempt: Attempt, stream: OutputStream, pieces: list[tuple[int, bytes]]) -> None:
+        for offset, data in pieces:
+            self._output.append((attempt.task, attempt.number, stream.name, offset, data))
+
+    def _flush(self, trouble: str | None = None) -> None:
+        """Hand on all that is noted, as far as the agent takes it without waiting."""
+        if self._started or self._ended or self._output or trouble is not None:
+            was_waiting = bool(self._outgoing)
+            self._outgoing += pack((self._started, self._ended, self._output, trouble))
+            self._started, self._ended, self._output = [], [], []
+            if not was_waiting:
+                self._send()
+
+    def _send(self) -> None:
+        try:
+            while self._outgoing:
+                del self._outgoing[: self._socket.send(self._outgoing)]
+        except BlockingIOError:
+            pass
+        except OSError:  # the agent is gone
+            self._is_orphaned = True
+        events = select.POLLIN | select.POLLOUT if self._outgoing else select.POLLIN
+        for poll in (self._idle_poll, self._poll):
+            poll.modify(self._socket_fd, events)
+
+    def _exchange_when_ready(self, timeout_ms: int | None = None) -> None:
+        self._flush()
+        for _, flags in self._idle_poll.poll(timeout_ms):
+            self._exchange(flags)
+
+    def _exchange_now(self) -> None:
+        for _, flags in self._idle_poll.poll(0):
+            self._exchange(flags)
+
+    def _exchange(self, flags: int) -> None:
+        """Send and receive what is possible without waiting."""
+        if flags & select.POLLOUT:
+            self._send()
+        if not flags & ~select.POLLOUT:
+            return
+        try:
+            data = self._socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._is_orphaned = True
+            return
+        for message in self._unpacker.feed(data):
+            self._obey(message)
+
+    def _obey(self, message: tuple[object, ...]) -> None:
+        match message:
+            case ("run", list(orders)):
+                self._line += orders
+            case ("stop", int(task), int(number), str(cause), float(grace_s)):
+                self._stop(task, number, cause=cause, grace_s=grace_s)
+            case ("take-back", list(keys)):
+                self._take_back(keys)
+            case ("setup", int(output_limit_bytes), float(grace_s), dict(base_env)):
+                self._set_up(output_limit_bytes, grace_s, base_env)
+            case ("exit",):
+                self._is_leaving = True
+            case _:
+                raise AssertionError(f"the agent sent {message!r}")
+
+    def _stop(self, task: int, number: int, *, cause: str, grace_s: float) -> None:
+        attempt = self._attempt
+        if attempt is not None and (attempt.task, attempt.number) == (task, number):
+            attempt.stop(cause, grace_s, now=time.monotonic())
+        elif self._remove_from_line(task, number):
+            self._ended.append(ended_unstarted(task, number, cause))
+            self._flush()
+
+    def _take_back(self, keys: list[tuple[int, int]]) -> None:
+        for task, number in keys:
+            if self._remove_from_line(task, number):
+                self._ended.append(ended_unstarted(task, number, "returned"))
+        self._flush()
+
+    def _remove_from_line(self, task: int, number: int) -> bool:
+        for index, order in enumerate(self._line):
+            if (order[0], order[1]) == (task, number):
+                del self._line[index]
+                return True
+        return False
+
+
+def run_slot(connection: socket) -> None:
+    """Be a slot for the agent at the other end, then return."""
+    name_process("rota-slot")
+    become_subreaper()
+    Slot(connection).serve()
