@@ -16,6 +16,7 @@ __all__ = [
     "parse_bytes",
     "parse_cpu_milli",
     "parse_duration_s",
+    "parse_gpus",
     "parse_memory_mib",
     "parse_moment",
     "parse_moment_or_duration_s",
@@ -33,6 +34,9 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTP]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
 _CPU = re.compile(r"(\d+(?:\.\d+)?)(m?)", re.ASCII)
+
+GPUS_MAX: Final = 1024
+"""Of one worker: a larger number is a memory that lacks its unit."""
 
 _MIB: Final = 1 << 20
 
@@ -129,6 +133,19 @@ def parse_resources(text: str) -> dict[str, int]:
             raise ValueError(f"{name} is given twice")
         amounts[name] = amount
     return amounts
+
+
+def parse_gpus(text: str) -> list[int]:
+    """Read a number of devices, or the memory of each; return the memory of each in MiB, 0 where it is not known.
+
+    >>> parse_gpus("2"), parse_gpus("24G,24576"), parse_gpus("0")
+    ([0, 0], [24576, 24576], [])
+    """
+    if not text.isascii() or not text.isdigit():
+        return [parse_memory_mib(part.strip()) for part in text.split(",")]
+    if int(text) > GPUS_MAX:
+        raise ValueError(f"{text} devices: at most {GPUS_MAX}; with a unit or a comma it would be their memory")
+    return [0] * int(text)
 
 
 def parse_moment(text: str) -> str:

@@ -10,11 +10,21 @@ import math
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
-from rota.store.base import Retention
+if TYPE_CHECKING:
+    from rota.store.base import Retention
 
-__all__ = ["CoordinatorConfig", "Durability", "LogFormat", "LogLevel", "OrderingName", "PlacementName", "StoreName"]
+__all__ = [
+    "CoordinatorConfig",
+    "Durability",
+    "LogFormat",
+    "LogLevel",
+    "OrderingName",
+    "PlacementName",
+    "StoreName",
+    "check_token",
+]
 
 StoreName = Literal["sqlite", "memory"]
 Durability = Literal["full", "relaxed"]
@@ -49,7 +59,8 @@ class CoordinatorConfig:
         grace_s: Nobody is declared lost for so long after a start.
         impossible_after_s: A task that no known worker could ever run fails after so long.
         kill_grace_s: From SIGTERM to SIGKILL.
-        retention: How long ended tasks are kept.
+        retention_s: How long ended tasks are kept.
+        retention_tasks: How many ended tasks are kept at most.
         log_retention_bytes: How much output is kept; the oldest goes first.
         placement: Which worker gets a task.
         ordering: Which task goes first.
@@ -76,7 +87,8 @@ class CoordinatorConfig:
     grace_s: float = 60.0
     impossible_after_s: float = 600.0
     kill_grace_s: float = 10.0
-    retention: Retention = field(default_factory=Retention)
+    retention_s: float = 7 * 86_400.0
+    retention_tasks: int = 2_000_000
     log_retention_bytes: int = 4 << 30
     placement: PlacementName = "least-loaded"
     ordering: OrderingName = "priority"
@@ -96,6 +108,14 @@ class CoordinatorConfig:
                 f"host {self.host} is reachable from other machines, and whoever reaches it can run commands: "
                 "set a token (--token, --token-file or ROTA_TOKEN), or say --insecure"
             )
+
+    @property
+    def retention(self) -> Retention:
+        """How long ended tasks are kept, as the store is told."""
+        # Only here: the options of the command line need no store.
+        from rota.store.base import Retention  # noqa: PLC0415 - see above
+
+        return Retention(max_age_s=self.retention_s, max_tasks=self.retention_tasks)
 
     @property
     def is_loopback(self) -> bool:
@@ -128,23 +148,25 @@ class CoordinatorConfig:
             raise ValueError(
                 f"log_retention_bytes must be at least {LOG_RETENTION_BYTES_MIN:,}, got {self.log_retention_bytes:,}"
             )
-        if not self.retention.max_age_s > 0 or self.retention.max_tasks < 1:
-            raise ValueError(
-                "retention must keep at least one task for some time, "
-                f"got max_age_s={self.retention.max_age_s:g}, max_tasks={self.retention.max_tasks}"
-            )
+        if self.retention_tasks < 1:
+            raise ValueError(f"retention_tasks must be at least 1, got {self.retention_tasks}")
 
     def _check_thresholds(self) -> None:
-        for name in ("heartbeat_s", "suspicious_after_s", "offline_after_s", "impossible_after_s"):
+        for name in ("heartbeat_s", "suspicious_after_s", "offline_after_s", "impossible_after_s", "retention_s"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be more than 0 seconds, got {getattr(self, name):g}")
         for name in ("grace_s", "kill_grace_s"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least 0 seconds, got {getattr(self, name):g}")
-        if not self.heartbeat_s < self.suspicious_after_s < self.offline_after_s:
+        if self.suspicious_after_s < 2 * self.heartbeat_s:
             raise ValueError(
-                "heartbeat_s, suspicious_after_s and offline_after_s must grow in this order, "
-                f"got {self.heartbeat_s:g}, {self.suspicious_after_s:g} and {self.offline_after_s:g}"
+                "suspicious_after_s must be at least twice heartbeat_s, so that one late heartbeat does no harm, "
+                f"got {self.suspicious_after_s:g} for heartbeat_s={self.heartbeat_s:g}"
+            )
+        if self.offline_after_s <= self.suspicious_after_s:
+            raise ValueError(
+                "offline_after_s must be more than suspicious_after_s, "
+                f"got {self.offline_after_s:g} for suspicious_after_s={self.suspicious_after_s:g}"
             )
 
 

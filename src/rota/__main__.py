@@ -1,0 +1,6 @@
+"""``python -m rota`` is ``rota``."""
+
+from rota.cli.main import main
+
+if __name__ == "__main__":
+    main()

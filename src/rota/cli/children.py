@@ -1,0 +1,121 @@
+"""The processes that ``rota up`` starts: watched, stopped in order, and never left behind.
+
+One thread, no signal handlers: the signals that matter are blocked and taken one by one where we
+wait, so none can arrive at a bad moment. A child gets SIGKILL from the kernel when we die, however
+we die, and Ctrl-C reaches it only through us, since each has a process group of its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+__all__ = ["STOP_SIGNALS", "Child", "block_signals", "start_child", "stop_children", "wait_for_signal"]
+
+STOP_SIGNALS: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+_WAITED_SIGNALS: Final = STOP_SIGNALS | {signal.SIGCHLD}
+
+STOP_S: Final = 10.0
+"""From SIGTERM to SIGKILL: as long as a task gets by default."""
+
+KILL_S: Final = 5.0
+"""For the kernel to end a killed process, on a machine that is busy."""
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class Child:
+    """One process of ours."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        self.name = name
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    @property
+    def ending(self) -> str:
+        """How it ended, in words."""
+        code = self._process.returncode
+        return f"by signal {-code}" if code is not None and code < 0 else f"with exit code {code}"
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal; nothing happens if it has ended."""
+        self._process.send_signal(number)
+
+    def reap(self, timeout_s: float) -> None:
+        """Wait for the end of a process that was killed."""
+        self._process.wait(timeout_s)
+
+
+def block_signals() -> None:
+    """Hold back the signals that we wait for, from now on."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_SIGNALS)
+
+
+def wait_for_signal(timeout_s: float) -> bool:
+    """Wait until somebody wants us to stop, a child has ended, or the time is over; return whether we are to stop."""
+    taken = signal.sigtimedwait(_WAITED_SIGNALS, max(0.0, timeout_s))
+    return taken is not None and taken.si_signo in STOP_SIGNALS
+
+
+def start_child(name: str, arguments: Sequence[str], *, env: Mapping[str, str]) -> Child:
+    """Start ``rota`` with these arguments as a process that dies with us."""
+    process = subprocess.Popen(
+        # -P: a file that is called like a module of ours, where one happens to stand, must not be run.
+        [sys.executable, "-P", "-m", "rota", *arguments],
+        stdin=subprocess.DEVNULL,
+        env=dict(env),
+        process_group=0,
+        preexec_fn=_dying_with(os.getpid()),  # noqa: PLW1509 - safe: this process has one thread
+    )
+    return Child(name, process)
+
+
+def stop_children(children: Sequence[Child], *, is_urgent: bool) -> bool:
+    """End processes with SIGTERM, or SIGKILL when that takes too long or somebody wants us to stop again.
+
+    Returns:
+        Whether it had become urgent.
+    """
+    for child in children:
+        child.send(signal.SIGTERM)
+    give_up_at = time.monotonic() + STOP_S
+    while not is_urgent and not all(child.has_ended for child in children):
+        left_s = give_up_at - time.monotonic()
+        if left_s <= 0:
+            break
+        is_urgent = wait_for_signal(left_s)
+    for child in children:
+        if not child.has_ended:
+            child.send(signal.SIGKILL)
+    for child in children:
+        child.reap(KILL_S)
+    return is_urgent
+
+
+def _dying_with(parent: int) -> Callable[[], None]:
+    """Return what a child does before it becomes another program. All is looked up before the fork."""
+    set_option = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
+
+    def prepare() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        if set_option is not None:
+            set_option(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        # We may have died before the kernel was told.
+        if os.getppid() != parent:
+            os._exit(0)
+
+    return prepare

@@ -1,0 +1,174 @@
+"""``rota coordinator``: starts a coordinator in this process; and its options, which ``up`` has, too.
+
+`arguments_of` is the way back: the options that give a configuration, which is how ``up`` starts a
+coordinator as a process of its own. A test holds that the two are inverse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar, get_args
+
+import click
+
+from rota.cli import options
+from rota.coordinator.config import (
+    CoordinatorConfig,
+    Durability,
+    LogFormat,
+    LogLevel,
+    OrderingName,
+    PlacementName,
+    StoreName,
+)
+
+__all__ = [
+    "COORDINATOR_OPTIONS",
+    "TOKEN_BYTES_MAX",
+    "arguments_of",
+    "command",
+    "coordinator_config",
+    "coordinator_options",
+]
+
+F = TypeVar("F", bound=Callable[..., None])
+
+TOKEN_BYTES_MAX: Final = 4096
+"""Far over any token, far under what would hurt to read."""
+
+_DEFAULT: Final = CoordinatorConfig()
+
+COORDINATOR_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
+    click.option("--host", default=_DEFAULT.host, show_default=True, help="Address to listen on."),
+    click.option("--port", type=int, default=_DEFAULT.port, show_default=True, help="Port; 0 picks a free one."),
+    click.option(
+        "--state-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=_DEFAULT.state_dir,
+        show_default=True,
+        help="Where tasks and their output are kept; made with mode 0700.",
+    ),
+    click.option("--store", type=click.Choice(get_args(StoreName)), default=_DEFAULT.store, show_default=True),
+    click.option(
+        "--durability",
+        type=click.Choice(get_args(Durability)),
+        default=_DEFAULT.durability,
+        show_default=True,
+        help="relaxed may lose the last moments in a power cut.",
+    ),
+    click.option("--token", envvar="ROTA_TOKEN", help="What every request must carry (better: ROTA_TOKEN)."),
+    click.option("--token-file", type=click.File("r"), help="Read the token from a file."),
+    click.option("--insecure", is_flag=True, help="Listen beyond this machine without a token."),
+    click.option("--allow-host", "allow_hosts", multiple=True, help="A further name that clients may call it by."),
+    click.option("--max-pending", type=int, default=_DEFAULT.max_pending, show_default=True, help="Refuse over this."),
+    click.option("--heartbeat", type=options.DURATION, default="3s", show_default=True, help="Of each worker."),
+    click.option("--suspicious-after", type=options.DURATION, default="10s", show_default=True, help="Of silence."),
+    click.option("--offline-after", type=options.DURATION, default="20s", show_default=True, help="Of silence."),
+    click.option("--grace", type=options.DURATION, default="60s", show_default=True, help="For workers, at a start."),
+    click.option(
+        "--impossible-after",
+        type=options.DURATION,
+        default="10m",
+        show_default=True,
+        help="Then a task fails that no worker could ever run.",
+    ),
+    click.option("--kill-grace", type=options.DURATION, default="10s", show_default=True, help="SIGTERM to SIGKILL."),
+    click.option("--retention", type=options.DURATION, default="7d", show_default=True, help="Of ended tasks."),
+    click.option("--retention-tasks", type=int, default=2_000_000, show_default=True, help="At most so many."),
+    click.option("--log-retention", type=options.BYTES, default="4G", show_default=True, help="Of output."),
+    click.option("--placement", type=click.Choice(get_args(PlacementName)), default=_DEFAULT.placement),
+    click.option("--ordering", type=click.Choice(get_args(OrderingName)), default=_DEFAULT.ordering),
+    click.option("--seed", type=int, help="Of all chance, to repeat a run."),
+    click.option("--log-format", type=click.Choice(get_args(LogFormat)), default=_DEFAULT.log_format),
+    click.option("--log-level", type=click.Choice(get_args(LogLevel)), help="Least severe to write."),
+)
+
+
+def coordinator_options(function: F) -> F:
+    """Give a command all options of a coordinator."""
+    for option in reversed(COORDINATOR_OPTIONS):
+        function = option(function)
+    return function
+
+
+def coordinator_config(given: dict[str, Any], *, log_level: LogLevel = "info") -> CoordinatorConfig:
+    """Make the configuration of the values of `COORDINATOR_OPTIONS`.
+
+    Args:
+        given: The values by their names.
+        log_level: Where none was given.
+
+    Raises:
+        click.UsageError: They make no sense.
+    """
+    token_file = given["token_file"]
+    token = token_file.read(TOKEN_BYTES_MAX).strip() if token_file is not None else given["token"]
+    same = ("host", "port", "state_dir", "store", "durability", "insecure", "allow_hosts", "max_pending")
+    names = ("placement", "ordering", "seed", "log_format")
+    try:
+        return CoordinatorConfig(
+            **{name: given[name] for name in (*same, *names)},
+            token=token,
+            heartbeat_s=given["heartbeat"],
+            suspicious_after_s=given["suspicious_after"],
+            offline_after_s=given["offline_after"],
+            grace_s=given["grace"],
+            impossible_after_s=given["impossible_after"],
+            kill_grace_s=given["kill_grace"],
+            retention_s=given["retention"],
+            retention_tasks=given["retention_tasks"],
+            log_retention_bytes=given["log_retention"],
+            log_level=given["log_level"] or log_level,
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def arguments_of(config: CoordinatorConfig) -> list[str]:
+    """Return the options that give this configuration, without its token: others can read a command line."""
+    pairs = {
+        "--host": config.host,
+        "--port": config.port,
+        "--state-dir": config.state_dir,
+        "--store": config.store,
+        "--durability": config.durability,
+        "--max-pending": config.max_pending,
+        "--heartbeat": config.heartbeat_s,
+        "--suspicious-after": config.suspicious_after_s,
+        "--offline-after": config.offline_after_s,
+        "--grace": config.grace_s,
+        "--impossible-after": config.impossible_after_s,
+        "--kill-grace": config.kill_grace_s,
+        "--retention": config.retention_s,
+        "--retention-tasks": config.retention_tasks,
+        "--log-retention": config.log_retention_bytes,
+        "--placement": config.placement,
+        "--ordering": config.ordering,
+        "--log-format": config.log_format,
+        "--log-level": config.log_level,
+    }
+    arguments = [f"{name}={value}" for name, value in pairs.items()]
+    arguments += [f"--allow-host={host}" for host in config.allow_hosts]
+    arguments += ["--insecure"] if config.insecure else []
+    return arguments + ([f"--seed={config.seed}"] if config.seed is not None else [])
+
+
+@click.command(
+    epilog="""Examples:
+
+    \b
+    rota coordinator
+    ROTA_TOKEN=secret rota coordinator --host 0.0.0.0 --state-dir /var/lib/rota
+    """
+)
+@coordinator_options
+def command(**given: Any) -> None:
+    """Start a coordinator: it accepts tasks, decides which worker runs each, and remembers how they ended.
+
+    It stops on SIGTERM and Ctrl-C; what runs goes on and is found again by the next start.
+    """
+    config = coordinator_config(given)
+    from rota.coordinator.main import run  # noqa: PLC0415 - slow to import, and help does without
+
+    raise click.exceptions.Exit(run(config))

@@ -1,0 +1,24 @@
+"""``rota drain``: gives workers nothing new."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from rota.cli.bulk import change_each
+from rota.cli.options import ID, json_option, with_client
+
+if TYPE_CHECKING:
+    from rota.client.http import HttpClient
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("ids", metavar="WORKER...", type=ID, nargs=-1, required=True)
+@json_option
+@with_client
+def command(client: HttpClient, *, ids: tuple[str, ...], as_json: bool) -> None:
+    """Give workers nothing new. What they run goes on; 'rota resume' undoes it."""
+    change_each(ids, client.drain, as_json=as_json, describe=lambda node: f"{node['id']} is {node['state']}")

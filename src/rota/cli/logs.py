@@ -1,0 +1,28 @@
+"""``rota logs``: prints the output of a task, byte for byte."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from rota.cli.options import ID, with_client
+
+if TYPE_CHECKING:
+    from rota.client.http import HttpClient
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("task_id", metavar="ID", type=ID)
+@click.option("-f", "--follow", is_flag=True, help="Go on until the task has ended, over retries.")
+@click.option("--stream", type=click.Choice(["stdout", "stderr"]), help="Only this one.  [default: both]")
+@click.option("--attempt", type=click.IntRange(min=1), help="Of this attempt.  [default: the last]")
+@with_client
+def command(client: HttpClient, *, task_id: str, follow: bool, stream: str | None, attempt: int | None) -> None:
+    """Print the output of a task, as it was written, to stdout."""
+    for chunk in client.logs(task_id, {"stream": stream, "attempt": attempt}, follow=follow):
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()

@@ -1,0 +1,103 @@
+"""``rota show``: all about a task."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from rota.cli.options import ID, json_option, print_json, with_client
+from rota.cli.ps import took
+from rota.cli.table import print_table, styled_state
+from rota.cli.text import ago, command_line, duration, escaped, memory, size
+from rota.cli.views import ShownAttempt, ShownTask, ending, view_of
+
+if TYPE_CHECKING:
+    from rota.client.http import HttpClient
+
+__all__ = ["command"]
+
+ATTEMPT_COLUMNS: Final = ("ATTEMPT", "WORKER", "STARTED", "TOOK", "CPU", "PEAK", "ENDED")
+
+_LABEL_WIDTH: Final = 11
+"""Of the longest label, and a space."""
+
+
+@click.command()
+@click.argument("task_id", metavar="ID", type=ID)
+@json_option
+@with_client
+def command(client: HttpClient, *, task_id: str, as_json: bool) -> None:
+    """Show all about a task: what it is, where it stands and why, and its attempts."""
+    task, attempts = client.task(task_id), client.attempts(task_id)
+    if as_json:
+        print_json({**task, "attempts": attempts})
+        return
+    now = time.time()
+    for label, text in _facts(view_of(task, ShownTask), now):
+        click.echo(f"{label + ':':<{_LABEL_WIDTH}} {text}")
+    if attempts:
+        click.echo()
+        print_table(ATTEMPT_COLUMNS, [_attempt_row(view_of(a, ShownAttempt), now) for a in attempts], wide="ENDED")
+
+
+def _facts(task: ShownTask, now: float) -> Iterator[tuple[str, str]]:
+    yield "task", escaped(task.id)
+    if task.name:
+        yield "name", escaped(task.name)
+    yield "runs", escaped(task.work)
+    why = f" ({escaped(task.why)})" if task.why else ""
+    yield "state", styled_state(task.state) + why
+    if task.worker:
+        yield "worker", escaped(task.worker)
+    yield from _moments(task, now)
+    yield from _request(task)
+    if task.cpu_seconds is not None or task.peak_memory is not None:
+        yield "used", ", ".join(_usage(task))
+    if task.stdout_bytes or task.stderr_bytes:
+        yield "output", f"{size(task.stdout_bytes)} to stdout, {size(task.stderr_bytes)} to stderr"
+
+
+def _moments(task: ShownTask, now: float) -> Iterator[tuple[str, str]]:
+    for label, moment in (("created", task.created_at), ("started", task.started_at), ("ended", task.ended_at)):
+        if moment:
+            yield label, f"{moment} ({ago(moment, now)})"
+    for label, text in (("not before", task.start_at), ("deadline", task.deadline)):
+        if text is not None:
+            yield label, escaped(str(text))
+
+
+def _request(task: ShownTask) -> Iterator[tuple[str, str]]:
+    yield "wants", ", ".join(f"{amount} {escaped(name)}" for name, amount in sorted(task.resources.items()))
+    if task.tags:
+        yield "tags", escaped(", ".join(task.tags))
+    yield "queue", f"{escaped(task.queue)}, priority {task.priority}"
+    yield "budgets", f"{task.retries_used} of {task.retries} retries, {task.losses_used} of {task.losses} losses used"
+    if task.timeout is not None:
+        yield "timeout", duration(task.timeout)
+    if task.cwd is not None:
+        yield "cwd", escaped(task.cwd)
+    for label, pairs in (("env", task.env), ("labels", task.labels)):
+        if pairs:
+            yield label, escaped(command_line([f"{key}={value}" for key, value in pairs.items()]))
+
+
+def _usage(task: ShownTask | ShownAttempt) -> Iterator[str]:
+    if task.cpu_seconds is not None:
+        yield f"{task.cpu_seconds:.2f} s of cpu"
+    if task.peak_memory is not None:
+        yield f"{memory(task.peak_memory)} at the peak"
+
+
+def _attempt_row(attempt: ShownAttempt, now: float) -> tuple[str, ...]:
+    return (
+        str(attempt.number),
+        attempt.worker or "",
+        ago(attempt.started_at, now),
+        took(attempt, now),
+        f"{attempt.cpu_seconds:.2f}s" if attempt.cpu_seconds is not None else "",
+        memory(attempt.peak_memory) if attempt.peak_memory is not None else "",
+        ending(attempt) or ("completed" if attempt.ended_at else "running"),
+    )

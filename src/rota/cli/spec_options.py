@@ -1,0 +1,137 @@
+"""The options that describe a task, shared by ``submit`` and ``run``, and the spec made of them.
+
+Options say no more than the API does: what is left out here is left out in the request, and the
+coordinator checks the whole. Only texts that JSON can't carry are refused here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from rota.cli import options
+
+__all__ = ["SPEC_OPTIONS", "command_argument", "spec_from", "spec_options"]
+
+F = TypeVar("F", bound=Callable[..., None])
+
+INPUT_BYTES_MAX: Final = 1 << 20
+"""A spec has at most 1 MiB: there is no use in reading more."""
+
+SPEC_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
+    click.option("--shell", metavar="LINE", help="Run a line of /bin/sh instead of a command."),
+    click.option("--name", help="A name to find it by."),
+    click.option("--id", "task_id", type=options.ID, help="An id of your own; the same task twice is one."),
+    click.option("-e", "--env", type=options.PAIR, multiple=True, help="Set a variable. Repeat for more."),
+    click.option("--cwd", help="Where to run, an absolute path on the worker."),
+    click.option("--stdin", metavar="TEXT|@FILE|-", help="What it reads: a text, a file, or - for our own input."),
+    click.option("--cpu", type=options.CPU, help="Cores: 2, 0.5 or 500m.  [default: 1]"),
+    click.option("--memory", type=options.MEMORY, help="Memory, held as a limit: 512M or 2G."),
+    click.option("--gpu", type=int, help="Devices."),
+    click.option("--gpu-memory", type=options.MEMORY, help="Memory of each device; without --gpu a share of one."),
+    click.option("-r", "--resource", type=options.RESOURCE, multiple=True, help="Any other amount. Repeat for more."),
+    click.option("--tag", "tags", multiple=True, help="A tag that its worker must have. Repeat for more."),
+    click.option("--priority", metavar="0-100|WORD", help="Or low, normal, high, critical.  [default: normal]"),
+    click.option("--queue", help="The queue to wait in.  [default: default]"),
+    click.option("--timeout", type=options.DURATION, help="End an attempt that takes longer: 30s, 5m."),
+    click.option("--retries", type=int, help="Further attempts after a failure of its own.  [default: 0]"),
+    click.option("--losses", type=int, help="Further attempts after a loss of its worker.  [default: 5]"),
+    click.option("--backoff", type=options.DURATION, help="Before the first retry; doubles with each.  [default: 1s]"),
+    click.option("--start-at", type=options.MOMENT, help="Not before this time: 2030-01-31T12:00:00Z."),
+    click.option("--delay", type=options.DURATION, help="Not before so long from now."),
+    click.option("--deadline", type=options.MOMENT_OR_DURATION, help="Must have ended by then, or within so long."),
+    click.option("-l", "--label", "labels", type=options.PAIR, multiple=True, help="A label to find it by."),
+    click.option("--image", help="Run it in a container of this image."),
+    click.option("--kind", help="The executor, where it is not implied: python or go for --code."),
+    click.option("--code", metavar="TEXT|@FILE", help="A snippet to run; needs --kind."),
+    click.option("--data", metavar="python:…|go:…", help="A snippet with its kind before it."),
+)
+
+command_argument = click.argument("arguments", metavar="[--] [COMMAND]...", nargs=-1, type=click.UNPROCESSED)
+
+
+def spec_options(function: F) -> F:
+    """Give a command all options that describe a task."""
+    for option in reversed(SPEC_OPTIONS):
+        function = option(function)
+    return function
+
+
+def spec_from(arguments: Sequence[str], fields: Mapping[str, Any]) -> dict[str, Any]:  # values of every type
+    """Make the spec of a task from the command and the options that were given.
+
+    Args:
+        arguments: The command and its arguments, empty for none.
+        fields: The values of `SPEC_OPTIONS` by their names.
+
+    Raises:
+        click.UsageError: A text has bytes that JSON can't carry, or a file can't be read.
+    """
+    spec = {name: value for name, value in fields.items() if value is not None and value != ()}
+    if arguments:
+        spec["command"] = list(arguments)
+    if "task_id" in spec:
+        spec["id"] = spec.pop("task_id")
+    for name in ("env", "labels"):
+        if name in spec:
+            spec[name] = dict(spec[name])
+    if "tags" in spec:
+        spec["tags"] = list(spec["tags"])
+    if "priority" in spec and spec["priority"].isdigit():
+        spec["priority"] = int(spec["priority"])
+    for name in ("stdin", "code"):
+        if name in spec:
+            spec[name] = _text_of(spec[name], option=name, may_be_stdin=name == "stdin")
+    resources = _take_resources(spec)
+    if resources:
+        spec["resources"] = resources
+    _refuse_undecodable(spec)
+    return spec
+
+
+def _take_resources(spec: dict[str, Any]) -> dict[str, int]:
+    """Move the options that are amounts into one mapping."""
+    resources = dict(spec.pop("resource", ()))
+    for name in ("cpu", "memory", "gpu", "gpu_memory"):
+        amount = spec.pop(name, None)
+        if amount is not None:
+            resources[name] = amount
+    return resources
+
+
+def _text_of(text: str, *, option: str, may_be_stdin: bool) -> str:
+    """Return a text as given, or what the file holds that it names."""
+    if text == "-" and may_be_stdin:
+        content = sys.stdin.buffer.read(INPUT_BYTES_MAX + 1)
+    elif text.startswith("@"):
+        try:
+            with Path(text[1:]).open("rb") as file:
+                content = file.read(INPUT_BYTES_MAX + 1)
+        except OSError as error:
+            raise click.UsageError(f"--{option}: can't read {text[1:]}: {error.strerror}") from error
+    else:
+        return text
+    if len(content) > INPUT_BYTES_MAX:
+        raise click.UsageError(f"--{option}: more than 1 MiB: put it in a file that the worker can read")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise click.UsageError(f"--{option}: not UTF-8: put it in a file that the worker can read") from None
+
+
+def _refuse_undecodable(spec: Mapping[str, Any]) -> None:
+    for name, value in spec.items():
+        try:
+            str(value if isinstance(value, str) else "\0".join(map(str, _flat(value)))).encode("utf-8")
+        except UnicodeEncodeError:
+            raise click.UsageError(f"{name}: has bytes that are not UTF-8, which the API can't carry") from None
+
+
+def _flat(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return [part for pair in value.items() for part in pair]
+    return value if isinstance(value, list) else [value]

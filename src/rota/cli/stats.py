@@ -1,0 +1,46 @@
+"""``rota stats``: shows the counts of the coordinator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from rota.cli.options import json_option, print_json, with_client
+from rota.cli.text import duration, escaped
+from rota.cli.views import ShownStats, view_of
+
+if TYPE_CHECKING:
+    from rota.client.http import HttpClient
+
+__all__ = ["command"]
+
+
+@click.command()
+@json_option
+@with_client
+def command(client: HttpClient, *, as_json: bool) -> None:
+    """Show how many tasks are in each state, why they wait, and what the workers have left."""
+    stats = client.stats()
+    if as_json:
+        print_json(stats)
+        return
+    for label, text in _lines(view_of(stats, ShownStats)):
+        click.echo(f"{label + ':':<9} {escaped(text)}")
+
+
+def _lines(stats: ShownStats) -> Iterator[tuple[str, str]]:
+    yield "rota", f"{stats.version}, cluster {stats.cluster}, epoch {stats.epoch}, up {duration(stats.uptime)}"
+    yield "tasks", _counts(stats.tasks)
+    if any(stats.reasons.values()):
+        yield "waiting", _counts(stats.reasons)
+    yield "workers", _counts(stats.nodes)
+    amounts = [f"{stats.used.get(name, 0)}/{total} {name}" for name, total in sorted(stats.capacity.items())]
+    yield "reserved", ", ".join(amounts) or "nothing"
+    if stats.rates:
+        yield "rates", ", ".join(f"{rate:g} {name}/s" for name, rate in sorted(stats.rates.items()))
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "none"

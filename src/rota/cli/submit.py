@@ -1,0 +1,146 @@
+"""``rota submit``: submits one task, or many from a file, and can wait for them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import click
+
+from rota.cli.batches import Batch, cut_into_batches, read_specs
+from rota.cli.exits import REFUSED
+from rota.cli.options import json_option, print_json, print_json_array, with_client
+from rota.cli.progress import progress_bar
+from rota.cli.spec_options import command_argument, spec_from, spec_options
+from rota.cli.text import escaped
+from rota.cli.views import ShownTask
+from rota.cli.waiting import wait_for_all
+from rota.core.errors import BadSpec, RotaError
+
+if TYPE_CHECKING:
+    from rota.client.http import HttpClient, Json
+
+__all__ = ["command"]
+
+PATIENCE_S: Final = 600.0
+"""How long many tasks are held back while too many wait already: the cluster needs time to work them off."""
+
+FAILURES_SHOWN: Final = 10
+
+
+@click.command(
+    context_settings={"allow_interspersed_args": False},
+    epilog="""Examples:
+
+    \b
+    rota submit -- sha256sum /data/a.iso
+    rota submit --cpu 2 --memory 1G --retries 3 --timeout 10m -- ./train.sh
+    rota submit --shell 'zcat /data/*.gz | wc -l' --wait
+    seq 100 | jq -c '{command: ["sleep", "\\(.)"]}' | rota submit --from - --wait
+    """,
+)
+@click.option(
+    "--from", "source", type=click.File("rb"), help="Tasks in JSON: one, an array, or one a line; - is stdin."
+)
+@click.option("--wait", "is_waited_for", is_flag=True, help="Wait for the end; exit with 1 unless all completed.")
+@json_option
+@spec_options
+@command_argument
+@with_client
+def command(
+    client: HttpClient,
+    /,
+    *,
+    source: BinaryIO | None,
+    is_waited_for: bool,
+    as_json: bool,
+    arguments: tuple[str, ...],
+    **fields: Any,
+) -> None:
+    """Submit a task and print its id.
+
+    With --from, options are for all tasks that do not say otherwise.
+    """
+    spec = spec_from(arguments, fields)
+    if source is None:
+        accepted: Iterable[Json] = [client.submit(spec)]
+    elif arguments:
+        raise click.UsageError("give a command or --from, not both")
+    else:
+        accepted = _submit_all(client, source, spec)
+    ids = _tell(accepted, is_array=source is not None, as_json=as_json and not is_waited_for, is_told=not as_json)
+    if not is_waited_for or not ids:
+        return
+    is_complete = _wait(client, ids)
+    if as_json:
+        tasks = (client.task(task_id) for task_id in ids)
+        print_json_array(tasks) if source is not None else print_json(next(tasks))
+    if not is_complete:
+        raise click.exceptions.Exit(REFUSED)
+
+
+def _submit_all(client: HttpClient, source: BinaryIO, defaults: Json) -> Iterator[Json]:
+    accepted = 0
+    try:
+        for batch in cut_into_batches(read_specs(source, defaults)):
+            yield from _submit_batch(client, batch)
+            accepted += batch.count
+    except RotaError:
+        if accepted:
+            click.echo(f"rota: the first {accepted} tasks were accepted, the rest was not", err=True)
+        raise
+    if not accepted:
+        click.echo("rota: there is no task in the file", err=True)
+
+
+def _submit_batch(client: HttpClient, batch: Batch) -> list[Json]:
+    try:
+        return client.submit_many(batch.body, patience_s=PATIENCE_S, on_held_back=_say_held_back)
+    except BadSpec as error:
+        if error.index is None:
+            raise
+        # The coordinator counts within one request, the user within the file.
+        raise BadSpec(error.field, error.problem, index=batch.first + error.index) from error
+
+
+def _say_held_back(error: RotaError) -> None:
+    click.echo(f"rota: {error}; trying again", err=True)
+
+
+def _tell(accepted: Iterable[Json], *, is_array: bool, as_json: bool, is_told: bool) -> list[str]:
+    """Print what was accepted as it comes, and return the ids."""
+    ids: list[str] = []
+
+    def noted() -> Iterator[Json]:
+        for task in accepted:
+            ids.append(str(task["id"]))
+            yield task
+
+    if as_json and is_array:
+        print_json_array(noted())
+    elif as_json:
+        print_json(next(noted()))
+    else:
+        for task in noted():
+            if is_told:
+                click.echo(escaped(str(task["id"])))
+    return ids
+
+
+def _wait(client: HttpClient, ids: list[str]) -> bool:
+    """Wait for all; say on stderr how they ended; return whether all completed."""
+    ends: Counter[str] = Counter()
+    with progress_bar(len(ids)) as advance:
+
+        def note(task: ShownTask) -> None:
+            ends[task.state] += 1
+            failures = ends.total() - ends["completed"]
+            if task.state != "completed" and failures <= FAILURES_SHOWN:
+                click.echo(f"rota: {escaped(task.id)} {task.state}: {escaped(task.why)}", err=True)
+            advance(failures)
+
+        wait_for_all(client, ids, on_end=note)
+    if len(ids) > 1:
+        click.echo("rota: " + ", ".join(f"{count} {state}" for state, count in sorted(ends.items())), err=True)
+    return ends["completed"] == len(ids)

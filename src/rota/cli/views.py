@@ -1,0 +1,206 @@
+"""What the commands read from the coordinator's answers: checked once, here, at the border.
+
+Each view holds the fields that are shown and ignores the rest, so that a newer coordinator
+can say more. What is printed with ``--json`` is the answer as it came, never a view.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from rota.cli.text import command_line
+from rota.core.errors import NoCoordinator
+
+if TYPE_CHECKING:
+    from rota.client.http import Json
+
+__all__ = [
+    "ShownAttempt",
+    "ShownEvent",
+    "ShownGpu",
+    "ShownNode",
+    "ShownStats",
+    "ShownTask",
+    "ShownUsage",
+    "ending",
+    "view_of",
+]
+
+V = TypeVar("V", bound=Struct)
+
+ENDED_STATES = frozenset({"completed", "failed", "cancelled"})
+
+
+class ShownAttempt(Struct, kw_only=True):
+    """One execution of a task. Times are RFC 3339, memory in MiB."""
+
+    number: int = 0
+    worker: str | None = None
+    queued_at: str | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+    cause: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    message: str | None = None
+    cpu_seconds: float | None = None
+    peak_memory: float | None = None
+
+
+class ShownTask(Struct, kw_only=True):
+    """A task: what it is, and where it stands. Durations are seconds."""
+
+    id: str
+    state: str
+    name: str | None = None
+    kind: str | None = None
+    command: list[str] | None = None
+    shell: str | None = None
+    image: str | None = None
+    code: str | None = None
+    data: str | None = None
+    env: dict[str, str] = {}
+    cwd: str | None = None
+    resources: dict[str, int] = {}
+    tags: list[str] = []
+    priority: int = 50
+    queue: str = "default"
+    timeout: float | None = None
+    retries: int = 0
+    losses: int = 0
+    start_at: str | None = None
+    delay: float | None = None
+    deadline: Any = None  # a time or seconds: shown as it is
+    labels: dict[str, str] = {}
+    reason: str | None = None
+    reason_text: str | None = None
+    behind: int | None = None
+    cause: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    message: str | None = None
+    worker: str | None = None
+    attempt: int = 0
+    retries_used: int = 0
+    losses_used: int = 0
+    cancel_requested: bool = False
+    created_at: str | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+    cpu_seconds: float | None = None
+    peak_memory: float | None = None
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in ENDED_STATES
+
+    @property
+    def work(self) -> str:
+        """What it runs, in a line."""
+        if self.image is not None:
+            return f"{self.image} {command_line(self.command or [])}".rstrip()
+        if self.command is not None:
+            return command_line(self.command)
+        return self.shell or self.data or self.code or self.kind or ""
+
+    @property
+    def title(self) -> str:
+        """What to call it in a list: its name, or what it runs."""
+        return self.name or self.work
+
+    @property
+    def why(self) -> str:
+        """Why it waits, or why it ended, in a few words; empty if there is nothing to say."""
+        if self.state == "pending":
+            return self.reason_text or self.reason or ""
+        if self.state == "assigned" and self.behind:
+            return f"behind {self.behind} in its line"
+        if not self.has_ended:
+            return "being cancelled" if self.cancel_requested else ""
+        return ending(self)
+
+
+class ShownUsage(Struct, kw_only=True):
+    """How busy a machine is; memory in MiB."""
+
+    cpu_percent: float = 0.0
+    memory_used: int = 0
+    memory_total: int = 0
+    load_1m: float = 0.0
+
+
+class ShownGpu(Struct, kw_only=True):
+    """One device of a worker; memory in MiB."""
+
+    memory: int = 0
+    model: str = ""
+
+
+class ShownNode(Struct, kw_only=True):
+    """A worker. ``last_seen`` is in seconds ago."""
+
+    id: str
+    state: str
+    addr: str = ""
+    host: str = ""
+    tags: list[str] = []
+    resources: dict[str, int] = {}
+    used: dict[str, int] = {}
+    gpus: list[ShownGpu] = []
+    tasks: int = 0
+    quarantined_slots: int = 0
+    last_seen: float | None = None
+    usage: ShownUsage | None = None
+
+
+class ShownEvent(Struct, kw_only=True):
+    """One change of state."""
+
+    id: str = ""
+    type: str = ""
+    at: str | None = None
+    task: str | None = None
+    node: str | None = None
+    attempt: int | None = None
+    cause: str | None = None
+    name: str | None = None
+
+
+class ShownStats(Struct, kw_only=True):
+    """The coordinator's counts."""
+
+    tasks: dict[str, int] = {}
+    reasons: dict[str, int] = {}
+    nodes: dict[str, int] = {}
+    capacity: dict[str, int] = {}
+    used: dict[str, int] = {}
+    rates: dict[str, float] = {}
+    uptime: float = 0.0
+    version: str = ""
+    cluster: str = ""
+    epoch: int = 0
+
+
+def view_of(answer: Json, shape: type[V]) -> V:
+    """Read an answer as one of the views.
+
+    Raises:
+        NoCoordinator: It lacks what every coordinator says, or has other types.
+    """
+    try:
+        return msgspec.convert(answer, shape, strict=False)
+    except msgspec.ValidationError as error:
+        raise NoCoordinator(f"the answer is not one of a Rota coordinator ({error}): check ROTA_URL") from None
+
+
+def ending(view: ShownTask | ShownAttempt) -> str:
+    """Say why a task or an attempt ended, in a few words; empty for success."""
+    if view.cause is None:
+        return ""
+    words = {"exit": f"exit {view.exit_code}", "signal": f"signal {view.signal}"}.get(view.cause, view.cause)
+    return f"{words}: {view.message}" if view.message else words

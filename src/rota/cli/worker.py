@@ -1,0 +1,87 @@
+"""``rota worker``: starts a worker in this process."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from rota.cli import options
+from rota.cli.coordinator import TOKEN_BYTES_MAX
+from rota.core.model import Gpu
+from rota.worker.config import LogFormat, LogLevel, WorkerConfig
+
+__all__ = ["command", "worker_config"]
+
+
+@click.command(
+    epilog="""Examples:
+
+    \b
+    rota worker --server http://10.0.0.1:8080
+    rota worker --id gpu7 --tags gpu,cuda-12.0 --resources cpu=8000,memory=32G
+    """
+)
+@click.option(
+    "--server",
+    "--scheduler",
+    "--url",
+    envvar="ROTA_URL",
+    default=options.DEFAULT_URL,
+    show_default=True,
+    help="The coordinator.",
+)
+@click.option("--id", help="By which it is known.  [default: the host's name]")
+@click.option("--addr", default="", help="An address to show to people.")
+@click.option("--tags", "--capabilities", multiple=True, metavar="TAG,…", help="What tasks can require.")
+@click.option("--max-tasks", "--workers", type=int, help="At most so many at once; without cpu= at least so many.")
+@click.option(
+    "--resources",
+    type=options.RESOURCES,
+    help="What to offer instead of what is found: cpu in millicores, memory in MiB or with a unit.",
+)
+@click.option("--gpus", type=options.GPUS, help="A number of devices, or the memory of each: 24G,24G. 0 for none.")
+@click.option("--token", envvar="ROTA_TOKEN", help="What the coordinator asks for (better: ROTA_TOKEN).")
+@click.option("--token-file", type=click.File("r"), help="Read the token from a file.")
+@click.option(
+    "--output-limit",
+    type=options.BYTES,
+    default="1M",
+    show_default=True,
+    help="Of each stream of a task; first and last part are kept.",
+)
+@click.option("--ca-file", envvar="ROTA_CA_FILE", type=click.Path(path_type=Path), help="Authority to trust.")
+@click.option("--log-format", type=click.Choice(get_args(LogFormat)), default="auto")
+@click.option("--log-level", type=click.Choice(get_args(LogLevel)), default="info")
+def command(**given: Any) -> None:
+    """Start a worker: it offers this machine to a coordinator and runs what it is given.
+
+    It tries to reach the coordinator for as long as it takes. SIGTERM lets it finish and leave.
+    """
+    config = worker_config(given)
+    from rota.worker.main import run  # noqa: PLC0415 - slow to import, and help does without
+
+    raise click.exceptions.Exit(run(config))
+
+
+def worker_config(given: dict[str, Any]) -> WorkerConfig:
+    """Make the configuration of the values of the options.
+
+    Raises:
+        click.UsageError: They make no sense.
+    """
+    token_file = given["token_file"]
+    same = ("server", "addr", "max_tasks", "resources", "ca_file", "log_format", "log_level")
+    try:
+        return WorkerConfig(
+            **{name: given[name] for name in same},
+            id=given["id"] if given["id"] is not None else socket.gethostname(),
+            gpus=tuple(map(Gpu, given["gpus"])) if given["gpus"] is not None else None,
+            tags=frozenset(tag.strip() for text in given["tags"] for tag in text.split(",") if tag.strip()),
+            token=token_file.read(TOKEN_BYTES_MAX).strip() if token_file is not None else given["token"],
+            output_limit_bytes=given["output_limit"],
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
