@@ -32,8 +32,9 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
     "core": ("rota.core",),
     "store": ("rota.core", "rota.store"),
     "wire": ("rota.core", "rota.wire"),
-    "coordinator": ("rota.core", "rota.store", "rota.wire", "rota.coordinator"),
-    "worker": ("rota.core", "rota.wire", "rota.worker"),
+    "process": ("rota.process",),
+    "coordinator": ("rota.core", "rota.store", "rota.wire", "rota.process", "rota.coordinator"),
+    "worker": ("rota.core", "rota.wire", "rota.process", "rota.worker"),
     "client": (*NOUNS, "rota.wire", "rota.client"),
     "cli": (*NOUNS, "rota.wire", "rota.client", "rota.cli"),
     "workloads": ("rota.core", "rota.workloads"),
@@ -46,6 +47,9 @@ FORBIDDEN: Final[dict[str, tuple[str, ...]]] = {"worker": tuple(f"rota.core.{nam
 
 PROCESS_COMMANDS: Final = ("rota.cli.coordinator", "rota.cli.worker", "rota.cli.up")
 """Commands that start a leader or an agent: they import it when they run, so that the others start quickly."""
+
+CONFIGURATIONS: Final = ("rota.coordinator.config", "rota.worker.config")
+"""What those commands' options are made of: light, and refused nonsense is told before anything else is loaded."""
 
 IMPURE: Final = frozenset(
     {
@@ -86,6 +90,8 @@ def breaks_layers(found: Import) -> bool:
     part = found.importer.removeprefix("rota").lstrip(".").split(".")[0]
     if not is_within(found.imported, ("rota",)) or found.imported == "rota":
         return False
+    if found.importer in PROCESS_COMMANDS and found.imported in CONFIGURATIONS:
+        return False
     if found.is_lazy and found.importer in PROCESS_COMMANDS:
         return not is_within(found.imported, (*LAYERS["cli"], "rota.coordinator", "rota.worker"))
     return not is_within(found.imported, LAYERS.get(part, ())) or is_within(found.imported, FORBIDDEN.get(part, ()))
@@ -122,6 +128,8 @@ def test_imports_point_towards_the_core() -> None:
         ("rota.cli.ps", "rota.coordinator.main", True, True),
         ("rota.cli.up", "rota.coordinator.main", True, False),
         ("rota.cli.up", "rota.coordinator.main", False, True),
+        ("rota.cli.up", "rota.coordinator.config", False, False),
+        ("rota.cli.ps", "rota.coordinator.config", False, True),
         ("rota.attic", "rota.core.model", False, True),
         ("rota.core.turn", "rota", False, False),
     ],

@@ -71,7 +71,6 @@ class Event(Struct, frozen=True):
     node: str | None = None
     attempt: int | None = None
     cause: str | None = None
-    name: str | None = None
 
 
 class Stats(Struct, frozen=True):

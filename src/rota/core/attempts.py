@@ -129,6 +129,7 @@ class Attempts:
     def record_end(self, task: Task, *, ended: Ended | None, cause: Cause | None) -> None:
         """Take down the end of a task and let go of it: from here on only the store knows it."""
         state = self._state
+        state.touch(task)
         state.notes.ended[task.seq] = progress_of(task, ended=ended, ended_at=state.wall, cause=cause)
         state.notes.dirty.pop(task.seq, None)
         task.run = None

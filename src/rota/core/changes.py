@@ -27,13 +27,15 @@ class Changes(Struct):
     ``accepted`` are new tasks; each is in ``progress`` too. ``revived`` are tasks that a person's
     retry brought back: like new ones, but their rows may exist (or may just have been
     removed by retention), so their facts are put in place whatever is there. ``attempts`` are
-    superseded ones. ``output`` goes to the log store, before everything else.
+    superseded ones. ``chosen_ids`` names those of the tasks that have one, for whoever tells of
+    the changes; a store has them already. ``output`` goes to the log store, before everything else.
     """
 
     accepted: list[TaskFacts] = field(default_factory=list)
     revived: list[TaskFacts] = field(default_factory=list)
     progress: list[tuple[TaskSeq, Progress]] = field(default_factory=list)
     attempts: list[AttemptRecord] = field(default_factory=list)
+    chosen_ids: dict[TaskSeq, str] = field(default_factory=dict)
     workers: list[WorkerRecord] = field(default_factory=list)
     workers_gone: list[WorkerId] = field(default_factory=list)
     output: list[OutputChunk] = field(default_factory=list)

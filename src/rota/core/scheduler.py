@@ -144,16 +144,29 @@ class Scheduler:
 
     def _carry_out(self, command: Command) -> None:
         match command:
-            case SubmitTasks():
-                self._intake.submit(command)
             case ReportArrived():
                 self._report(command)
             case WorkerBeat():
                 self._fleet.beat(command)
+            case SubmitTasks():
+                self._intake.submit(command)
             case CancelTasks():
                 self._intake.cancel(command)
             case RetryTask():
                 self._intake.retry(command)
+            case SetDrained():
+                self._fleet.set_drained(command)
+            case ObserverStalled():
+                self._fleet.stalled(command)
+            case Tick():
+                pass
+            case WorkerHello() | SessionClosed() | SlotsLostArrived() | LeavingArrived():
+                self._come_or_go(command)
+            case _:
+                assert_never(command)
+
+    def _come_or_go(self, command: WorkerHello | SessionClosed | SlotsLostArrived | LeavingArrived) -> None:
+        match command:
             case WorkerHello():
                 self._fleet.hello(command)
             case SessionClosed():
@@ -162,12 +175,6 @@ class Scheduler:
                 self._fleet.slots_lost(command)
             case LeavingArrived():
                 self._fleet.leaving(command)
-            case SetDrained():
-                self._fleet.set_drained(command)
-            case ObserverStalled():
-                self._fleet.stalled(command)
-            case Tick():
-                pass
             case _:
                 assert_never(command)
 

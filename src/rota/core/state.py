@@ -33,7 +33,10 @@ REMEMBER_S: Final = 60.0
 
 
 class Counts:
-    """What happened since the start, for metrics: plain integers, because they are touched once a task."""
+    """What happened since the start, for metrics: plain integers, because they are touched once a task.
+
+    Whoever makes schedulers may give each the counts of the one before, so that they grow over a reload.
+    """
 
     __slots__ = (
         "accepted",
@@ -70,6 +73,7 @@ class TurnNotes:
         self.changes = Changes()
         self.dirty: dict[TaskSeq, Task] = {}
         self.ended: dict[TaskSeq, Progress] = {}
+        self.chosen_ids: dict[TaskSeq, str] = {}
         self.dirty_workers: dict[WorkerId, Worker] = {}
         self.assignments: dict[SessionId, list[Assignment]] = {}
         self.stops: dict[tuple[SessionId, Cause], list[AttemptKey]] = {}
@@ -146,6 +150,8 @@ class State:
     def touch(self, task: Task) -> None:
         """Note that the row of a task must be written."""
         self.notes.dirty[task.seq] = task
+        if task.chosen_id is not None:
+            self.notes.chosen_ids[task.seq] = task.chosen_id
 
     def finish_turn(self) -> list[Effect]:
         """Turn the notes into effects, in the order of the duties, and begin new notes."""
@@ -154,6 +160,7 @@ class State:
         progress = {seq: progress_of(task, ended=None, ended_at=None, cause=None) for seq, task in notes.dirty.items()}
         progress.update(notes.ended)
         changes.progress = list(progress.items())
+        changes.chosen_ids = notes.chosen_ids
         changes.workers = [worker.record() for worker in notes.dirty_workers.values()]
         effects: list[Effect] = [] if changes.is_empty() else [Save(changes)]
         effects += [Reply(to, answer) for to, answer in notes.replies]

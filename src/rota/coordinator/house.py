@@ -1,0 +1,186 @@
+"""All parts of one coordinator, put together: who knows whom is decided here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from rota.coordinator.config import CoordinatorConfig
+from rota.coordinator.events import EventHub
+from rota.coordinator.http.app import HttpApp, build_app
+from rota.coordinator.http.guard import Guard, GuardConfig, check_headers
+from rota.coordinator.inbox import Inbox
+from rota.coordinator.live import LiveService
+from rota.coordinator.loop import Loop
+from rota.coordinator.metrics import Counters, Gauges, MetricsPage
+from rota.coordinator.performer import LivePerformer
+from rota.coordinator.recorder import Recorder
+from rota.coordinator.retention import RetentionService
+from rota.coordinator.sessions import Sessions
+from rota.coordinator.watches import Watches
+from rota.core.config import SchedulerConfig
+from rota.core.errors import Forbidden, RotaError, Unauthorized
+from rota.core.explain import reasons
+from rota.core.model import WorkerState
+from rota.core.protocol import FromCoordinator, FromWorker
+from rota.store import open_store
+from rota.store.base import Store
+from rota.store.logs import LogStore
+from rota.wire.channel import ChannelHandler
+from rota.wire.messages import COORDINATOR_CODEC
+from rota.wire.websocket.server import Handshake, Refusal, channel_protocol
+
+__all__ = ["House"]
+
+RATES_EVERY_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class House:
+    """One coordinator process: `open`, `run`, `stop`, `close`."""
+
+    def __init__(self, config: CoordinatorConfig, *, seed: int) -> None:
+        self._config = config
+        self._core_config = SchedulerConfig(
+            heartbeat_s=config.heartbeat_s,
+            suspicious_after_s=config.suspicious_after_s,
+            offline_after_s=config.offline_after_s,
+            grace_s=config.grace_s,
+            impossible_after_s=config.impossible_after_s,
+            kill_grace_s=config.kill_grace_s,
+            seed=seed,
+        )
+        self._guard_config = GuardConfig(
+            host=config.host, allowed_hosts=frozenset(config.allow_hosts), token=config.token
+        )
+        self._guard = Guard(self._guard_config)
+        self._background: list[asyncio.Task[None]] = []
+        self.counters = Counters()
+        self.channel_protocol = channel_protocol(self._accept_channel, COORDINATOR_CODEC)
+
+    async def open(self, *, candidate: str) -> None:
+        """Take the state, load it and be ready to serve.
+
+        Raises:
+            StoreError: The state can't be taken or read; the sentence says why and what to do.
+        """
+        config = self._config
+        self._store: Store = open_store(config.store, config.state_dir, config.durability)
+        leadership = await self._store.campaign(candidate)
+        logs = LogStore(
+            config.state_dir / "logs", bytes_max=config.log_retention_bytes, durable=config.durability == "full"
+        )
+        await asyncio.to_thread(logs.open)
+        self._recorder = Recorder(self._store, logs, leadership)
+        self._inbox = Inbox()
+        self._events = EventHub(leadership.number)
+        self._watches = Watches()
+        self._loop = Loop(
+            self._inbox,
+            self._recorder,
+            leadership=leadership,
+            config=self._core_config,
+            counters=self.counters,
+            on_outage=self.close_sessions,
+        )
+        self._sessions = Sessions(self._loop)
+        self._performer = LivePerformer(
+            self._inbox, self._sessions, events=self._events, watches=self._watches, wake_at=self._loop.wake_at
+        )
+        metrics = MetricsPage(self.counters, self._gauges)
+        self._service = LiveService(
+            self._loop,
+            self._recorder,
+            events=self._events,
+            watches=self._watches,
+            leadership=leadership,
+            max_pending=config.max_pending,
+            metrics=metrics.render,
+        )
+        self.app: HttpApp = build_app(self._service, guard=self._guard_config, counters=self.counters)
+        self._retention = RetentionService(self._store, logs, config.retention)
+        await self._loop.load(self._performer)
+
+    async def run(self) -> None:
+        """Turn until stopped, with the background services beside.
+
+        Raises:
+            StoreError: The process must leave.
+        """
+        self._background = [
+            asyncio.create_task(self._retention.run()),
+            asyncio.create_task(self._sample_rates()),
+        ]
+        await self._loop.run(self._performer)
+
+    async def stop(self) -> None:
+        """Refuse new work and finish the turn under way."""
+        await self._loop.stop()
+        self._watches.wake_all()
+
+    def close_sessions(self, message: str) -> None:
+        """Send all workers away; they come back."""
+        self._sessions.close_all(message)
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._recorder.close()
+
+    def _accept_channel(self, handshake: Handshake) -> ChannelHandler[FromWorker, FromCoordinator] | Refusal:
+        try:
+            check_headers(self._guard, handshake.headers, path=handshake.path, scheme=handshake.scheme)
+            self._loop.scheduler()
+        except Forbidden as error:
+            return Refusal(403, error.code, str(error))
+        except Unauthorized as error:
+            return Refusal(401, error.code, str(error))
+        except RotaError as error:
+            return Refusal(503, error.code, str(error))
+        return self._sessions.make()
+
+    async def _sample_rates(self) -> None:
+        while True:
+            self._service.sample_rates()
+            await asyncio.sleep(RATES_EVERY_S)
+
+    def _gauges(self) -> Gauges:
+        """Look up what the metrics page shows as of now, and bring the core's counts over to it."""
+        counts, counters = self._loop.counts, self.counters
+        counters.tasks_submitted = counts.accepted
+        counters.tasks_completed = counts.completed
+        counters.tasks_cancelled = counts.cancelled
+        counters.tasks_failed.update(counts.failed)
+        counters.attempts_started = counts.attempts_assigned
+        counters.attempts_lost = counts.attempts_lost
+        counters.results_dropped_stale = counts.reports_stale
+        if self._loop.turn is None:
+            return Gauges(
+                tasks_pending={},
+                tasks_active=0,
+                workers={},
+                capacity={},
+                used={},
+                loop_lag_s=self._loop.lag_s,
+                event_listeners=self._events.listeners,
+                epoch=0,
+            )
+        state = self._loop.turn.scheduler.state
+        waiting = reasons(state)
+        workers: dict[WorkerState, int] = {}
+        for worker in state.cluster.workers.values():
+            workers[worker.shown_state] = workers.get(worker.shown_state, 0) + 1
+        return Gauges(
+            tasks_pending=waiting,
+            tasks_active=len(state.tasks) - sum(waiting.values()),
+            workers=workers,
+            capacity=state.cluster.capacity(),
+            used=state.cluster.used(),
+            loop_lag_s=self._loop.lag_s,
+            event_listeners=self._events.listeners,
+            epoch=state.epoch,
+        )

@@ -1,0 +1,91 @@
+"""Reading what a client sends: bounded while it arrives, and never half of it.
+
+A body over the limit is refused by its announced length before a byte of it is read, and a body
+without one as soon as it is over. A client that goes away in the middle has sent nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Final, TypeVar
+
+from starlette.types import Receive, Scope
+
+from rota.core.errors import BadRequest, TooLarge
+
+__all__ = ["BODY_BYTES_MAX", "ClientGone", "read_body", "unless_gone", "until_gone"]
+
+BODY_BYTES_MAX: Final = 8 << 20
+"""Of one request: 10,000 tasks of some 800 bytes, and a bound on what one client makes us hold."""
+
+T = TypeVar("T")
+
+
+class ClientGone(Exception):
+    """The client closed the connection: there is nobody to answer. Never leaves the HTTP edge."""
+
+
+async def read_body(scope: Scope, receive: Receive) -> bytes:
+    """Read the whole body.
+
+    Raises:
+        TooLarge: Over `BODY_BYTES_MAX`, announced or sent.
+        ClientGone: The client went away before its end.
+    """
+    _check_announced(scope)
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > BODY_BYTES_MAX:
+            raise _too_large(size)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _check_announced(scope: Scope) -> None:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            if not value.isdigit():
+                raise BadRequest("Content-Length is not a number")
+            if len(value) > 18 or int(value) > BODY_BYTES_MAX:
+                raise _too_large(None)
+
+
+def _too_large(size: int | None) -> TooLarge:
+    seen = "the body" if size is None else f"the body (already {size:,} bytes)"
+    return TooLarge(f"{seen} is over the limit of {BODY_BYTES_MAX:,} bytes: send several requests")
+
+
+async def until_gone(receive: Receive) -> None:
+    """Return when the client has closed the connection."""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+
+
+async def unless_gone(receive: Receive, work: Coroutine[object, object, T]) -> T:
+    """Do something that takes long, unless the client goes away meanwhile.
+
+    Raises:
+        ClientGone: It did; the work was cancelled.
+    """
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(until_gone(receive))
+    try:
+        await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone
+        return task.result()
+    finally:
+        task.cancel()
+        watch.cancel()
+        # A failed task holds its exception, which holds this frame: a cycle that nothing would collect.
+        del task, watch

@@ -1,0 +1,109 @@
+"""Handlers of workers, which the API calls nodes, and what they look like in JSON."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from rota.coordinator.http.answers import Answer, json_answer
+from rota.coordinator.http.endpoint import Call
+from rota.coordinator.http.render import rfc3339
+from rota.coordinator.service import NodeView
+from rota.core.errors import NotFound
+from rota.core.model import WorkerState
+from rota.core.protocol import Usage
+
+__all__ = ["GpuJson", "NodeJson", "UsageJson", "drain_node", "get_node", "list_nodes", "node_json", "resume_node"]
+
+
+class GpuJson(Struct, frozen=True):
+    """One device; ``memory`` in MiB, 0 where it is not known."""
+
+    memory: int
+    model: str
+
+
+class UsageJson(Struct, frozen=True):
+    """How busy the machine is, as its worker last said; memory in MiB."""
+
+    cpu_percent: float
+    memory_used: int
+    memory_total: int
+    load_1m: float
+
+
+class NodeJson(Struct, frozen=True, kw_only=True):
+    """A worker: what it offers, what of that is reserved, and how it is. ``last_seen`` is in seconds ago."""
+
+    id: str
+    state: WorkerState
+    drained: bool
+    addr: str
+    host: str
+    pid: int
+    version: str
+    instance: str
+    kinds: list[str]
+    tags: list[str]
+    resources: dict[str, int]
+    used: dict[str, int]
+    gpus: list[GpuJson]
+    max_tasks: int
+    tasks: int
+    quarantined_slots: int
+    registered_at: str
+    last_seen: float | None
+    usage: UsageJson | None
+
+
+async def list_nodes(call: Call) -> Answer:
+    """List all known workers, in order of their ids."""
+    return json_answer(200, [node_json(view) for view in await call.service.nodes()])
+
+
+async def get_node(call: Call) -> Answer:
+    """Return one worker."""
+    node_id = call.path_values["id"]
+    for view in await call.service.nodes():
+        if view.id == node_id:
+            return json_answer(200, node_json(view))
+    raise NotFound(f"no worker is called {node_id!r}")
+
+
+async def drain_node(call: Call) -> Answer:
+    """Give a worker nothing new."""
+    return json_answer(200, node_json(await call.service.drain(call.path_values["id"])))
+
+
+async def resume_node(call: Call) -> Answer:
+    """Undo a drain."""
+    return json_answer(200, node_json(await call.service.resume(call.path_values["id"])))
+
+
+def node_json(view: NodeView) -> NodeJson:
+    """Render a worker; sets are sorted, so that two looks at it can be compared."""
+    offer = view.offer
+    return NodeJson(
+        id=view.id,
+        state=view.state,
+        drained=view.drained,
+        addr=offer.addr,
+        host=offer.host,
+        pid=offer.pid,
+        version=offer.version,
+        instance=view.instance,
+        kinds=sorted(offer.kinds),
+        tags=sorted(offer.tags),
+        resources=dict(offer.resources),
+        used=view.used,
+        gpus=[GpuJson(gpu.memory_mib, gpu.model) for gpu in offer.gpus],
+        max_tasks=offer.max_tasks,
+        tasks=view.tasks,
+        quarantined_slots=view.quarantined_slots,
+        registered_at=rfc3339(view.registered_at),
+        last_seen=view.last_seen_s,
+        usage=_usage(view.usage) if view.usage is not None else None,
+    )
+
+
+def _usage(usage: Usage) -> UsageJson:
+    return UsageJson(usage.cpu_percent, usage.memory_used_mib, usage.memory_total_mib, usage.load_1m)

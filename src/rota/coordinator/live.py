@@ -1,0 +1,288 @@
+"""The service of a living coordinator: requests become commands and reads.
+
+What is asked of a task is read from the store, which shows nothing before it is durable; only why it
+waits and where it stands in line is looked up in the scheduler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from rota import __version__
+from rota.coordinator.drafts import draft_of, same_spec
+from rota.coordinator.events import EventHub
+from rota.coordinator.loop import Loop
+from rota.coordinator.output import OutputReader
+from rota.coordinator.rates import Rates
+from rota.coordinator.recorder import Recorder
+from rota.coordinator.service import Event, NodeView, Stats, TaskView
+from rota.coordinator.watches import Watches
+from rota.core.cluster import Worker
+from rota.core.commands import CancelTasks, RetryTask, SetDrained, SubmitTasks
+from rota.core.effects import Accepted, IdsTaken, Settled, WorkerKnown
+from rota.core.errors import Conflict, NotFound, Overloaded
+from rota.core.explain import explain_wait, place_in_line, reasons
+from rota.core.model import (
+    ENDED_STATES,
+    AttemptRecord,
+    Reason,
+    Shape,
+    StreamName,
+    TaskRecord,
+    TaskSeq,
+    TaskState,
+    WorkerId,
+    WorkerState,
+)
+from rota.core.spec import TaskRequest
+from rota.process.clock import steady_s, wall_s
+from rota.store.base import Leadership, TaskQuery
+
+__all__ = ["LiveService"]
+
+
+class LiveService:
+    """Implements `rota.coordinator.service.Service`."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        recorder: Recorder,
+        *,
+        events: EventHub,
+        watches: Watches,
+        leadership: Leadership,
+        max_pending: int,
+        metrics: Callable[[], tuple[bytes, str]],
+    ) -> None:
+        self._loop = loop
+        self._recorder = recorder
+        self._events = events
+        self._watches = watches
+        self._leadership = leadership
+        self._max_pending = max_pending
+        self._metrics = metrics
+        self._output = OutputReader(recorder, watches)
+        self._rates = Rates()
+        self._started_at = steady_s()
+
+    # Tasks
+
+    async def submit(self, requests: Sequence[TaskRequest], *, is_array: bool) -> list[TaskView]:
+        """Accept all or none."""
+        self._check_room(len(requests))
+        known = await self._find_chosen(requests, is_array=is_array)
+        new = [request for request in requests if request.id not in known]
+        if not new:
+            return self._views([known[request.id] for request in requests if request.id is not None])
+        wall = wall_s()
+        drafts = [draft_of(request, accepted_at=wall) for request in new]
+        answer: Accepted | IdsTaken = await self._loop.inbox.ask(
+            lambda to: SubmitTasks(drafts, to), (Accepted, IdsTaken)
+        )
+        if isinstance(answer, IdsTaken):  # somebody was quicker: now their tasks are on the record
+            return await self.submit(requests, is_array=is_array)
+        if not known:
+            return self._views(answer.tasks)
+        accepted = iter(answer.tasks)
+        return self._views([known.get(request.id or "") or next(accepted) for request in requests])
+
+    async def get(self, task_id: str) -> TaskView:
+        """Return a task."""
+        return self._views([await self._get_record(task_id)])[0]
+
+    async def wait(self, task_id: str, timeout_s: float) -> TaskView:
+        """Return a task when it has ended or the time is over."""
+        record = await self._get_record(task_id)
+        if record.progress.state not in ENDED_STATES and timeout_s > 0:
+            with self._watches.watch(record.facts.seq) as changed:
+                deadline = asyncio.get_running_loop().time() + timeout_s
+                record = await self._get_record(task_id)  # it may have ended before we watched
+                while record.progress.state not in ENDED_STATES and self._loop.is_serving:
+                    try:
+                        async with asyncio.timeout_at(deadline):
+                            await changed.wait()
+                    except TimeoutError:
+                        break
+                    changed.clear()
+                    record = await self._get_record(task_id)
+        return self._views([record])[0]
+
+    async def history(self, query: TaskQuery) -> tuple[list[TaskView], TaskSeq | None]:
+        """Return tasks, newest first."""
+        page = await self._recorder.store.history(query)
+        return self._views(page.tasks), page.next_before
+
+    async def attempts(self, task_id: str) -> list[AttemptRecord]:
+        """Return the superseded attempts of a task."""
+        record = await self._get_record(task_id)
+        return await self._recorder.store.attempts(record.facts.seq)
+
+    async def cancel(self, task_id: str) -> tuple[TaskView, bool]:
+        """Wish the end of a task."""
+        record = await self._get_record(task_id)
+        if record.progress.state in ENDED_STATES:
+            return self._views([record])[0], True
+        self._loop.scheduler()
+        seq = record.facts.seq
+        settled = await self._loop.inbox.ask(lambda to: CancelTasks([seq], to), Settled)
+        return await self.get(task_id), not settled.seqs
+
+    async def retry(self, task_id: str) -> TaskView:
+        """Bring an ended task back."""
+        record = await self._get_record(task_id)
+        if record.progress.state not in (TaskState.FAILED, TaskState.CANCELLED):
+            raise Conflict(
+                f"task {task_id} is {record.progress.state.word}: only failed and cancelled ones can be retried"
+            )
+        self._check_room(1)
+        settled = await self._loop.inbox.ask(lambda to: RetryTask(record, to), Settled)
+        if not settled.seqs:
+            raise Conflict(f"task {task_id} was retried by somebody else at the same time")
+        return await self.get(task_id)
+
+    def logs(
+        self, view: TaskView, *, attempt: int | None, stream: StreamName | None, follow: bool
+    ) -> AsyncIterator[bytes]:
+        """Yield output."""
+        return self._output.read(view.record, attempt=attempt, stream=stream, follow=follow)
+
+    # Nodes
+
+    async def nodes(self) -> list[NodeView]:
+        """Return all known workers."""
+        workers = self._loop.scheduler().state.cluster.workers
+        return [_node_view(workers[worker_id]) for worker_id in sorted(workers)]
+
+    async def drain(self, worker_id: str) -> NodeView:
+        """Give a worker nothing new."""
+        return await self._set_drained(WorkerId(worker_id), drained=True)
+
+    async def resume(self, worker_id: str) -> NodeView:
+        """Let a worker work again."""
+        return await self._set_drained(WorkerId(worker_id), drained=False)
+
+    # The rest
+
+    def events(self, last_id: str | None) -> AsyncIterator[Event | None]:
+        """Yield events."""
+        return self._events.listen(last_id)
+
+    async def stats(self) -> Stats:
+        """Return counts."""
+        state = self._loop.scheduler().state
+        nodes: dict[WorkerState, int] = {}
+        for worker in state.cluster.workers.values():
+            nodes[worker.shown_state] = nodes.get(worker.shown_state, 0) + 1
+        return Stats(
+            tasks=await self._recorder.store.count_by_state(),
+            reasons=reasons(state),
+            nodes=nodes,
+            capacity=state.cluster.capacity(),
+            used=state.cluster.used(),
+            rates=self._rates.per_second(),
+            uptime_s=steady_s() - self._started_at,
+            version=__version__,
+            cluster=self._leadership.cluster,
+            epoch=self._leadership.epoch,
+        )
+
+    def is_ready(self) -> bool:
+        """Say whether tasks are accepted now."""
+        return self._loop.is_serving
+
+    def metrics_text(self) -> tuple[bytes, str]:
+        """Return the Prometheus page."""
+        return self._metrics()
+
+    def sample_rates(self) -> None:
+        """Note the counts of now; called once a second."""
+        if self._loop.turn is not None:
+            counts = self._loop.turn.scheduler.state.counts
+            ended = counts.completed + counts.cancelled + sum(counts.failed.values())
+            self._rates.sample(steady_s(), accepted=counts.accepted, started=counts.attempts_assigned, ended=ended)
+
+    # Helpers
+
+    def _check_room(self, more: int) -> None:
+        state = self._loop.scheduler().state
+        waiting = state.pending.size + sum(state.held.values())
+        if waiting + more > self._max_pending:
+            raise Overloaded(
+                f"{waiting:,} tasks wait and {more:,} more would be over the limit of {self._max_pending:,} "
+                "(--max-pending): come again when some have run"
+            )
+
+    async def _get_record(self, task_id: str) -> TaskRecord:
+        record = (await self._recorder.store.find_tasks([task_id])).get(task_id)
+        if record is None:
+            raise NotFound(f"there is no task {task_id!r}: it was never submitted here, or retention has removed it")
+        return record
+
+    async def _find_chosen(self, requests: Sequence[TaskRequest], *, is_array: bool) -> dict[str, TaskRecord]:
+        """The tasks that exist already under chosen ids, with equal specs.
+
+        Raises:
+            Conflict: One exists with another spec, or an id is there twice.
+        """
+        chosen: dict[str, int] = {}
+        for index, request in enumerate(requests):
+            if request.id is not None and chosen.setdefault(request.id, index) != index:
+                raise Conflict(f"task {index}: id {request.id!r} is there twice in one request")
+        if not chosen:
+            return {}
+        known = await self._recorder.store.find_tasks(list(chosen))
+        for task_id, record in known.items():
+            index = chosen[task_id]
+            if not same_spec(requests[index], record):
+                where = f"task {index}: " if is_array else ""
+                raise Conflict(f"{where}id {task_id!r} is taken by a task with another spec: choose another id")
+        return known
+
+    def _views(self, records: Sequence[TaskRecord]) -> list[TaskView]:
+        """Add what only the scheduler knows. Tasks of one shape wait for one reason, found once."""
+        turn = self._loop.turn
+        if turn is None:
+            return [TaskView(record, None, None, None) for record in records]
+        state = turn.scheduler.state
+        known: dict[Shape, tuple[Reason, str]] = {}
+        views = []
+        for record in records:
+            task = state.tasks.get(record.facts.seq)
+            if task is None or record.progress.state is not task.state:
+                views.append(TaskView(record, None, None, None))
+            elif task.state is TaskState.PENDING:
+                why = known.get(task.terms.shape) if task.hold is None else None
+                if why is None:
+                    why = explain_wait(state, task)
+                    if task.hold is None:
+                        known[task.terms.shape] = why
+                views.append(TaskView(record, why[0], why[1], None))
+            else:
+                views.append(TaskView(record, None, None, place_in_line(task)))
+        return views
+
+    async def _set_drained(self, worker_id: WorkerId, *, drained: bool) -> NodeView:
+        self._loop.scheduler()
+        answer = await self._loop.inbox.ask(lambda to: SetDrained(worker_id, drained, to), WorkerKnown)
+        worker = self._loop.scheduler().state.cluster.workers.get(worker_id)
+        if not answer.known or worker is None:
+            raise NotFound(f"there is no node {worker_id!r}")
+        return _node_view(worker)
+
+
+def _node_view(worker: Worker) -> NodeView:
+    return NodeView(
+        id=worker.id,
+        instance=worker.instance,
+        state=worker.shown_state,
+        offer=worker.offer,
+        used=worker.ledger.used(),
+        tasks=sum(len(lane.line) for lane in worker.lanes.values()),
+        quarantined_slots=worker.quarantined,
+        drained=worker.drained,
+        registered_at=worker.registered_at,
+        last_seen_s=max(0.0, steady_s() - worker.last_seen),
+        usage=worker.usage,
+    )

@@ -1,0 +1,242 @@
+"""The loop: gather commands, apply, commit, perform, repeat.
+
+It is the only writer of state. Everything else hands it commands and gets answers back after the commit
+that records them. When the store does not take a commit, those who wait are refused, all that is in
+memory is dropped and read from the store again, by the same code as at a start; until the store
+takes writes again nothing is accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+
+from rota.coordinator.inbox import Inbox
+from rota.coordinator.metrics import Counters
+from rota.coordinator.recorder import Recorder
+from rota.core.changes import Changes
+from rota.core.commands import Command, ObserverStalled, WorkerBeat
+from rota.core.config import SchedulerConfig
+from rota.core.errors import RotaError, StoreUnavailable, Unavailable
+from rota.core.model import Epoch, TaskSeq
+from rota.core.scheduler import Scheduler
+from rota.core.state import Counts
+from rota.core.turn import Performer, Turn
+from rota.process.clock import steady_s, wall_s
+from rota.store.base import Leadership
+
+__all__ = ["Loop"]
+
+RETRY_S_MIN: Final = 0.25
+RETRY_S_MAX: Final = 5.0
+"""Between tries of a store that takes no writes: soon enough that freed space is noticed by a person who waits."""
+
+STALL_S: Final = 0.5
+"""A standstill of ours that is longer is credited to the workers, who could not be heard."""
+
+PULSE_S: Final = 0.25
+"""How often the loop shows itself that it lives, when nothing else happens."""
+
+log = structlog.get_logger(__name__)
+
+
+class Loop:
+    """Drives turns, one after another."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        recorder: Recorder,
+        *,
+        leadership: Leadership,
+        config: SchedulerConfig,
+        counters: Counters,
+        on_outage: Callable[[str], None],
+    ) -> None:
+        self.turn: Turn | None = None
+        self.inbox = inbox
+        self.lag_s = 0.0
+        self.counts = Counts()
+        self._recorder = recorder
+        self._leadership = leadership
+        self._config = config
+        self._counters = counters
+        self._on_outage = on_outage
+        self._number = leadership.number
+        self._next_seq = TaskSeq(leadership.last_seq + 1)
+        self._wake_at: float | None = None
+        self._alive_at = steady_s()
+        self._stopping = False
+        self._idle = asyncio.Event()
+        self._refusal: RotaError = Unavailable("the coordinator is starting: try again in a moment", code="starting")
+
+    # For sessions and handlers
+
+    def put(self, command: Command) -> None:
+        """Hand over a command; dropped while there is no scheduler, because all channels are closed then."""
+        if self.turn is not None:
+            self.inbox.put(command)
+
+    def put_beat(self, beat: WorkerBeat) -> None:
+        """Hand over a heartbeat: answered at once while a commit is under way."""
+        if self.turn is None:
+            return
+        if self.turn.is_saving:
+            self.turn.meanwhile([beat], now=steady_s(), wall=wall_s())
+        else:
+            self.inbox.put(beat)
+
+    def scheduler(self) -> Scheduler:
+        """Return the scheduler of the present reign.
+
+        Raises:
+            Unavailable: There is none, because the coordinator starts, stops, or its store takes no writes.
+        """
+        if self.turn is None or self._stopping:
+            raise self._refusal
+        return self.turn.scheduler
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether commands are accepted."""
+        return self.turn is not None and not self._stopping
+
+    @property
+    def number(self) -> int:
+        """The number of the last commit."""
+        return self._number
+
+    def wake_at(self, at: float) -> None:
+        """Make the next turn begin at a steady time, if nothing makes it begin before."""
+        self._wake_at = at
+
+    # The life of the loop
+
+    async def load(self, performer: Performer) -> None:
+        """Read the state from the store and begin to serve. Used at a start and after a commit that failed.
+
+        Raises:
+            StoreError: The store can't be read.
+        """
+        began = time.perf_counter()
+        scheduler = Scheduler(
+            self._config,
+            cluster_id=self._leadership.cluster,
+            epoch=Epoch(self._leadership.epoch),
+            next_seq=self._next_seq,
+            now=steady_s(),
+            wall=wall_s(),
+        )
+        scheduler.state.counts = self.counts
+        scheduler.restore_workers(await self._recorder.store.load_workers())
+        async for batch in self._recorder.store.load_tasks():
+            scheduler.restore_tasks(batch)
+        scheduler.finish_restore()
+        self._wake_at = None
+        self.turn = Turn(scheduler, performer, number=self._number)
+        self.inbox.wake()
+        log.info("state_loaded", tasks=len(scheduler.state.tasks), seconds=round(time.perf_counter() - began, 3))
+
+    async def run(self, performer: Performer) -> None:
+        """Turn until stopped.
+
+        Raises:
+            StoreError: The store is broken, or another leader has it: the process must leave.
+        """
+        while not self._stopping:
+            try:
+                await self._turns()
+            except StoreUnavailable as error:
+                await self._recover(error, performer)
+        self._idle.set()
+
+    async def stop(self) -> None:
+        """Refuse what comes from now on, and return when the turn under way is over."""
+        self._refusal = Unavailable("the coordinator is stopping: try again in a moment", code="stopping")
+        self._stopping = True
+        self.inbox.wake()
+        await self._idle.wait()
+        self.inbox.refuse_all(self._refusal)
+
+    async def _turns(self) -> None:
+        assert self.turn is not None
+        while not self._stopping:
+            await self._gather()
+            if self.lag_s >= STALL_S:  # read what came meanwhile before anybody is judged by their silence
+                await asyncio.sleep(0)
+            began = time.perf_counter()
+            commands = [*self._stall(), *self.inbox.take()]
+            changes = self.turn.begin(commands, now=steady_s(), wall=wall_s())
+            self._counters.turn_seconds.observe(time.perf_counter() - began)
+            if changes is not None:
+                await self._save(changes)
+
+    async def _gather(self) -> None:
+        """Wait for a command or a timer, showing signs of life meanwhile."""
+        while True:
+            now = steady_s()
+            self._note_lag(now)
+            due_in_s = None if self._wake_at is None else self._wake_at - now
+            if self._stopping or (due_in_s is not None and due_in_s <= 0.0):
+                break
+            await self.inbox.arrival(PULSE_S if due_in_s is None else min(PULSE_S, due_in_s))
+            if self.inbox:
+                self._note_lag(steady_s())
+                break
+        self._wake_at = None
+
+    def _note_lag(self, now: float) -> None:
+        self.lag_s = max(0.0, now - self._alive_at - PULSE_S)
+        self._alive_at = now
+
+    def _stall(self) -> Sequence[Command]:
+        """The command that credits a standstill, if there was one."""
+        if self.lag_s < STALL_S:
+            return ()
+        log.warning("loop_stalled", seconds=round(self.lag_s, 3))
+        return (ObserverStalled(self.lag_s),)
+
+    async def _save(self, changes: Changes) -> None:
+        assert self.turn is not None
+        began = time.perf_counter()
+        try:
+            await self._recorder.save(changes, number=self._number + 1)
+        except RotaError as error:
+            self._counters.commit_failures += 1
+            self.turn.abandon(error)
+            raise
+        self._number += 1
+        counters = self._counters
+        counters.commits += 1
+        counters.commit_seconds.observe(time.perf_counter() - began)
+        counters.commit_tasks.observe(len(changes.progress))
+        self._alive_at = max(self._alive_at, steady_s() - PULSE_S)
+        self.turn.finish()
+
+    async def _recover(self, error: StoreUnavailable, performer: Performer) -> None:
+        """Drop everything, wait until the store takes a write again, and load."""
+        assert self.turn is not None
+        log.error("store_unavailable", error=str(error))
+        self._refusal = error
+        # Numbers that were given in the lost turn are not given again: a client may have seen one in a log.
+        self._next_seq = self.turn.scheduler.state.next_seq
+        self.turn = None
+        self.inbox.refuse_all(error)
+        self._on_outage(str(error))
+        delay_s = RETRY_S_MIN
+        while not self._stopping:
+            await asyncio.sleep(delay_s)
+            delay_s = min(RETRY_S_MAX, 2 * delay_s)
+            try:
+                await self._recorder.save(Changes(), number=self._number + 1)
+                self._number += 1
+                await self.load(performer)
+            except StoreUnavailable as again:
+                self._refusal = again
+                continue
+            log.info("store_available")
+            return

@@ -1,0 +1,149 @@
+"""The coordinator process: takes the state, serves, and leaves in order."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import structlog
+import uvicorn
+import uvloop
+
+from rota.coordinator.config import CoordinatorConfig
+from rota.coordinator.house import House
+from rota.core.errors import RotaError, StoreError
+from rota.process.logs import set_up_logs
+
+__all__ = ["EXIT_STORE", "EXIT_USAGE", "run"]
+
+EXIT_STORE: Final = 75
+"""EX_TEMPFAIL: the store can't be used, or was taken; a supervisor may start the process again."""
+
+EXIT_USAGE: Final = 78
+"""EX_CONFIG: the port is taken, the settings make no sense."""
+
+SHUTDOWN_S: Final = 5
+"""How long open requests may take when the process leaves."""
+
+SWITCH_S: Final = 0.0005
+"""The store's thread waits at most so long for the interpreter; with Python's 5 ms a commit would wait longer for it
+than for the disk."""
+
+log = structlog.get_logger(__name__)
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without its signal handlers: ours stop the loop first."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run(config: CoordinatorConfig) -> int:
+    """Run a coordinator until it is told to stop. Returns the exit status of the process."""
+    set_up_logs(log_format=config.log_format, level=config.log_level)
+    sys.setswitchinterval(SWITCH_S)
+    try:
+        listener = _listen(config)
+    except OSError as error:
+        sys.stderr.write(f"rota: can't listen on {config.host} port {config.port}: {error.strerror}\n")
+        return EXIT_USAGE
+    with listener:
+        return uvloop.run(_serve(config, listener))
+
+
+async def _serve(config: CoordinatorConfig, listener: socket.socket) -> int:
+    house = House(config, seed=config.seed if config.seed is not None else random.SystemRandom().getrandbits(32))
+    try:
+        await house.open(candidate=f"{socket.gethostname()} pid {os.getpid()}")
+    except StoreError as error:
+        sys.stderr.write(f"rota: {error}\n")
+        return EXIT_STORE
+    server = _Server(_server_config(house))
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    # Everything that is alive now stays: from here on there is nothing for the cyclic collector to find.
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    turning = asyncio.create_task(house.run())
+    _say_ready(config, listener)
+    try:
+        await asyncio.wait(
+            [serving, turning, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED
+        )
+        return await _leave(house, server, serving=serving, turning=turning)
+    finally:
+        await house.close()
+
+
+async def _leave(
+    house: House, server: uvicorn.Server, *, serving: asyncio.Task[None], turning: asyncio.Task[None]
+) -> int:
+    """Refuse new work, finish the turn under way, tell the workers, and stop serving."""
+    failure = turning.exception() if turning.done() else None
+    log.info("stopping")
+    if failure is None:
+        await house.stop()
+    house.close_sessions("the coordinator is leaving; come back in a moment")
+    house.app.stop_streams()
+    server.should_exit = True
+    await serving
+    if failure is None:
+        log.info("stopped")
+        return 0
+    log.error("coordinator_failed", error=str(failure), exc_info=None if isinstance(failure, RotaError) else failure)
+    return EXIT_STORE
+
+
+def _server_config(house: House) -> uvicorn.Config:
+    return uvicorn.Config(
+        house.app,
+        http="httptools",
+        ws=house.channel_protocol,
+        loop="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        backlog=2048,
+    )
+
+
+def _listen(config: CoordinatorConfig) -> socket.socket:
+    """Take the port before anything else, so that a taken one is said at once."""
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _say_ready(config: CoordinatorConfig, listener: socket.socket) -> None:
+    """One line on standard output that people and supervisors can wait for."""
+    port = listener.getsockname()[1]
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    sys.stdout.write(f"rota coordinator listening on http://{host}:{port}\n")
+    sys.stdout.flush()
+    log.info("listening", host=config.host, port=port, state_dir=str(config.state_dir), store=config.store)

@@ -1,0 +1,131 @@
+"""Puts the pure agent to work: its effects go to the channel and the slots, what they say goes to it.
+
+Everything happens on the loop's thread, and nothing here waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import assert_never
+
+import structlog
+
+from rota.core.agent import (
+    Agent,
+    AgentCommand,
+    AgentEffect,
+    ChannelLost,
+    ChannelOpened,
+    HangUp,
+    MessageArrived,
+    Run,
+    SendUp,
+    SlotQuarantined,
+    SlotsReported,
+    StopAttempt,
+    TakeBack,
+)
+from rota.core.model import LaneId
+from rota.core.protocol import Ended, FromCoordinator, FromWorker, HeartbeatAck, OutputChunk, Started, Welcome
+from rota.process.clock import steady_s, wall_s
+from rota.wire.channel import Channel, CloseCode
+from rota.worker.slots.base import Work
+from rota.worker.slots.pool import SlotPool
+
+__all__ = ["AgentShell"]
+
+log = structlog.get_logger(__name__)
+
+
+class AgentShell:
+    """Handler of the channel, listener of the slots."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+        self.answered_at = steady_s()
+        self.is_welcome = False
+        self.was_welcome = False
+        self.final_refusal: str | None = None
+        self.lost = asyncio.Event()
+        self._channel: Channel[FromWorker] | None = None
+        self._pool: SlotPool | None = None
+
+    def use(self, pool: SlotPool) -> None:
+        """Run attempts in these slots."""
+        self._pool = pool
+
+    def do(self, command: AgentCommand) -> None:
+        """Let the agent carry out a command, and carry out what it wants done."""
+        for effect in self.agent.apply(command):
+            self._perform(effect)
+
+    # The channel
+
+    def opened(self, channel: Channel[FromWorker]) -> None:
+        """Say hello."""
+        self._channel = channel
+        self.lost.clear()
+        self.answered_at = steady_s()
+        self.do(ChannelOpened(wall_s()))
+
+    def received(self, messages: list[FromCoordinator]) -> None:
+        """Hand messages to the agent."""
+        self.answered_at = steady_s()
+        for message in messages:
+            if isinstance(message, Welcome):
+                self.is_welcome = self.was_welcome = True
+                log.info("registered", cluster=message.cluster, epoch=message.epoch, stopped=len(message.stop))
+            elif isinstance(message, HeartbeatAck):
+                continue
+            self.do(MessageArrived(message))
+
+    def closed(self, reason: str) -> None:
+        """Note that the channel is gone."""
+        log.info("channel_closed", reason=reason)
+        self._channel = None
+        self.is_welcome = False
+        self.do(ChannelLost())
+        self.lost.set()
+
+    def hang_up(self, reason: str) -> None:
+        """Close the channel, if there is one."""
+        if self._channel is not None:
+            self._channel.close(code=CloseCode.NORMAL, reason=reason)
+
+    # The slots
+
+    def on_events(self, started: list[Started], ended: list[Ended], output: list[OutputChunk]) -> None:
+        """Hand what happened to the agent."""
+        self.do(SlotsReported(started, ended, output))
+
+    def on_quarantined(self, lane: LaneId, message: str) -> None:
+        """Tell that a slot is lost."""
+        log.error("slot_quarantined", lane=lane, detail=message)
+        self.do(SlotQuarantined(message))
+
+    # Effects
+
+    def _perform(self, effect: AgentEffect) -> None:
+        assert self._pool is not None
+        match effect:
+            case SendUp():
+                if self._channel is not None:
+                    self._channel.send(effect.message)
+            case Run():
+                self._pool.run(
+                    [
+                        Work((given.task, given.attempt), given.lane, given.id, given.spec, given.devices)
+                        for given in effect.attempts
+                    ]
+                )
+            case StopAttempt():
+                self._pool.stop(effect.key, cause=effect.cause, grace_s=effect.grace_s)
+            case TakeBack():
+                self._pool.take_back(effect.keys)
+            case HangUp():
+                log.warning("sent_away", reason=effect.reason)
+                if not effect.retryable:
+                    self.final_refusal = effect.reason
+                self.hang_up(effect.reason)
+            case _:
+                assert_never(effect)
