@@ -1,0 +1,73 @@
+"""A real HTTP server around an application, in the test's own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import uvicorn
+
+from rota.coordinator.http import HttpApp
+from tests.support.waiting import wait_until_async
+
+__all__ = ["RunningServer", "running_server"]
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the signals to the tests."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@dataclass
+class RunningServer:
+    """A server that listens on ``port`` of the loopback address."""
+
+    app: HttpApp
+    port: int
+    server: uvicorn.Server
+    serving: asyncio.Task[None]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def stop(self) -> None:
+        """Stop as the coordinator does: end the streams, then wait for the connections."""
+        self.app.stop_streams()
+        self.server.should_exit = True
+        await asyncio.wait_for(asyncio.shield(self.serving), 10.0)
+
+    async def talk(self, request: bytes) -> bytes:
+        """Send bytes as they are, end the sending side, and return all that comes back."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(request)
+            await writer.drain()
+            return await asyncio.wait_for(reader.read(), 5.0)
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+
+@asynccontextmanager
+async def running_server(app: HttpApp) -> AsyncIterator[RunningServer]:
+    """Serve ``app`` until the block ends."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    running = RunningServer(app, listener.getsockname()[1], server, serving)
+    try:
+        await wait_until_async(lambda: server.started, what="the server to start")
+        yield running
+        await running.stop()
+    finally:
+        serving.cancel()
+        await asyncio.wait((serving,))
+        listener.close()
