@@ -22,6 +22,12 @@ PEAK_MARGIN_KIB = 1024
 """The kernel's counts of resident pages are approximate: each processor holds some back."""
 
 
+class _OwnPeak:
+    """The slot's own peak when it was last asked for. It only grows, so it is asked for only when it matters."""
+
+    kib = 0
+
+
 class Attempt:
     """A started attempt. ``deadline`` and ``kill_at`` are ``None`` while nothing is to end it."""
 
@@ -112,9 +118,11 @@ class Attempt:
         """
         sampled_kib = self.memory.peak_kib if self.memory is not None else 0
         seen_kib = self.reaped.maxrss_kib
-        if seen_kib <= sampled_kib or seen_kib <= getrusage(RUSAGE_SELF).ru_maxrss + PEAK_MARGIN_KIB:
-            return sampled_kib or None
-        return seen_kib
+        if seen_kib > sampled_kib and seen_kib > _OwnPeak.kib + PEAK_MARGIN_KIB:
+            _OwnPeak.kib = getrusage(RUSAGE_SELF).ru_maxrss
+            if seen_kib > _OwnPeak.kib + PEAK_MARGIN_KIB:
+                return seen_kib
+        return sampled_kib or None
 
     def _find_cause(self, exit_code: int | None, number: int | None) -> None:
         if self.cause is not None:

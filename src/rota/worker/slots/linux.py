@@ -10,7 +10,16 @@ import _signal  # type: ignore[import-not-found] # no stubs, and `signal` would 
 import ctypes
 import sys
 
-__all__ = ["IGNORED_SIGNALS", "SIGKILL", "SIGTERM", "become_subreaper", "ignore_signals", "name_process"]
+__all__ = [
+    "IGNORED_SIGNALS",
+    "SIGKILL",
+    "SIGTERM",
+    "become_subreaper",
+    "hold_child_signals",
+    "ignore_signals",
+    "name_process",
+    "wait_for_child",
+]
 
 if sys.platform != "linux":
     raise ImportError(f"slots need Linux (subreapers, pidfds, /proc); this is {sys.platform}")
@@ -31,6 +40,7 @@ A service manager that signals every process of the service must not tear slots 
 when that one leaves, so do they. Python itself ignores the last two.
 """
 
+_CHILD_ENDED = (_signal.SIGCHLD,)
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -46,6 +56,16 @@ def become_subreaper() -> None:
 def name_process(name: str) -> None:
     """Set what ``ps`` and ``top`` show: at most 15 bytes."""
     _libc.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
+
+
+def hold_child_signals() -> None:
+    """Keep SIGCHLD pending for `wait_for_child`, from now on."""
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, _CHILD_ENDED)
+
+
+def wait_for_child(timeout_s: float) -> bool:
+    """Return whether a child has ended, now or since the last call: in one system call, without a descriptor."""
+    return _signal.sigtimedwait(_CHILD_ENDED, timeout_s) is not None
 
 
 def ignore_signals() -> None:

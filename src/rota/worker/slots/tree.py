@@ -24,21 +24,22 @@ _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 class Reaped:
     """What the reaped processes of one attempt used, and how its main process ended.
 
-    ``main_status`` is the wait status of the main process, ``None`` until that one is reaped.
-    ``cpu_s`` is user and system time of all that was reaped here; children that a task waited
-    for itself are in their parent's figure.
+    ``main_status`` is the wait status of the main process, ``None`` until that one is reaped;
+    ``is_empty`` is set once nothing is left. ``cpu_s`` is user and system time of all that was reaped
+    here; children that a task waited for itself are in their parent's figure.
     """
 
-    __slots__ = ("cpu_s", "main_pid", "main_status", "maxrss_kib")
+    __slots__ = ("cpu_s", "is_empty", "main_pid", "main_status", "maxrss_kib")
 
     def __init__(self, main_pid: int) -> None:
         self.main_pid = main_pid
         self.main_status: int | None = None
         self.cpu_s = 0.0
         self.maxrss_kib = 0
+        self.is_empty = False
 
     def reap(self) -> bool:
-        """Reap all that has ended; return whether no child is left."""
+        """Reap all that has ended; return, and note, whether no child is left."""
         try:
             while True:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -49,6 +50,7 @@ class Reaped:
                 if pid == self.main_pid:
                     self.main_status = status
         except ChildProcessError:
+            self.is_empty = True
             return True
 
 
