@@ -17,11 +17,19 @@ __all__ = ["RunningServer", "running_server"]
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves the signals to the tests."""
+    """A server that leaves the signals to the tests, and sees at once that it is to stop."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stopping = asyncio.Event()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.stopping.wait()
 
 
 @dataclass
@@ -30,7 +38,7 @@ class RunningServer:
 
     app: HttpApp
     port: int
-    server: uvicorn.Server
+    server: _Server
     serving: asyncio.Task[None]
 
     @property
@@ -40,7 +48,7 @@ class RunningServer:
     async def stop(self) -> None:
         """Stop as the coordinator does: end the streams, then wait for the connections."""
         self.app.stop_streams()
-        self.server.should_exit = True
+        self.server.stopping.set()
         await asyncio.wait_for(asyncio.shield(self.serving), 10.0)
 
     async def talk(self, request: bytes) -> bytes:
