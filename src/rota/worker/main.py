@@ -23,7 +23,7 @@ from rota.wire.channel import ChannelError
 from rota.wire.messages import WORKER_CODEC
 from rota.wire.websocket.client import connect
 from rota.worker.config import WorkerConfig
-from rota.worker.machine import UsageMeter
+from rota.worker.machine import UsageSampler
 from rota.worker.offer import make_offer
 from rota.worker.shell import AgentShell
 from rota.worker.slots.pool import SlotPool
@@ -155,11 +155,11 @@ class _Process:
             pass
 
     async def _beat(self) -> None:
-        meter = UsageMeter()
+        sampler = UsageSampler()
         while True:
             every_s = self._agent.heartbeat_s
             await asyncio.sleep(every_s * self._rng.uniform(1 - BEAT_JITTER, 1.0))
-            self._shell.do(BeatDue(wall_s(), meter.sample()))
+            self._shell.do(BeatDue(wall_s(), sampler.sample()))
 
     def _on_signal(self) -> None:
         """First: finish what runs and leave. Again: stop what runs, which will run elsewhere."""
