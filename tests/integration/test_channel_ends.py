@@ -13,7 +13,7 @@ from websockets.frames import Opcode
 
 from rota.core.model import Epoch, LaneId, TaskId, TaskSeq
 from rota.core.protocol import Assign, Assignment, FromCoordinator, FromWorker, HeartbeatAck, Report, ReportAck
-from rota.wire.channel import CloseCode
+from rota.wire.channel import Channel, CloseCode
 from rota.wire.messages import MESSAGE_BYTES_MAX, WORKER_CODEC
 from rota.wire.websocket import connection, server
 from tests.support.channels import BarePeer, CoordinatorEnd, Recorder, bare_peer, on_both_loops, serve_channels
@@ -212,20 +212,35 @@ async def test_one_who_reads_too_slowly_is_cut_off(
 # What we do wrong -----------------------------------------------------------------------------
 
 
-class Failing(Recorder[FromWorker, FromCoordinator]):
-    """Raises when it is told of a message."""
+class FailsToOpen(Recorder[FromWorker, FromCoordinator]):
+    def opened(self, channel: Channel[FromCoordinator]) -> None:
+        super().opened(channel)
+        raise ZeroDivisionError
 
+
+class FailsToReceive(Recorder[FromWorker, FromCoordinator]):
     def received(self, messages: list[FromWorker]) -> None:
         raise ZeroDivisionError
 
 
-async def test_handler_that_fails_ends_its_own_channel_only(coordinator: CoordinatorEnd) -> None:
+class FailsToClose(Recorder[FromWorker, FromCoordinator]):
+    def closed(self, reason: str) -> None:
+        super().closed(reason)
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("failing", [FailsToOpen, FailsToReceive, FailsToClose])
+async def test_handler_that_fails_ends_its_own_channel_only(
+    coordinator: CoordinatorEnd, failing: type[Recorder[FromWorker, FromCoordinator]]
+) -> None:
     other, other_session = await coordinator.worker()
-    coordinator.decide = Failing
+    coordinator.decide = failing
     with capture_logs() as logs:
         worker, session = await coordinator.worker()
         worker.line.send(Report(number=1))
-        assert await worker.wait_until_closed() == "closed by the other side: internal error (1011)"
+        if failing is FailsToClose:
+            worker.line.close(code=CloseCode.NORMAL, reason="internal error (1011)")
+        assert "internal error (1011)" in await worker.wait_until_closed()
         await session.wait_until_closed()
     assert [entry["event"] for entry in logs] == ["channel_handler_failed"]
     other_session.line.send(HeartbeatAck(sent_at=1.0))

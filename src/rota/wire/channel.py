@@ -63,7 +63,7 @@ class Channel(Protocol[Out_contra]):
     def send(self, message: Out_contra) -> None:
         """Queue a message; never blocks.
 
-        What is sent within one turn of the loop is written together. Messages keep their order, but
+        What is sent within one turn of the loop leaves together. Messages keep their order, but
         when the line is congested the urgent ones (see the codec) overtake the others. After the end it
         does nothing. Whoever fills a line faster than the other side reads finds the channel closed.
 
