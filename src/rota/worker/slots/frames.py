@@ -57,7 +57,7 @@ def pack(message: tuple[object, ...]) -> bytes:
     """One frame.
 
     >>> len(pack(("exit",)))
-    14
+    18
     """
     body = encode(message)
     return len(body).to_bytes(HEADER_BYTES, "little") + body
