@@ -84,7 +84,9 @@ def _objects(file: BinaryIO) -> Iterator[Spec]:
 
 def _whole(content: bytes, *, starts_on: int) -> list[Spec]:
     try:
-        return msgspec.json.decode(content, type=list[Spec] if content.lstrip().startswith(b"[") else Spec | None)
+        if content.lstrip().startswith(b"["):
+            return msgspec.json.decode(content, type=list[Spec])
+        return [msgspec.json.decode(content, type=Spec)]
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadRequest(
             f"line {starts_on} is not a task in JSON, nor the whole a task or an array: {error}"

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 __all__ = ["STOP_SIGNALS", "Child", "block_signals", "start_child", "stop_children", "wait_for_signal"]
@@ -27,6 +28,9 @@ STOP_S: Final = 10.0
 KILL_S: Final = 5.0
 """For the kernel to end a killed process, on a machine that is busy."""
 
+PIPE_BYTES: Final = 64 * 1024
+"""What a pipe holds: far more than the line or two that our programs write to stdout."""
+
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -36,6 +40,7 @@ class Child:
     def __init__(self, name: str, process: subprocess.Popen[bytes]) -> None:
         self.name = name
         self._process = process
+        self._said = b""
 
     @property
     def pid(self) -> int:
@@ -50,6 +55,14 @@ class Child:
         """How it ended, in words."""
         code = self._process.returncode
         return f"by signal {-code}" if code is not None and code < 0 else f"with exit code {code}"
+
+    def said(self) -> str:
+        """Return what it has written to stdout so far, without waiting for more."""
+        pipe = self._process.stdout
+        if pipe is not None:
+            with suppress(BlockingIOError):
+                self._said += os.read(pipe.fileno(), PIPE_BYTES)
+        return self._said.decode(errors="replace")
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal; nothing happens if it has ended."""
@@ -71,16 +84,26 @@ def wait_for_signal(timeout_s: float) -> bool:
     return taken is not None and taken.si_signo in STOP_SIGNALS
 
 
-def start_child(name: str, arguments: Sequence[str], *, env: Mapping[str, str]) -> Child:
-    """Start ``rota`` with these arguments as a process that dies with us."""
+def start_child(name: str, arguments: Sequence[str], *, env: Mapping[str, str], is_heard: bool = False) -> Child:
+    """Start ``rota`` with these arguments as a process that dies with us.
+
+    Args:
+        name: What to call it.
+        arguments: The command and its options.
+        env: Its whole environment.
+        is_heard: Whether `Child.said` has what it writes to stdout; it goes to ours otherwise.
+    """
     process = subprocess.Popen(
         # -P: a file that is called like a module of ours, where one happens to stand, must not be run.
         [sys.executable, "-P", "-m", "rota", *arguments],
         stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if is_heard else None,
         env=dict(env),
         process_group=0,
         preexec_fn=_dying_with(os.getpid()),  # noqa: PLW1509 - safe: this process has one thread
     )
+    if process.stdout is not None:
+        os.set_blocking(process.stdout.fileno(), False)
     return Child(name, process)
 
 

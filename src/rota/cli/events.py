@@ -66,15 +66,13 @@ def followed_events(client: HttpClient, last_id: str | None = None, *, is_quiet:
 def _line(event: Json) -> str:
     view = view_of(event, ShownEvent)
     subject, _, state = view.type.partition(".")
-    parts = [_clock(view.at), f"{subject:<4}", escaped(view.task or view.node or ""), styled_state(state)]
+    parts = [_clock(view.time), escaped(view.task or view.node or subject), styled_state(state)]
     if view.attempt:
         parts.append(f"attempt {view.attempt}")
     if view.node and view.task:
         parts.append(f"on {escaped(view.node)}")
     if view.cause:
         parts.append(f"({escaped(view.cause)})")
-    if view.name:
-        parts.append(escaped(view.name))
     return " ".join(part for part in parts if part)
 
 

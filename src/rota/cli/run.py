@@ -80,22 +80,28 @@ class _Run:
         self._client = client
         self._id = task.id
         self._pumps = [Pump(client, task.id, name) for name in ("stdout", "stderr")]
-        self._has_cancelled = False
         self._told: str | None = None
 
     def follow(self) -> ShownTask:
         """Return the task when it has ended and all of its output is out."""
         signal.signal(signal.SIGTERM, _as_interrupt)
-        while True:
-            try:
-                for pump in self._pumps:
-                    pump.start()
-                ended = self._wait()
-                for pump in self._pumps:
-                    pump.finish()
-                return ended
-            except KeyboardInterrupt:
-                self._interrupted()
+        try:
+            return self._to_the_end()
+        except KeyboardInterrupt:
+            pass
+        try:
+            self._cancel()
+            return self._to_the_end()
+        except KeyboardInterrupt:
+            _leave(f"{self._id} is being cancelled; look later with 'rota show {self._id}'", code=ABORTED)
+
+    def _to_the_end(self) -> ShownTask:
+        for pump in self._pumps:
+            pump.start()
+        ended = self._wait()
+        for pump in self._pumps:
+            pump.finish()
+        return ended
 
     def _wait(self) -> ShownTask:
         patience = Patience()
@@ -118,20 +124,15 @@ class _Run:
             self._told = task.why
             _say(f"{self._id} waits: {task.why}")
 
-    def _interrupted(self) -> None:
-        """Pass a Ctrl-C on as a cancel, the first time; leave, the second."""
-        is_unread = any(pump.is_unread for pump in self._pumps)
-        if self._has_cancelled:
-            _leave(f"{self._id} is being cancelled; look later with 'rota show {self._id}'", code=ABORTED)
-        self._has_cancelled = True
+    def _cancel(self) -> None:
+        """Pass a Ctrl-C on as a cancel; leave if nobody reads our output any more."""
         try:
             self._client.cancel(self._id)
-        except (RotaError, KeyboardInterrupt) as error:
-            why = f" ({error})" if isinstance(error, RotaError) else ""
-            _leave(f"{self._id} may go on{why}; look later with 'rota show {self._id}'", code=ABORTED)
-        if is_unread:
+        except RotaError as error:
+            _leave(f"{self._id} may go on ({error}); look later with 'rota show {self._id}'", code=ABORTED)
+        if any(pump.is_unread for pump in self._pumps):
             raise click.exceptions.Exit(CLOSED_PIPE)
-        _say(f"cancelling {self._id}; again Ctrl-C to leave at once")
+        _say(f"cancelling {self._id}; Ctrl-C again to leave at once")
 
 
 def _say(text: str) -> None:

@@ -21,7 +21,7 @@ __all__ = ["command"]
 @json_option
 @with_client
 def command(client: HttpClient, *, as_json: bool) -> None:
-    """Show how many tasks are in each state, why they wait, and what the workers have left."""
+    """Show the counts of the coordinator: tasks by state, why they wait, what the workers have left."""
     stats = client.stats()
     if as_json:
         print_json(stats)

@@ -58,7 +58,7 @@ def command(
     arguments: tuple[str, ...],
     **fields: Any,
 ) -> None:
-    """Submit a task and print its id.
+    """Submit one task, or many from a file, and print their ids.
 
     With --from, options are for all tasks that do not say otherwise.
     """

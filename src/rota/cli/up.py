@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 
 from rota.cli import options
 from rota.cli.children import Child, block_signals, start_child, stop_children, wait_for_signal
 from rota.cli.coordinator import arguments_of, coordinator_config, coordinator_options
-from rota.cli.exits import REFUSED
+from rota.cli.exits import OK, REFUSED
 from rota.cli.shares import CORE, divided, machine_resources
 from rota.client.http import HttpClient
 from rota.coordinator.config import CoordinatorConfig
-from rota.core.errors import NoCoordinator, RotaError
+from rota.core.errors import RotaError
 
 __all__ = ["command"]
 
@@ -40,6 +41,9 @@ WORKERS_S_MAX: Final = 10.0
 
 WATCH_S: Final = 60.0
 """Between looks while nothing happens: signals wake us."""
+
+_LISTENING = re.compile(r"listening on http://.*:(\d+)$", re.MULTILINE)
+"""What a coordinator writes to stdout when it can be reached."""
 
 
 @click.command(
@@ -62,121 +66,120 @@ def command(workers: int, resources: dict[str, int] | None, tags: str, **given: 
     """
     config = coordinator_config(given, log_level="warning")
     _make_state_dir(config.state_dir)
-    port = _free_port(config.host, config.port)
-    cluster = _Cluster(config, url=_url(config.host, port), port=port)
+    _check_port(config.host, config.port)
     block_signals()
-    raise click.exceptions.Exit(cluster.live(_worker_arguments(workers, resources, tags=tags)))
+    raise click.exceptions.Exit(_Cluster(config).live(_worker_arguments(workers, resources, tags=tags)))
 
 
 class _Cluster:
     """The processes of one cluster."""
 
-    def __init__(self, config: CoordinatorConfig, *, url: str, port: int) -> None:
+    def __init__(self, config: CoordinatorConfig) -> None:
         self._config = config
-        self._url = url
-        self._port = port
         self._env = dict(os.environ)
         # Not on the command line, where everybody on this machine could read it.
         self._env.pop("ROTA_TOKEN", None)
         if config.token is not None:
             self._env["ROTA_TOKEN"] = config.token
+        arguments = ["coordinator", *arguments_of(config)]
+        self._coordinator = start_child("coordinator", arguments, env=self._env, is_heard=True)
         self._workers: list[Child] = []
+        self._alive: list[Child] = []
 
     def live(self, workers: list[list[str]]) -> int:
-        """Run from start to stop; return the exit code."""
-        arguments = ["coordinator", *arguments_of(self._config), f"--port={self._port}"]
-        coordinator = start_child("coordinator", arguments, env=self._env)
+        """Run until somebody stops us or the coordinator ends; return the exit code."""
         is_urgent = False
         try:
+            url = self._wait_for_address()
             for given in workers:
-                self._workers.append(self._start_worker(given))
-            if not self._wait_until_ready(coordinator):
-                return self._failed(coordinator)
-            self._greet()
-            return self._watch(coordinator)
+                self._start_worker(url, given)
+            self._wait_for_workers(url)
+            self._greet(url)
+            self._watch()
         except _Stop:
             click.echo("rota: stopping; Ctrl-C again to stop at once", err=True)
-            return 0
+            return OK
+        except _CoordinatorGone as gone:
+            click.echo(f"rota: {gone}", err=True)
+            return REFUSED
         finally:
             # The workers first: they hand back what they have while there is somebody to take it.
             is_urgent = stop_children(self._workers, is_urgent=is_urgent)
-            stop_children([coordinator], is_urgent=is_urgent)
+            stop_children([self._coordinator], is_urgent=is_urgent)
 
-    def _start_worker(self, given: list[str]) -> Child:
+    def _start_worker(self, url: str, given: list[str]) -> None:
         name = f"w{len(self._workers) + 1}"
-        common = [f"--server={self._url}", f"--id={name}", f"--log-format={self._config.log_format}"]
+        common = [f"--server={url}", f"--id={name}", f"--log-format={self._config.log_format}"]
         arguments = ["worker", *common, f"--log-level={self._config.log_level}", *given]
-        return start_child(name, arguments, env=self._env)
+        worker = start_child(name, arguments, env=self._env)
+        self._workers.append(worker)
+        self._alive.append(worker)
 
-    def _wait_until_ready(self, coordinator: Child) -> bool:
-        """Return when tasks are accepted and the workers are there; false if the coordinator did not come."""
+    def _wait_for_address(self) -> str:
+        """Return the address once the coordinator listens; it picks the port itself if it is told 0."""
         give_up_at = time.monotonic() + START_S_MAX
-        with HttpClient(self._url, token=self._config.token) as client:
-            while not _is_ready(client):
-                _pause(LOOK_EVERY_S)
-                if coordinator.has_ended or time.monotonic() > give_up_at:
-                    return False
-            give_up_at = time.monotonic() + WORKERS_S_MAX
+        while (match := _LISTENING.search(self._coordinator.said())) is None:
+            if time.monotonic() > give_up_at:
+                raise _CoordinatorGone(f"the coordinator was not ready in {START_S_MAX:g} s")
+            self._pause(LOOK_EVERY_S)
+        return _url(self._config.host, int(match[1]))
+
+    def _wait_for_workers(self, url: str) -> None:
+        """Wait until the workers have reported; the cluster is of use before, so not for ever."""
+        give_up_at = time.monotonic() + WORKERS_S_MAX
+        with HttpClient(url, token=self._config.token) as client:
             while not self._are_workers_there(client):
-                _pause(LOOK_EVERY_S)
-                if coordinator.has_ended:
-                    return False
                 if time.monotonic() > give_up_at:
                     click.echo("rota: not all workers have reported yet: see 'rota nodes'", err=True)
-                    break
-        return True
+                    return
+                self._pause(LOOK_EVERY_S)
 
     def _are_workers_there(self, client: HttpClient) -> bool:
-        wanted = {worker.name for worker in self._workers if not worker.has_ended}
+        wanted = {worker.name for worker in self._alive}
         try:
             return wanted <= {node["id"] for node in client.nodes() if node["state"] == "online"}
         except RotaError:
             return False
 
-    def _failed(self, coordinator: Child) -> int:
-        how = f"ended {coordinator.ending}" if coordinator.has_ended else f"was not ready in {START_S_MAX:g} s"
-        click.echo(f"rota: the coordinator {how}: what it wrote above says why", err=True)
-        return REFUSED
-
-    def _greet(self) -> None:
-        has_default_url = self._url == options.DEFAULT_URL
-        prefix = "" if has_default_url else f"ROTA_URL={self._url} "
+    def _greet(self, url: str) -> None:
+        prefix = "" if url == options.DEFAULT_URL else f"ROTA_URL={url} "
+        count = len(self._alive)
         click.echo(
-            f"rota is up at {self._url} with {len(self._workers)} worker{'s' * (len(self._workers) != 1)}, "
-            f"state in {self._config.state_dir}\n"
-            f"API and its documentation: {self._url}/docs\n"
+            f"rota is up at {url} with {count} worker{'s' * (count != 1)}, state in {self._config.state_dir}\n"
+            f"The API and its documentation: {url}/docs\n"
             "Try in another terminal:\n"
             f"  {prefix}rota run -- echo hello\n"
             f"  {prefix}rota ps\n"
             "Stop with Ctrl-C."
         )
 
-    def _watch(self, coordinator: Child) -> int:
-        """Wait for the end; tell which children end before."""
-        alive = list(self._workers)
-        while not coordinator.has_ended:
-            for worker in [worker for worker in alive if worker.has_ended]:
-                alive.remove(worker)
-                click.echo(f"rota: worker {worker.name} ended {worker.ending}; {len(alive)} left", err=True)
-            _pause(WATCH_S)
-        click.echo(f"rota: the coordinator ended {coordinator.ending}: stopping", err=True)
-        return REFUSED
+    def _watch(self) -> NoReturn:
+        """Wait for the end; signals wake us when a child has ended."""
+        while True:
+            self._pause(WATCH_S)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, tell which workers have ended meanwhile, and go on unless it is over.
+
+        Raises:
+            _Stop: Somebody wants us to stop.
+            _CoordinatorGone: The coordinator has ended.
+        """
+        if wait_for_signal(seconds):
+            raise _Stop
+        for worker in [worker for worker in self._alive if worker.has_ended]:
+            self._alive.remove(worker)
+            click.echo(f"rota: worker {worker.name} ended {worker.ending}; {len(self._alive)} left", err=True)
+        if self._coordinator.has_ended:
+            raise _CoordinatorGone(f"the coordinator ended {self._coordinator.ending}; what it wrote above says why")
 
 
 class _Stop(Exception):
     """Somebody wants us to stop."""
 
 
-def _pause(seconds: float) -> None:
-    if wait_for_signal(seconds):
-        raise _Stop
-
-
-def _is_ready(client: HttpClient) -> bool:
-    try:
-        return client.is_ready()
-    except NoCoordinator:
-        return False
+class _CoordinatorGone(Exception):
+    """There is no coordinator, or none that is of use; says why."""
 
 
 def _worker_arguments(count: int, resources: dict[str, int] | None, *, tags: str) -> list[list[str]]:
@@ -200,18 +203,17 @@ def _make_state_dir(path: Path) -> None:
         raise click.UsageError(f"can't make the state directory {path}: {error.strerror}") from error
 
 
-def _free_port(host: str, port: int) -> int:
-    """Return the port to use: the given one if it is free, any free one for 0.
+def _check_port(host: str, port: int) -> None:
+    """Tell before anything is started that the port is taken or the address is not ours.
 
     Raises:
-        click.UsageError: It is taken, or the address is not ours.
+        click.UsageError: It is.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-            return int(probe.getsockname()[1])
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise click.UsageError(

@@ -163,12 +163,11 @@ class ShownEvent(Struct, kw_only=True):
 
     id: str = ""
     type: str = ""
-    at: str | None = None
+    time: str | None = None
     task: str | None = None
     node: str | None = None
     attempt: int | None = None
     cause: str | None = None
-    name: str | None = None
 
 
 class ShownStats(Struct, kw_only=True):

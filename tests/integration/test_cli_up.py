@@ -1,0 +1,102 @@
+"""``rota up`` as a user runs it: real processes, real ports, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+from pathlib import Path
+
+import psutil
+
+from tests.support.network import free_port
+from tests.support.processes import RunningProcess, running_rota
+from tests.support.waiting import wait_until
+
+GREETING = r"^rota is up at (http://127\.0\.0\.1:\d+) with (\d+) worker"
+START_S_MAX = 20.0
+
+
+def up(tmp_path: Path, *arguments: str) -> RunningProcess:
+    return running_rota(
+        "up", "--state-dir", str(tmp_path / "state"), *arguments, log_path=tmp_path / "up.log", cwd=tmp_path
+    )
+
+
+def children_of(cluster: RunningProcess) -> list[psutil.Process]:
+    found: list[psutil.Process] = psutil.Process(cluster.pid).children(recursive=True)
+    return found
+
+
+def are_gone(processes: list[psutil.Process]) -> bool:
+    return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
+
+
+def test_a_cluster_runs_a_command_and_stops_on_ctrl_c(tmp_path: Path) -> None:
+    with up(tmp_path, "--port", "0", "--workers", "2") as cluster:
+        found = cluster.wait_for_line(GREETING, timeout_s=START_S_MAX)
+        assert found[2] == "2"
+        with running_rota(
+            "run", "--shell", "echo hello; exit 7", log_path=tmp_path / "run.log", env={"ROTA_URL": found[1]}
+        ) as run:
+            assert run.wait_for_exit(timeout_s=START_S_MAX) == 7
+            assert run.output() == "hello\n"
+        processes = children_of(cluster)
+        cluster.send_signal(signal.SIGINT)
+        assert cluster.wait_for_exit(timeout_s=START_S_MAX) == 0
+        assert are_gone(processes)
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+
+
+def test_what_it_started_dies_with_it(tmp_path: Path) -> None:
+    with up(tmp_path, "--port", "0", "--workers", "1") as cluster:
+        cluster.wait_for_line(GREETING, timeout_s=START_S_MAX)
+        processes = children_of(cluster)
+        assert len(processes) >= 2
+        cluster.kill()
+        wait_until(lambda: are_gone(processes), what="the end of all its processes")
+
+
+def test_a_worker_that_dies_is_told(tmp_path: Path) -> None:
+    with up(tmp_path, "--port", "0", "--workers", "2") as cluster:
+        cluster.wait_for_line(GREETING, timeout_s=START_S_MAX)
+        worker = next(process for process in psutil.Process(cluster.pid).children() if "--id=w2" in process.cmdline())
+        os.kill(worker.pid, signal.SIGKILL)
+        cluster.wait_for_line("rota: worker w2 ended by signal 9; 1 left")
+
+
+def test_a_coordinator_that_dies_ends_the_cluster(tmp_path: Path) -> None:
+    with up(tmp_path, "--port", "0", "--workers", "0") as cluster:
+        cluster.wait_for_line(GREETING, timeout_s=START_S_MAX)
+        (coordinator,) = psutil.Process(cluster.pid).children()
+        os.kill(coordinator.pid, signal.SIGKILL)
+        assert cluster.wait_for_exit() == 1
+        assert "rota: the coordinator ended by signal 9" in cluster.output()
+
+
+def test_a_token_is_asked_for_and_on_no_command_line(tmp_path: Path) -> None:
+    with up(tmp_path, "--port", "0", "--workers", "1", "--token", "s3cret-token") as cluster:
+        url = cluster.wait_for_line(GREETING, timeout_s=START_S_MAX)[1]
+        assert not any("s3cret-token" in " ".join(process.cmdline()) for process in children_of(cluster))
+        with running_rota("nodes", log_path=tmp_path / "nodes.log", env={"ROTA_URL": url}) as nodes:
+            assert nodes.wait_for_exit() == 1
+            assert "token" in nodes.output()
+
+
+def test_a_taken_port_is_told_in_a_sentence(tmp_path: Path) -> None:
+    port = str(free_port())
+    with up(tmp_path, "--port", port, "--workers", "0") as first:
+        first.wait_for_line(GREETING, timeout_s=START_S_MAX)
+        second_log = tmp_path / "second.log"
+        with running_rota("up", "--port", port, log_path=second_log, cwd=tmp_path) as second:
+            assert second.wait_for_exit() == 2
+            assert f"port {port} of 127.0.0.1 is taken" in second.output()
+
+
+def test_one_state_has_one_coordinator(tmp_path: Path) -> None:
+    with up(tmp_path, "--port", "0", "--workers", "0") as first:
+        first.wait_for_line(GREETING, timeout_s=START_S_MAX)
+        arguments = ["up", "--port", "0", "--workers", "0", "--state-dir", str(tmp_path / "state")]
+        with running_rota(*arguments, log_path=tmp_path / "second.log") as second:
+            assert second.wait_for_exit() == 1
+            assert "the coordinator ended with exit code 75" in second.output()

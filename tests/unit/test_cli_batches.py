@@ -1,0 +1,76 @@
+"""Tasks in files, cut into requests."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rota.cli.batches import BATCH_BYTES_MAX, BATCH_TASKS_MAX, Spec, cut_into_batches, read_specs
+from rota.core.errors import BadRequest
+
+specs = st.lists(st.fixed_dictionaries({"command": st.lists(st.text(), min_size=1, max_size=3)}), max_size=5)
+
+
+def read(content: str, **defaults: object) -> list[Spec]:
+    return list(read_specs(io.BytesIO(content.encode()), defaults))
+
+
+@given(specs)
+def test_lines_and_arrays_hold_the_same_tasks(tasks: list[Spec]) -> None:
+    lines = "\n".join(json.dumps(task) for task in tasks)
+    assert read(lines) == tasks
+    assert read(json.dumps(tasks)) == tasks
+    assert read(json.dumps(tasks, indent=2)) == tasks
+
+
+def test_one_task_may_stand_on_several_lines() -> None:
+    assert read('\n{\n  "shell": "true"\n}\n') == [{"shell": "true"}]
+
+
+def test_blank_lines_are_passed_over() -> None:
+    assert read('{"shell": "a"}\n\n  \n{"shell": "b"}\n') == [{"shell": "a"}, {"shell": "b"}]
+
+
+def test_options_fill_in_what_a_task_leaves_out() -> None:
+    assert read('{"shell": "a"}\n{"shell": "b", "queue": "slow"}', queue="fast") == [
+        {"shell": "a", "queue": "fast"},
+        {"shell": "b", "queue": "slow"},
+    ]
+
+
+@pytest.mark.parametrize("content", ["nonsense", "[1]", "[", "7", "[{}", '"a"'])
+def test_what_is_no_task_is_refused(content: str) -> None:
+    with pytest.raises(BadRequest, match="line 1 is not a task in JSON"):
+        read(content)
+
+
+def test_a_bad_line_is_named() -> None:
+    with pytest.raises(BadRequest, match="line 3 is not a task"):
+        read('{"shell": "a"}\n\n{"shell": "b"\n')
+
+
+def test_bytes_that_are_not_utf_8_are_refused() -> None:
+    with pytest.raises(BadRequest, match="line 2"):
+        list(read_specs(io.BytesIO(b'{"shell": "a"}\n{"shell": "\xff"}'), {}))
+
+
+def test_batches_keep_the_order_and_know_their_place() -> None:
+    tasks = [{"name": str(number)} for number in range(2 * BATCH_TASKS_MAX + 1)]
+    batches = list(cut_into_batches(tasks))
+    assert [(batch.first, batch.count) for batch in batches] == [(0, 1000), (1000, 1000), (2000, 1)]
+    assert [task for batch in batches for task in json.loads(batch.body)] == tasks
+
+
+def test_large_tasks_make_small_batches() -> None:
+    tasks = [{"stdin": "x" * 1_000_000}] * 9
+    batches = list(cut_into_batches(tasks))
+    assert sum(batch.count for batch in batches) == 9
+    assert all(len(batch.body) <= BATCH_BYTES_MAX + 1_000_100 for batch in batches)
+
+
+def test_an_empty_file_has_no_tasks() -> None:
+    assert list(cut_into_batches(read(""))) == []

@@ -1,0 +1,355 @@
+"""The commands against a coordinator's real HTTP edge: what they print and how they exit."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from rota.cli.main import COMMANDS, cli
+from rota.coordinator.service import Event
+from rota.core.errors import Overloaded, Unavailable
+from rota.core.model import Gpu, Offer, TaskState
+from tests.support.coordinators import LiveCoordinator, live_coordinator
+from tests.support.network import free_port
+
+Rota = Callable[..., Result]
+
+
+@pytest.fixture
+def coordinator() -> Iterator[LiveCoordinator]:
+    with live_coordinator() as running:
+        yield running
+
+
+@pytest.fixture
+def rota(coordinator: LiveCoordinator) -> Rota:
+    return partial(run_rota, coordinator.url)
+
+
+def run_rota(url: str, *arguments: str, stdin: str | bytes | None = None) -> Result:
+    return CliRunner().invoke(cli, arguments, input=stdin, env={"ROTA_URL": url}, catch_exceptions=False)
+
+
+def ok(result: Result) -> str:
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def submitted(rota: Rota, *arguments: str) -> str:
+    return ok(rota("submit", *arguments)).strip()
+
+
+# The whole --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for section in COMMANDS.values() for name in section])
+def test_every_command_has_help_that_agrees_with_the_overview(name: str) -> None:
+    result = CliRunner().invoke(cli, [name, "--help"])
+    overview = next(section[name] for section in COMMANDS.values() if name in section)
+    assert result.exit_code == 0
+    assert " ".join(result.stdout.split("\n\n")[1].split()).startswith(overview.rstrip("."))
+
+
+def test_a_mistyped_command_is_told_the_near_one() -> None:
+    result = CliRunner().invoke(cli, ["sumbit"])
+    assert result.exit_code == 2
+    assert "Did you mean 'submit'?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["ps"], ["show", "t1"], ["logs", "t1"], ["submit", "true"], ["nodes"], ["stats"], ["events"], ["cancel", "t1"]],
+)
+def test_a_dead_coordinator_is_one_clear_line(arguments: list[str]) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    result = run_rota(url, *arguments)
+    assert result.exit_code == 125
+    assert result.stdout == ""
+    assert result.stderr == f"rota: no coordinator answers at {url}: start one with 'rota up' or set ROTA_URL\n"
+
+
+def test_an_address_that_is_none_is_refused() -> None:
+    result = run_rota("localhost:8080", "ps")
+    assert result.exit_code == 1
+    assert "write http://host:port" in result.stderr
+
+
+def test_the_token_is_shown_to_the_coordinator() -> None:
+    with live_coordinator(token="secret") as guarded:
+        refused = run_rota(guarded.url, "ps")
+        assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+        assert "token" in refused.stderr
+        ok(run_rota(guarded.url, "ps", "--token", "secret"))
+
+
+# submit -----------------------------------------------------------------------------------
+
+
+def test_submit_sends_all_that_options_say(rota: Rota, tmp_path: Path) -> None:
+    (tmp_path / "input").write_text("hello")
+    options = shlex.split(
+        "--name=n --id=my-task -e A=b=c -e E= --cwd=/tmp --cpu=1.5 --memory=2G --gpu=1 --gpu-memory=8G "
+        "-r licence=2 --tag=gpu --tag=fast --priority=high --queue=slow --timeout=5m --retries=3 --losses=1 "
+        "--backoff=2s --delay=1h --deadline=2h -l k=v"
+    )
+    task_id = submitted(rota, *options, f"--stdin=@{tmp_path}/input", "--", "echo", "-n", "two words")
+    assert task_id == "my-task"
+    task = json.loads(ok(rota("show", "--json", task_id)))
+    assert task["command"] == ["echo", "-n", "two words"]
+    assert task["env"] == {"A": "b=c", "E": ""}
+    assert task["resources"] == {"cpu": 1500, "memory": 2048, "gpu": 1, "gpu_memory": 8192, "licence": 2}
+    assert (task["stdin"], task["cwd"], task["tags"]) == ("hello", "/tmp", ["gpu", "fast"])
+    assert (task["priority"], task["queue"], task["labels"]) == (90, "slow", {"k": "v"})
+    assert (task["timeout"], task["retries"], task["losses"]) == (300.0, 3, 1)
+    assert (task["backoff"]["base"], task["delay"]) == (2.0, 3600.0)
+    assert task["deadline"] is not None
+
+
+def test_options_after_the_command_are_the_commands(rota: Rota) -> None:
+    task = json.loads(ok(rota("submit", "--json", "ls", "--name", "-l")))
+    assert task["command"] == ["ls", "--name", "-l"]
+
+
+def test_stdin_of_the_task_can_be_our_own(rota: Rota) -> None:
+    task_id = ok(rota("submit", "--stdin", "-", "cat", stdin="piped")).strip()
+    assert json.loads(ok(rota("show", "--json", task_id)))["stdin"] == "piped"
+
+
+def test_input_that_json_cannot_carry_is_refused_here(rota: Rota) -> None:
+    result = rota("submit", "--stdin", "-", "cat", stdin=b"\xff\xfe")
+    assert result.exit_code == 2
+    assert "not UTF-8" in result.stderr
+    result = rota("submit", "--", "echo", "\udcff")
+    assert result.exit_code == 2
+    assert "command: has bytes that are not UTF-8" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments,sentence",
+    [
+        ([], "there is nothing to run"),
+        (["--shell", "a", "--", "b"], "give exactly one of"),
+        (["--priority", "urgent", "true"], "'urgent' is not one of low"),
+        (["--cwd", "here", "true"], "cwd: must be an absolute path"),
+        (["--id", "t7", "true"], "looks like an id that the coordinator gives"),
+    ],
+)
+def test_what_the_coordinator_refuses_is_one_line(rota: Rota, arguments: list[str], sentence: str) -> None:
+    result = rota("submit", *arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("rota: ")
+    assert sentence in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_many_tasks_come_from_a_file(rota: Rota) -> None:
+    lines = "\n".join(json.dumps({"shell": f"echo {number}"}) for number in range(2500))
+    ids = ok(rota("submit", "--from", "-", "--queue", "bulk", stdin=lines)).split()
+    assert ids == [f"t{number}" for number in range(1, 2501)]
+    assert json.loads(ok(rota("show", "--json", "t2500")))["queue"] == "bulk"
+
+
+def test_a_bad_task_is_named_by_its_place_in_the_file(rota: Rota) -> None:
+    tasks = [{"shell": "true"}] * 1003 + [{"shell": "true", "nmae": "x"}]
+    result = rota("submit", "--from", "-", stdin=json.dumps(tasks))
+    assert result.exit_code == 1
+    assert len(result.stdout.split()) == 1000
+    assert "the first 1000 tasks were accepted" in result.stderr
+    assert "task 1003: nmae: there is no such field; did you mean `name`?" in result.stderr
+
+
+def test_many_tasks_are_held_back_while_too_many_wait(coordinator: LiveCoordinator, rota: Rota) -> None:
+    coordinator.do(lambda: setattr(coordinator.service, "fails_with", Overloaded("1 tasks wait already")))
+    healing = threading.Timer(0.2, lambda: coordinator.do(lambda: setattr(coordinator.service, "fails_with", None)))
+    healing.start()
+    result = rota("submit", "--from", "-", stdin='{"shell": "true"}')
+    healing.join()
+    assert ok(result) == "t1\n"
+    assert "1 tasks wait already; trying again" in result.stderr
+
+
+def test_a_coordinator_that_takes_nothing_is_trouble_not_refusal(coordinator: LiveCoordinator, rota: Rota) -> None:
+    coordinator.do(lambda: setattr(coordinator.service, "fails_with", Unavailable("the store is full")))
+    result = rota("submit", "true")
+    assert (result.exit_code, result.stderr) == (125, "rota: the store is full\n")
+
+
+def test_submit_waits_and_tells_whether_it_completed(coordinator: LiveCoordinator, rota: Rota) -> None:
+    with end_when_submitted(coordinator, {"a": TaskState.COMPLETED, "b": TaskState.FAILED}):
+        assert ok(rota("submit", "--wait", "--id", "a", "true")) == "a\n"
+        failed = rota("submit", "--wait", "--id", "b", "false")
+    assert failed.exit_code == 1
+    assert "rota: b failed: exit 3" in failed.stderr
+
+
+def test_waiting_for_many_counts_their_ends(coordinator: LiveCoordinator, rota: Rota) -> None:
+    ends = {f"n{number}": TaskState.COMPLETED for number in range(20)} | {"bad": TaskState.FAILED}
+    with end_when_submitted(coordinator, ends):
+        result = rota(
+            "submit", "--wait", "--from", "-", stdin=json.dumps([{"id": name, "shell": "x"} for name in ends])
+        )
+    assert result.exit_code == 1
+    assert "rota: 20 completed, 1 failed" in result.stderr
+
+
+class end_when_submitted:  # noqa: N801 - used as a statement
+    """Lets tasks end, as they are there, while the block runs."""
+
+    def __init__(self, coordinator: LiveCoordinator, ends: dict[str, TaskState]) -> None:
+        self._coordinator = coordinator
+        self._ends = dict(ends)
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while self._ends and not self._is_over.wait(0.02):
+            self._coordinator.do(self._end_those_there)
+
+    def _end_those_there(self) -> None:
+        service = self._coordinator.service
+        for name in [name for name in self._ends if name in service._records]:
+            service.start(name)
+            state = self._ends.pop(name)
+            service.end(name, state=state, exit_code=3 if state is TaskState.FAILED else 0)
+            service.publish(Event(f"1.{len(self._ends)}", f"task.{state.word}", 0.0, task=name))
+
+
+# Looking ----------------------------------------------------------------------------------
+
+
+def test_ps_is_parted_by_tabs_when_piped(coordinator: LiveCoordinator, rota: Rota) -> None:
+    submitted(rota, "--name", "nightly", "true")
+    submitted(rota, "--shell", "echo a\tb")
+    coordinator.do(lambda: coordinator.service.start("t1"))
+    header, second, first = ok(rota("ps")).splitlines()
+    assert header.split("\t") == ["ID", "STATE", "TASK", "WORKER", "ATTEMPT", "TOOK", "CREATED", "WHY"]
+    assert first.split("\t")[:5] == ["t1", "running", "nightly", "w1", "1"]
+    assert second.split("\t")[:3] == ["t2", "pending", "echo a\\tb"]
+    assert second.split("\t")[7] == "no worker is connected"
+
+
+def test_ps_asks_for_what_the_filters_say(coordinator: LiveCoordinator, rota: Rota) -> None:
+    ok(rota("ps", "--state", "failed", "--queue", "q", "--name", "n*", "-l", "k=v=w", "--worker", "w", "--since", "1h"))
+    query = coordinator.service.queries[-1]
+    assert query.states == frozenset({TaskState.FAILED})
+    assert (query.queue, query.name, query.labels, query.worker) == ("q", "n*", {"k": "v=w"}, "w")
+    assert query.since is not None
+
+
+def test_ps_follows_pages_and_says_when_there_is_more(rota: Rota) -> None:
+    ok(rota("submit", "--from", "-", stdin=json.dumps([{"shell": "true"}] * 1200)))
+    some = rota("ps", "--limit", "2")
+    assert [line.split("\t")[0] for line in ok(some).splitlines()] == ["ID", "t1200", "t1199"]
+    assert "the newest 2 of more" in some.stderr
+    everything = rota("ps", "--all", "--json")
+    assert [task["id"] for task in json.loads(ok(everything))] == [f"t{number}" for number in range(1200, 0, -1)]
+    assert everything.stderr == ""
+
+
+def test_an_empty_list_is_valid_json(rota: Rota) -> None:
+    assert json.loads(ok(rota("ps", "--json"))) == []
+    assert json.loads(ok(rota("nodes", "--json"))) == []
+
+
+def test_show_tells_what_it_is_where_it_stands_and_why(coordinator: LiveCoordinator, rota: Rota) -> None:
+    submitted(rota, "--name", "bold", "--retries", "2", "--", "sh", "-c", "exit 3")
+    text = ok(rota("show", "t1"))
+    assert re.search(r"^state: +pending \(no worker is connected\)$", text, re.M)
+    assert re.search(r"^runs: +sh -c 'exit 3'$", text, re.M)
+    coordinator.do(lambda: coordinator.service.start("t1"))
+    coordinator.do(lambda: coordinator.service.end("t1", state=TaskState.FAILED, exit_code=3))
+    text = ok(rota("show", "t1"))
+    assert re.search(r"^state: +failed \(exit 3\)$", text, re.M)
+    assert re.search(r"^used: +0.25 s of cpu, 2.1 MiB at the peak$", text, re.M)
+    assert text.splitlines()[-1].split("\t")[:2] == ["1", "w1"]
+
+
+def test_show_json_is_the_task_of_the_api_and_its_attempts(coordinator: LiveCoordinator, rota: Rota) -> None:
+    submitted(rota, "true")
+    coordinator.do(lambda: coordinator.service.start("t1"))
+    task = json.loads(ok(rota("show", "--json", "t1")))
+    assert (task["id"], task["state"], task["command"]) == ("t1", "running", ["true"])
+    assert [attempt["number"] for attempt in task["attempts"]] == [1]
+
+
+def test_an_unknown_task_is_told_in_one_line(rota: Rota) -> None:
+    result = rota("show", "t99")
+    assert (result.exit_code, result.stderr) == (1, "rota: no task is called 't99'\n")
+
+
+def test_logs_print_the_bytes_of_one_or_both_streams(coordinator: LiveCoordinator, rota: Rota) -> None:
+    submitted(rota, "true")
+    coordinator.do(lambda: coordinator.service.start("t1"))
+    coordinator.do(lambda: coordinator.service.write("t1", b"out\xff\n"))
+    coordinator.do(lambda: coordinator.service.write("t1", b"err\n", stream="stderr"))
+    assert rota("logs", "t1").stdout_bytes == b"out\xff\nerr\n"
+    assert rota("logs", "t1", "--stream", "stderr").stdout_bytes == b"err\n"
+    coordinator.do(lambda: coordinator.service.end("t1"))
+    assert rota("logs", "-f", "t1").stdout_bytes == b"out\xff\nerr\n"
+
+
+def test_stats_count(rota: Rota) -> None:
+    submitted(rota, "true")
+    text = ok(rota("stats"))
+    assert re.search(r"^tasks: +1 pending$", text, re.M)
+    assert re.search(r"^waiting: +1 no-workers$", text, re.M)
+    assert json.loads(ok(rota("stats", "--json")))["tasks"]["pending"] == 1
+
+
+# Changing ---------------------------------------------------------------------------------
+
+
+def test_cancel_tries_all_and_tells_what_became_of_each(coordinator: LiveCoordinator, rota: Rota) -> None:
+    for _ in range(3):
+        submitted(rota, "true")
+    coordinator.do(lambda: coordinator.service.start("t2"))
+    coordinator.do(lambda: coordinator.service.start("t3"))
+    coordinator.do(lambda: coordinator.service.end("t3"))
+    result = rota("cancel", "t1", "t77", "t2", "t3")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == ["t1 is cancelled", "t2 is being cancelled", "t3 had completed before"]
+    assert result.stderr == "rota: no task is called 't77'\n"
+
+
+def test_retry_brings_back_all_that_match(coordinator: LiveCoordinator, rota: Rota) -> None:
+    for _ in range(3):
+        submitted(rota, "false")
+    for name in ("t1", "t3"):
+        coordinator.do(partial(coordinator.service.start, name))
+        coordinator.do(partial(coordinator.service.end, name, state=TaskState.FAILED, exit_code=1))
+    result = rota("retry", "--state", "failed")
+    assert ok(result).splitlines() == ["t3 is pending", "t1 is pending"]
+    assert result.stderr == "rota: 2 brought back\n"
+    assert rota("retry", "t2").exit_code == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["t1", "--state", "failed"], ["--name", "x"], ["--state", "running"]])
+def test_retry_wants_to_be_told_which(rota: Rota, arguments: list[str]) -> None:
+    assert rota("retry", *arguments).exit_code == 2
+
+
+def test_workers_are_listed_drained_and_resumed(coordinator: LiveCoordinator, rota: Rota) -> None:
+    offer = Offer(
+        resources=(("cpu", 4000), ("memory", 8192)), tags=frozenset({"b", "a"}), gpus=(Gpu(1, "x"),), addr="10.0.0.7"
+    )
+    coordinator.do(lambda: coordinator.service.add_node("w1", offer=offer))
+    row = ok(rota("nodes")).splitlines()[1].split("\t")
+    assert row == ["w1", "online", "1", "1/4", "0 B/8.0 GiB", "1", "", "500ms ago", "a,b", "10.0.0.7"]
+    assert ok(rota("drain", "w1")) == "w1 is draining\n"
+    assert json.loads(ok(rota("resume", "w1", "--json")))[0]["state"] == "online"
+    assert rota("drain", "w9").exit_code == 1

@@ -1,0 +1,126 @@
+"""Configurations refuse nonsense with a sentence, and options give them back unchanged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rota.cli.coordinator import arguments_of, coordinator_config, coordinator_options
+from rota.cli.worker import command as worker_command
+from rota.coordinator.config import CoordinatorConfig
+from rota.worker.config import WorkerConfig
+
+
+@pytest.mark.parametrize(
+    "fields,sentence",
+    [
+        ({"host": "0.0.0.0"}, "set a token"),
+        ({"host": ""}, "host is empty"),
+        ({"port": 70_000}, "port must be 0 to 65535, got 70000"),
+        ({"store": "oracle"}, "store must be one of sqlite, memory"),
+        ({"token": ""}, "token is empty"),
+        ({"token": "a\nb"}, "printable ASCII"),
+        ({"max_pending": 0}, "max_pending must be at least 1"),
+        ({"heartbeat_s": 0.0}, "heartbeat_s must be more than 0"),
+        ({"heartbeat_s": float("nan")}, "heartbeat_s must be more than 0"),
+        ({"heartbeat_s": 9.0}, "at least twice heartbeat_s"),
+        ({"offline_after_s": 10.0}, "offline_after_s must be more than suspicious_after_s"),
+        ({"kill_grace_s": -1.0}, "kill_grace_s must be at least 0"),
+        ({"retention_tasks": 0}, "retention_tasks must be at least 1"),
+        ({"log_retention_bytes": 1}, "log_retention_bytes must be at least"),
+    ],
+)
+def test_a_coordinator_refuses_nonsense(fields: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        CoordinatorConfig(**fields)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1"])
+def test_loopback_needs_no_token(host: str) -> None:
+    assert CoordinatorConfig(host=host).is_loopback
+
+
+def test_the_world_needs_a_token_or_a_word() -> None:
+    assert not CoordinatorConfig(host="0.0.0.0", token="secret").is_loopback
+    assert not CoordinatorConfig(host="10.0.0.1", insecure=True).is_loopback
+
+
+def test_a_token_is_not_shown() -> None:
+    assert "secret" not in repr(CoordinatorConfig(token="secret"))
+    assert "secret" not in repr(WorkerConfig(id="w1", token="secret"))
+
+
+@pytest.mark.parametrize(
+    "fields,sentence",
+    [
+        ({"id": ""}, "id must be"),
+        ({"id": "a/b"}, "id must be"),
+        ({"server": "10.0.0.1:8080"}, "server must be a URL"),
+        ({"server": "http://h:99999"}, "server must be a URL"),
+        ({"tags": frozenset({"a b"})}, "'a b' is not a tag"),
+        ({"max_tasks": 0}, "max_tasks must be 1 to"),
+        ({"resources": {"cpu": -1}}, "cpu can't be negative"),
+        ({"resources": {"gpu": 1}}, "use gpus"),
+        ({"output_limit_bytes": 1}, "output_limit_bytes must be at least"),
+        ({"ca_file": Path("no-such-file")}, "is not a file"),
+    ],
+)
+def test_a_worker_refuses_nonsense(fields: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        WorkerConfig(**{"id": "w1", **fields})
+
+
+def parsed(arguments: list[str]) -> CoordinatorConfig:
+    """The configuration that these options give."""
+    found: list[CoordinatorConfig] = []
+
+    @click.command()
+    @coordinator_options
+    def probe(**given: Any) -> None:
+        found.append(coordinator_config(given))
+
+    result = CliRunner().invoke(probe, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return found[0]
+
+
+def test_options_alone_give_the_defaults_of_the_configuration() -> None:
+    assert parsed([]) == CoordinatorConfig()
+
+
+@given(
+    st.builds(
+        CoordinatorConfig,
+        host=st.sampled_from(["127.0.0.1", "localhost", "::1"]),
+        port=st.integers(0, 65_535),
+        state_dir=st.sampled_from([Path("state"), Path("/tmp/a b")]),
+        store=st.sampled_from(["sqlite", "memory"]),
+        durability=st.sampled_from(["full", "relaxed"]),
+        insecure=st.booleans(),
+        allow_hosts=st.tuples(st.sampled_from(["a.example", "b"])),
+        heartbeat_s=st.floats(0.01, 5.0),
+        retention_s=st.floats(1.0, 1e9),
+        log_retention_bytes=st.integers(1 << 20, 1 << 50),
+        seed=st.none() | st.integers(0, 2**63),
+    )
+)
+def test_a_configuration_survives_the_command_line(config: CoordinatorConfig) -> None:
+    assert parsed(arguments_of(config)) == config
+
+
+def test_a_token_travels_by_file_or_environment_never_by_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("secret\n")
+    assert parsed([f"--token-file={tmp_path}/token"]).token == "secret"
+    assert "secret" not in " ".join(arguments_of(CoordinatorConfig(token="secret")))
+
+
+def test_nonsense_options_are_a_usage_error_in_one_sentence() -> None:
+    result = CliRunner().invoke(worker_command, ["--max-tasks", "0"])
+    assert result.exit_code == 2
+    assert "max_tasks must be 1 to 100,000, got 0" in result.stderr
