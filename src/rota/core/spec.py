@@ -73,7 +73,7 @@ _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/=-]{0,99}\Z")
 _RESOURCE = re.compile(r"[a-z][a-z0-9_.-]{0,62}\Z")
 _GENERATED_ID = re.compile(r"t[0-9]+\Z")
-_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`(?: - at `\$(?:\[(\d+)\])?.*`)?\Z")
+_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$(?:\[(\d+)\])?.*`)?\Z")
 _AT_PATH = re.compile(r"(.*) - at `\$(?:\[(\d+)\])?\.?(.*)`\Z")
 
 
@@ -256,7 +256,7 @@ def _explain(problem: str) -> BadSpec:
         hint = f"did you mean `{near[0]}`?" if near else "see the list of fields at /docs"
         return BadSpec(field, f"there is no such field; {hint}", index=int(index) if index else None)
     if at := _AT_PATH.match(problem):
-        what, index, field = at[1], at[2], at[3]
+        what, index, field = at[1], at[2], at[3].replace("[...]", "")
         if field == "command" and "got `str`" in what:
             what = "must be an array of strings; use `shell` for a command line"
         return BadSpec(field or "task", what, index=int(index) if index else None)
@@ -385,8 +385,8 @@ def _check_times(spec: TaskSpec) -> None:
         if seconds is not None:
             _check_seconds(field, seconds, least=least)
     for field, moment in (("start_at", spec.start_at), ("deadline", spec.deadline)):
-        if isinstance(moment, datetime) and moment.tzinfo is None:
-            raise BadSpec(field, "needs a time zone: write 2030-01-31T12:00:00Z")
+        if isinstance(moment, datetime):
+            _check_moment(field, moment)
         if isinstance(moment, float):
             _check_seconds(field, moment, least=0.001)
     if isinstance(spec.backoff, dict):
@@ -399,6 +399,13 @@ def _check_times(spec: TaskSpec) -> None:
             raise BadSpec("backoff", "factor must be 1 to 100")
     elif spec.backoff is not None:
         _check_seconds("backoff", spec.backoff, least=0.0)
+
+
+def _check_moment(field: str, moment: datetime) -> None:
+    if moment.tzinfo is None:
+        raise BadSpec(field, "needs a time zone: write 2030-01-31T12:00:00Z")
+    if not 1970 < moment.year < 9999:  # at the ends of the calendar a time zone leads out of it
+        raise BadSpec(field, f"is in the year {moment.year}: it must be 1971 to 9998")
 
 
 def _check_seconds(field: str, seconds: float, *, least: float) -> None:
