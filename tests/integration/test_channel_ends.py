@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from websockets.frames import Opcode
 
 from rota.core.model import Epoch, LaneId, TaskId, TaskSeq
-from rota.core.protocol import Assign, Assignment, FromCoordinator, FromWorker, HeartbeatAck, Report, ReportAck
+from rota.core.protocol import Assign, Assignment, Closing, FromCoordinator, FromWorker, HeartbeatAck, Report, ReportAck
 from rota.wire.channel import Channel, CloseCode
 from rota.wire.messages import MESSAGE_BYTES_MAX, WORKER_CODEC
 from rota.wire.websocket import connection, server
@@ -80,6 +80,29 @@ async def test_reason_longer_than_a_close_frame_is_shortened(coordinator: Coordi
     worker, session = await coordinator.worker()
     worker.line.close(code=CloseCode.POLICY, reason="é" * 500)
     assert "é" * 61 + " (1008)" in await session.wait_until_closed()
+
+
+class AnswersAndCloses(Recorder[FromWorker, FromCoordinator]):
+    def received(self, messages: list[FromWorker]) -> None:
+        super().received(messages)
+        self.line.send(Closing(message="x" * connection.FULL_WRITE_BYTES))
+        self.line.close(code=CloseCode.POLICY, reason="refused")
+
+
+@pytest.mark.parametrize("end", [b"\x88\x80\0\0\0\0", b"\x82\x01x"], ids=["closed", "broken"])
+async def test_answer_to_one_who_has_ended_in_the_same_breath_is_dropped(
+    coordinator: CoordinatorEnd, end: bytes
+) -> None:
+    coordinator.decide = AnswersAndCloses
+    with capture_logs() as logs:
+        async with bare_peer(coordinator) as peer:
+            peer.rules.send_binary(REPORT)
+            peer.write(b"".join(peer.rules.data_to_send()) + end)
+            await peer.read_until_closed()
+        [session] = coordinator.sessions
+        await session.wait_until_closed()
+    assert session.messages == [Report(number=1)]
+    assert logs == []
 
 
 # Sudden ends ----------------------------------------------------------------------------------

@@ -154,7 +154,9 @@ async def test_somebody_else_at_the_address(answer: bytes, expected: str, *, ret
     assert error.retryable is retryable
 
 
-@pytest.mark.parametrize("url", ["localhost:8080", "ftp://host", "http://", "http://host:port", "http://[::1"])
+@pytest.mark.parametrize(
+    "url", ["localhost:8080", "ftp://host", "http://", "http://host:port", "http://[::1", "http://a..b"]
+)
 async def test_url_that_is_none(url: str) -> None:
     error = await refusal_of(url)
     assert "is not the URL of a coordinator" in str(error)

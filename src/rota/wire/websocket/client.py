@@ -171,10 +171,10 @@ def _parse(url: str) -> SplitResult:
     try:
         target = urlsplit(url)
         _host_and_port(target)
-        if target.scheme in _DEFAULT_PORTS and target.hostname:
+        if target.scheme in _DEFAULT_PORTS and target.hostname and target.hostname.encode("idna"):
             return target
     except ValueError:
-        pass  # a port that is no number, a bracket that is not closed: said below as well as it can be said
+        pass  # a port that is no number, a bracket that is not closed, a name that can be none: said below
     raise ChannelError(f"{url!r} is not the URL of a coordinator: it looks like http://host:8080", retryable=False)
 
 

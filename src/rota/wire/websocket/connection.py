@@ -118,9 +118,10 @@ class Connection(asyncio.Protocol, ABC, Generic[In, Out]):
     def close(self, *, code: CloseCode, reason: str) -> None:
         if not self._is_open:
             return
-        for frame in self._outbox.take(self._outbox.backlog_bytes):
-            self._websocket.send_binary(frame)
-        self._websocket.send_close(code, _shortened(reason))
+        if self._websocket.state is State.OPEN:  # else the other side's end came in the same read
+            for frame in self._outbox.take(self._outbox.backlog_bytes):
+                self._websocket.send_binary(frame)
+            self._websocket.send_close(code, _shortened(reason))
         self._stop(f"closed from this side: {reason}")
         self._write()
 
@@ -224,7 +225,7 @@ class Connection(asyncio.Protocol, ABC, Generic[In, Out]):
         """Write what waits, urgent messages first, until the transport has enough."""
         self._flush_is_due = False
         websocket = self._websocket
-        while self._outbox and self._is_open and not self._is_congested:
+        while self._outbox and websocket.state is State.OPEN and not self._is_congested:
             for frame in self._outbox.take(WRITE_AHEAD_BYTES):
                 websocket.send_binary(frame)
             self._write()
