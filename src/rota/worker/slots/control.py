@@ -24,7 +24,7 @@ START_TIMEOUT_S: Final = 20.0
 """For an interpreter to start, on a machine that is busy."""
 
 RESTART_PAUSE_S: Final = 1.0
-"""Between two keepers, if the first did not even get ready."""
+"""Between two keepers: one that dies at once, again and again, must not keep a core busy."""
 
 LEAVE_TIMEOUT_S: Final = 20.0
 """For slots and keeper to kill what runs and leave: more than they give themselves."""
@@ -116,7 +116,6 @@ class KeeperControl:
                 start_new_session=True,
             )
         self._socket = near
-        self.reign += 1
         asyncio.get_running_loop().add_reader(near.fileno(), self._receive)
         self._send_requests()
 
@@ -167,6 +166,7 @@ class KeeperControl:
     def _lost(self) -> None:
         """Start the next keeper, unless the first never got ready: then say so."""
         self._disconnect()
+        self.reign += 1
         assert self._process is not None
         self._process.wait()  # its socket has ended, so it has, too: this only takes its status
         self._events.on_keeper_lost()

@@ -17,7 +17,7 @@ import os
 import select
 import sys
 import time
-from _socket import SCM_RIGHTS, SOL_SOCKET, socket
+from _socket import MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET, socket
 
 from rota.worker.slots.frames import decode, encode
 from rota.worker.slots.linux import become_subreaper, ignore_signals, name_process
@@ -33,6 +33,9 @@ LEAVE_WITHIN_S = 10.0
 """For slots to kill their trees after the agent is gone, before the keeper does."""
 
 PACKET_BYTES_MAX = 4096
+
+ANCILLARY_BYTES_MAX = 64
+"""Room for one descriptor and its header."""
 
 
 class Keeper:
@@ -61,7 +64,8 @@ class Keeper:
     def _receive(self) -> tuple[int, socket] | None:
         """The next request, or nothing if the agent is gone."""
         try:
-            packet, ancillary, _, _ = self._control.recvmsg(PACKET_BYTES_MAX, 64)
+            # Closed on exec from the first moment: a task that had this socket could speak for its slot.
+            packet, ancillary, _, _ = self._control.recvmsg(PACKET_BYTES_MAX, ANCILLARY_BYTES_MAX, MSG_CMSG_CLOEXEC)
         except OSError:
             packet, ancillary = b"", []
         if not packet:
@@ -137,6 +141,7 @@ def main() -> None:
     gc.disable()
     gc.freeze()
     control = socket(fileno=int(sys.argv[-1]))
+    os.set_inheritable(control.fileno(), False)
     control.send(encode(("ready",)))
     connection = Keeper(control).serve()
     if connection is not None:
