@@ -13,7 +13,7 @@ from typing import Final
 
 __all__ = ["ago", "command_line", "duration", "escaped", "memory", "seconds_since", "shortened", "size"]
 
-_UNITS: Final = ((604_800, "w", 86_400, "d"), (86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
+_UNITS: Final = ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
 _SIZE_UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
 
