@@ -6,7 +6,8 @@ step, and a busy main thread takes 5 ms to hand it over again:
 - **Writing is one statement.** ``COMMIT_TURN`` inserts one row into a temporary view whose trigger does all that
   a turn needs, fence included. Outside a transaction a statement is its own, so that even the fsync happens
   within the one step. Lists travel as JSON and are taken apart by ``jsonb_each``, which costs a third of what
-  ``json_each`` does; bytes travel end to end in one blob, cut up by ``substr``.
+  ``json_each`` does; bytes travel end to end in one blob, cut up by ``substr`` (which makes NULL of
+  an empty piece of an empty blob, hence the ``coalesce``).
 - **Reading is one row.** What may be many rows comes back as one JSON text, bytes as hex. Only ``LOAD``, at a
   start, when nothing else runs, reads row by row.
 
@@ -74,7 +75,7 @@ CREATE TEMP TRIGGER commit_turn INSTEAD OF INSERT ON turn BEGIN
 
     INSERT INTO task (seq, chosen_id, name, queue, priority, labels, created_at, start_at, deadline_at, spec)
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8,
-        substr(NEW.specs, value->>9, value->>10)
+        coalesce(substr(NEW.specs, value->>9, value->>10), x'')
     FROM jsonb_each(NEW.accepted);
 
     -- What counts as ended already must not count twice: revived tasks, and ends that are written again.
@@ -93,7 +94,7 @@ CREATE TEMP TRIGGER commit_turn INSTEAD OF INSERT ON turn BEGIN
     -- Facts never change: where the row is still there it is right.
     INSERT INTO task (seq, chosen_id, name, queue, priority, labels, created_at, start_at, deadline_at, spec)
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8,
-        substr(NEW.specs, value->>9, value->>10)
+        coalesce(substr(NEW.specs, value->>9, value->>10), x'')
     FROM jsonb_each(NEW.revived) WHERE true
     ON CONFLICT (seq) DO NOTHING;
 
