@@ -24,47 +24,14 @@ NAMES: Final = [name for section in COMMANDS.values() for name in section]
 
 SLOW_TO_IMPORT: Final = ("urllib3", "rich", "starlette", "uvicorn", "apsw", "psutil", "asyncio")
 
-TASK_FIELDS: Final = [
-    "id",
-    "name",
-    "state",
-    "reason",
-    "reason_text",
-    "behind",
-    "cause",
-    "exit_code",
-    "signal",
-    "message",
-    "worker",
-    "attempt",
-    "retries_used",
-    "losses_used",
-    "cancel_requested",
-    "created_at",
-    "started_at",
-    "ended_at",
-    "cpu_seconds",
-    "peak_memory",
-    "stdout_bytes",
-    "stderr_bytes",
-    "kind",
-    "command",
-    "shell",
-    "image",
-    "cwd",
-    "resources",
-    "tags",
-    "priority",
-    "queue",
-    "timeout",
-    "retries",
-    "losses",
-    "backoff",
-    "start_at",
-    "delay",
-    "deadline",
-    "labels",
-]
+TASK_FIELDS: Final = re.findall(
+    r"\w+",
+    """
+    id name state reason reason_text behind cause exit_code signal message worker attempt retries_used losses_used
+    cancel_requested created_at started_at ended_at cpu_seconds peak_memory stdout_bytes stderr_bytes kind command
+    shell image cwd resources tags priority queue timeout retries losses backoff start_at delay deadline labels
+    """,
+)
 """What scripts rely on in `ps --json`. Fields may be added; none may go."""
 
 LARGE_FIELDS: Final = ["code", "data", "env", "stdin"]
