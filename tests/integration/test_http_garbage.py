@@ -1,0 +1,61 @@
+"""The coordinator runs without the cyclic collector: requests must leave nothing for it, failed ones neither."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import re
+
+import pytest
+
+from rota.coordinator.http import GuardConfig, build_app
+from rota.coordinator.metrics import Counters
+from tests.support.fake_service import FakeService
+from tests.support.http_server import RunningServer, running_server
+
+REQUESTS = 100
+GARBAGE_MAX = 40
+"""Objects that are left of one connection, by the server and the event loop, however much it carried."""
+
+TASK = b'{"shell": ":"}'
+
+
+def request(method: bytes, path: bytes, body: bytes = b"") -> bytes:
+    return b"%b %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (method, path, len(body), body)
+
+
+async def ask(server: RunningServer, text: bytes, *, times: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    for _ in range(times):
+        writer.write(text)
+        length = re.search(rb"content-length: (\d+)", await reader.readuntil(b"\r\n\r\n"))
+        assert length is not None
+        await reader.readexactly(int(length[1]))
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        request(b"POST", b"/api/v1/tasks", TASK),
+        request(b"POST", b"/api/v1/tasks", b"{}"),
+        request(b"GET", b"/api/v1/tasks/t1"),
+        request(b"GET", b"/api/v1/tasks/t1?wait=0.0001"),
+        request(b"GET", b"/api/v1/tasks/none?wait=1"),
+        request(b"GET", b"/api/v1/tasks?state=nonsense"),
+        request(b"GET", b"/nothing"),
+    ],
+    ids=["accepted", "refused", "shown", "waited", "not found while waiting", "bad query", "nothing there"],
+)
+async def test_requests_leave_nothing_for_the_cyclic_collector(text: bytes) -> None:
+    async with running_server(build_app(FakeService(), guard=GuardConfig(), counters=Counters())) as server:
+        await ask(server, request(b"POST", b"/api/v1/tasks", TASK), times=1)
+        await ask(server, text, times=3)
+        gc.collect()
+        gc.disable()
+        try:
+            await ask(server, text, times=REQUESTS)
+            assert gc.collect() < GARBAGE_MAX
+        finally:
+            gc.enable()
