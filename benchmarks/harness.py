@@ -1,0 +1,113 @@
+"""What the benchmarks share: a calibration loop, a cluster of real processes, and how results are shown."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rota.client.http import HttpClient
+
+__all__ = ["Cluster", "Result", "calibrate", "cluster", "median_of", "show", "timed"]
+
+CALIBRATION_STEPS: Final = 3_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One measured figure, with its goal where the design names one.
+
+    ``rounds`` are the figures of all rounds, of which ``value`` is the median.
+    """
+
+    name: str
+    value: float
+    unit: str
+    goal: str = ""
+    rounds: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster: its address, a client, and the processes by name."""
+
+    url: str
+    client: HttpClient
+    coordinator_pid: int
+
+
+def calibrate() -> float:
+    """Return how fast this machine is just now: millions of steps of a plain Python loop a second."""
+    began = time.perf_counter()
+    total = 0
+    for number in range(CALIBRATION_STEPS):
+        total += number
+    return CALIBRATION_STEPS / (time.perf_counter() - began) / 1e6
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return how many seconds a call took."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def median_of(name: str, rounds: Sequence[float], unit: str, *, goal: str = "") -> Result:
+    """Make a result of the median of several rounds."""
+    return Result(name=name, value=statistics.median(rounds), unit=unit, goal=goal, rounds=tuple(rounds))
+
+
+@contextmanager
+def cluster(*, workers: int, state_dir: Path | None = None, arguments: Sequence[str] = ()) -> Iterator[Cluster]:
+    """Start ``rota up`` on a free port, and stop it in the end."""
+    directory = state_dir or Path(tempfile.mkdtemp(prefix="rota-bench-"))
+    command = [sys.executable, "-m", "rota", "up", f"--workers={workers}", "--port=0", f"--state-dir={directory}"]
+    process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    try:
+        greeting = process.stdout.readline()
+        address = re.search(r"http://\S+", greeting)
+        if address is None:
+            raise SystemExit(f"the cluster did not come up: {greeting!r}")
+        with HttpClient(address[0]) as client:
+            yield Cluster(address[0], client, coordinator_of(process.pid))
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+        process.stdout.close()
+        if state_dir is None:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def coordinator_of(parent: int) -> int:
+    """Find the coordinator among the children of ``rota up``."""
+    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        if b"coordinator" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
+            return int(child)
+    raise SystemExit("there is no coordinator process")
+
+
+def rss_bytes(pid: int) -> int:
+    """Return the resident memory of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def show(results: Sequence[Result]) -> None:
+    """Print a table: figure, median, spread over the rounds, goal."""
+    for result in results:
+        spread = f"{min(result.rounds):,.4g} … {max(result.rounds):,.4g}" if len(result.rounds) > 1 else ""
+        value = f"{result.value:,.4g}" if result.value < 1000 else f"{result.value:,.0f}"
+        goal = f"goal {result.goal}" if result.goal else ""
+        sys.stdout.write(f"{result.name:58} {value:>10} {result.unit:10} {spread:24} {goal}\n")
+    sys.stdout.flush()

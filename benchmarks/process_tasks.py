@@ -1,0 +1,71 @@
+"""Process tasks from end to end: how close to bare posix_spawn, and how long one takes there and back."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from typing import Final
+
+from benchmarks.harness import Cluster, Result, cluster, median_of
+from benchmarks.spawn_limit import spawns_per_second
+
+__all__ = ["run"]
+
+TASK: Final = {"command": ["/bin/true"]}
+BATCH: Final = 5_000
+ROUND_TRIPS: Final = 300
+
+
+def run(*, quick: bool) -> list[Result]:
+    """Alternate rounds of ours and of the bare loop, so that both meet the same machine."""
+    count, rounds = (4_000, 3) if quick else (20_000, 5)
+    with cluster(workers=1) as running:
+        round_trips(running, 50)
+        tasks_per_second(running, 2_000)
+        spawns_per_second(1_000)
+        ours, bare = [], []
+        for _ in range(rounds):
+            bare.append(spawns_per_second(count // 2))
+            ours.append(tasks_per_second(running, count))
+        latencies_ms = sorted(round_trips(running, ROUND_TRIPS))
+    ratios = [one / other for one, other in zip(ours, bare, strict=True)]
+    return [
+        median_of("bare posix_spawn of /bin/true, one in flight a core", bare, "tasks/s"),
+        median_of("/bin/true tasks, output captured, durable", ours, "tasks/s"),
+        median_of("  of bare posix_spawn", ratios, "ratio", goal="0.85"),
+        Result(
+            name="round trip of one task over HTTP ?wait, median",
+            value=statistics.median(latencies_ms),
+            unit="ms",
+            goal="< 3",
+        ),
+        Result(name="  99th percentile", value=latencies_ms[int(0.99 * len(latencies_ms))], unit="ms"),
+    ]
+
+
+def tasks_per_second(running: Cluster, count: int) -> float:
+    """Submit so many tasks in arrays and wait for the last to end."""
+    client = running.client
+    ended = client.stats()["tasks"]["completed"] + count
+    body = json.dumps([TASK] * min(BATCH, count)).encode()
+    began = time.perf_counter()
+    for _ in range(count // min(BATCH, count)):
+        client.submit_many(body)
+    while client.stats()["tasks"]["completed"] < ended:
+        time.sleep(0.01)
+    return count / (time.perf_counter() - began)
+
+
+def round_trips(running: Cluster, count: int) -> list[float]:
+    """Submit and await one task after another; return the milliseconds of each."""
+    client = running.client
+    latencies_ms = []
+    for _ in range(count):
+        began = time.perf_counter()
+        task = client.submit(TASK)
+        task = client.wait(task["id"], timeout_s=30)
+        latencies_ms.append(1e3 * (time.perf_counter() - began))
+        if task["state"] != "completed":
+            raise SystemExit(f"a task {task['state']}: {task['message']}")
+    return latencies_ms
