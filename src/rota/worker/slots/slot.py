@@ -51,6 +51,8 @@ OUTGOING_BYTES_MAX = 4 << 20
 
 RECEIVE_BYTES = 1 << 16
 
+TROUBLE = f"processes of the attempt could not be killed within {EMPTY_WITHIN_S:g} s; its slot is not used again"
+
 STRAY_PERIOD_MS = 1000
 """Between further tries to kill what could not be killed."""
 
@@ -189,22 +191,23 @@ class Slot:
         if not (self._out.is_small() and self._err.is_small()):
             for stream in (self._out, self._err):
                 self._add_output(attempt, stream, stream.take_rest())
-        trouble = None
-        if not is_empty:
-            trouble = "processes of the attempt could not be killed within 5 s; its slot is not used again"
-            attempt.message = f"{attempt.message}; {trouble}" if attempt.message else trouble
-        self._add_ended(attempt.ended(self._out, self._err))
-        if trouble is not None:
-            self._withdraw(trouble)
+        if is_empty:
+            self._add_ended(attempt.ended(self._out, self._err))
+            return
+        attempt.message = f"{attempt.message}; {TROUBLE}" if attempt.message else TROUBLE
+        self._ended.append(attempt.ended(self._out, self._err))
+        self._withdraw()
 
-    def _withdraw(self, trouble: str) -> None:
+    def _withdraw(self) -> None:
         """Hand the line back, and do nothing more than trying to get rid of what is left."""
-        self._take_back([(order[0], order[1]) for order in self._line])
-        self._flush(trouble)
+        trouble: str | None = TROUBLE
         while not (self._is_orphaned or self._is_leaving):
+            self._ended += [ended_unstarted(order[0], order[1], "returned") for order in self._line]
+            self._line.clear()
+            # The trouble goes with the end of the attempt: the agent must not give this slot to another lane.
+            self._flush(trouble)
+            trouble = None
             self._exchange_when_ready(STRAY_PERIOD_MS)
-            self._take_back([(order[0], order[1]) for order in self._line])
-            self._flush()
             kill_tree(Reaped(0), 0.0)
         self._is_orphaned = True
 
