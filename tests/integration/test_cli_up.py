@@ -93,6 +93,25 @@ def test_a_taken_port_is_told_in_a_sentence(tmp_path: Path) -> None:
             assert f"port {port} of 127.0.0.1 is taken" in second.output()
 
 
+def test_run_outlives_the_coordinator(tmp_path: Path) -> None:
+    port = str(free_port())
+    env = {"ROTA_URL": f"http://127.0.0.1:{port}"}
+    arguments = ["coordinator", "--port", port, "--state-dir", str(tmp_path / "state")]
+    line = f"echo before; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo after; exit 9"
+    with running_rota("worker", "--id", "w1", log_path=tmp_path / "worker.log", env=env):
+        with running_rota(*arguments, log_path=tmp_path / "first.log") as first:
+            first.wait_for_line("listening on", timeout_s=START_S_MAX)
+            run = running_rota("run", "--shell", line, log_path=tmp_path / "run.log", env=env)
+            run.wait_for_line("^before$", timeout_s=START_S_MAX)
+            first.kill()
+        with run, running_rota(*arguments, log_path=tmp_path / "second.log") as second:
+            second.wait_for_line("listening on", timeout_s=START_S_MAX)
+            (tmp_path / "go").touch()
+            assert run.wait_for_exit(timeout_s=START_S_MAX) == 9
+            said = run.output()
+            assert [word for word in said.splitlines() if not word.startswith("rota: ")] == ["before", "after"]
+
+
 def test_one_state_has_one_coordinator(tmp_path: Path) -> None:
     with up(tmp_path, "--port", "0", "--workers", "0") as first:
         first.wait_for_line(GREETING, timeout_s=START_S_MAX)

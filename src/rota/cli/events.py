@@ -14,7 +14,7 @@ from rota.cli.options import with_client
 from rota.cli.table import styled_state
 from rota.cli.text import escaped
 from rota.cli.views import ShownEvent, view_of
-from rota.core.errors import NoCoordinator
+from rota.core.errors import RotaError
 
 if TYPE_CHECKING:
     from rota.client.http import HttpClient, Json
@@ -55,8 +55,8 @@ def followed_events(client: HttpClient, last_id: str | None = None, *, is_quiet:
             for event in stream:
                 last_id = event.get("id") or last_id
                 yield event
-        except NoCoordinator as error:
-            if not has_connected:
+        except RotaError as error:
+            if not has_connected or not error.retryable:
                 raise
             if not is_quiet:
                 click.echo(f"rota: {error}; trying again", err=True)

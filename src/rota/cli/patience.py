@@ -18,11 +18,10 @@ PAUSE_S: Final = 0.5
 
 
 class Patience:
-    """How long one wait has been borne. Said once an outage, on stderr."""
+    """How long one wait has been borne. Said once an outage, on stderr, unless it is quiet."""
 
-    def __init__(self, *, outage_s_max: float = OUTAGE_S_MAX, pause_s: float = PAUSE_S) -> None:
-        self._outage_s_max = outage_s_max
-        self._pause_s = pause_s
+    def __init__(self, *, is_quiet: bool = False) -> None:
+        self._is_quiet = is_quiet
         self._gives_up_at: float | None = None
 
     def bear(self, error: RotaError) -> None:
@@ -34,11 +33,12 @@ class Patience:
         if not error.retryable:
             raise error
         if self._gives_up_at is None:
-            self._gives_up_at = time.monotonic() + self._outage_s_max
-            click.echo(f"rota: {error}; trying for {self._outage_s_max:g} s", err=True)
+            self._gives_up_at = time.monotonic() + OUTAGE_S_MAX
+            if not self._is_quiet:
+                click.echo(f"rota: {error}; trying for {OUTAGE_S_MAX:g} s", err=True)
         if time.monotonic() >= self._gives_up_at:
             raise error
-        time.sleep(self._pause_s)
+        time.sleep(PAUSE_S)
 
     def relax(self) -> None:
         """The coordinator has answered."""

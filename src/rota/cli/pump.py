@@ -73,7 +73,8 @@ class Pump:
             os.kill(os.getpid(), signal.SIGINT)
 
     def _follow(self) -> None:
-        patience = Patience()
+        # Who waits for the task says that the coordinator is away: once is enough.
+        patience = Patience(is_quiet=True)
         attempt, written = 0, 0
         while True:
             try:
