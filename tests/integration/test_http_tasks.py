@@ -130,7 +130,24 @@ async def test_a_body_of_exactly_the_limit_is_read(client: httpx.AsyncClient) ->
 async def test_more_tasks_than_a_request_may_hold_are_refused(client: httpx.AsyncClient) -> None:
     answer = await client.post("/tasks", content=b"[" + b",".join([b'{"shell":":"}'] * 10_001) + b"]")
     assert answer.status_code == 413
-    assert "10000" in answer.json()["error"]
+    assert "10,000" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("ending,status", [(b"{}]", 413), (b"", 400), (b"1]", 413)])
+async def test_millions_of_tasks_are_refused_before_they_are_made(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, *, ending: bytes, status: int
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("tasks were made")
+
+    monkeypatch.setattr("rota.coordinator.http.tasks.parse_requests", never)
+    answer = await client.post("/tasks", content=b"[" + b"{}," * 1_000_000 + ending)
+    assert answer.status_code == status
+
+
+async def test_braces_in_a_single_task_are_not_taken_for_many(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/tasks", json={"shell": "{" * 20_000})).status_code == 201
+    assert (await client.post("/tasks", json=[{"shell": "{" * 20_000}])).status_code == 201
 
 
 async def test_a_client_that_goes_away_in_the_middle_of_a_body_leaves_nothing(

@@ -10,16 +10,19 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Final, TypeVar
 
+import msgspec
 from starlette.types import Receive, Scope
 
 from rota.core.errors import BadRequest, TooLarge
 
-__all__ = ["BODY_BYTES_MAX", "ClientGone", "read_body", "unless_gone", "until_gone"]
+__all__ = ["BODY_BYTES_MAX", "ClientGone", "check_item_count", "read_body", "unless_gone", "until_gone"]
 
 BODY_BYTES_MAX: Final = 8 << 20
 """Of one request: 10,000 tasks of some 800 bytes, and a bound on what one client makes us hold."""
 
 T = TypeVar("T")
+
+_items_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class ClientGone(Exception):
@@ -61,6 +64,26 @@ def _check_announced(scope: Scope) -> None:
 def _too_large(size: int | None) -> TooLarge:
     seen = "the body" if size is None else f"the body (already {size:,} bytes)"
     return TooLarge(f"{seen} is over the limit of {BODY_BYTES_MAX:,} bytes: send several requests")
+
+
+def check_item_count(body: bytes, items_max: int) -> None:
+    """Refuse an array of too many objects before any of them is made.
+
+    A hostile 8 MiB holds 2.8 million of ``{}``: as tasks they would be 1.3 GiB and hold up the loop for 2 s (0.2 s
+    like this). Bodies with fewer braces than that, which are nearly all, cost a scan at 1 GB/s.
+
+    Raises:
+        TooLarge: There are more than ``items_max``.
+        BadRequest: It is not JSON.
+    """
+    if body.count(b"{") <= items_max or body.lstrip(b" \t\r\n")[:1] != b"[":
+        return
+    try:
+        count = len(_items_decoder.decode(body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"the body is not valid JSON in UTF-8: {error}") from error
+    if count > items_max:
+        raise TooLarge(f"{count:,} tasks in one request: at most {items_max:,} are taken; send several requests")
 
 
 async def until_gone(receive: Receive) -> None:
