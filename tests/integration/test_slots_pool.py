@@ -17,6 +17,7 @@ import pytest
 from rota.core.model import AttemptKey, Cause, LaneId, TaskId, TaskSeq
 from rota.core.protocol import Ended, OutputChunk, Started
 from rota.core.spec import TaskSpec, encode_spec
+from rota.worker.slots import pool
 from rota.worker.slots.base import Work
 from rota.worker.slots.pool import SlotPool
 from tests.support.waiting import wait_until_async
@@ -527,6 +528,19 @@ async def test_a_service_stop_of_the_whole_group_leaves_slots_to_the_agent(bench
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             os.kill(process.pid, number)
     assert (await bench.end_of(key)).stdout == b"done\n"
+
+
+async def test_slots_that_stay_idle_are_let_go(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [bench.submit(lane=lane, command=["true"]) for lane in (1, 2)]
+    for key in keys:
+        await bench.end_of(key)
+    assert len(bench.slots()) == 2
+    bench.pool._trim()
+    assert len(bench.slots()) == 2
+    monkeypatch.setattr(pool, "IDLE_S_MAX", 0.0)
+    bench.pool._trim()
+    await wait_until_async(lambda: not bench.slots(), what="idle slots to leave")
+    assert (await bench.result(command=["true"])).cause is None
 
 
 async def test_many_lanes_at_once_are_served(bench: Bench) -> None:

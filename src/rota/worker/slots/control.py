@@ -106,7 +106,7 @@ class KeeperControl:
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         near.setblocking(False)
         source_root = str(Path(rota.__file__).parents[1])
-        with far:
+        try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-X", "utf8", "-c", _PROGRAM, source_root, str(far.fileno())],
                 stdin=subprocess.DEVNULL,
@@ -115,6 +115,11 @@ class KeeperControl:
                 pass_fds=[far.fileno()],
                 start_new_session=True,
             )
+        except OSError:
+            near.close()
+            raise
+        finally:
+            far.close()
         self._socket = near
         asyncio.get_running_loop().add_reader(near.fileno(), self._receive)
         self._send_requests()
@@ -178,8 +183,12 @@ class KeeperControl:
         asyncio.get_running_loop().call_later(RESTART_PAUSE_S, self._relaunch)
 
     def _relaunch(self) -> None:
-        if not self._is_closing:
+        if self._is_closing:
+            return
+        try:
             self._launch()
+        except OSError:  # no memory or no process just now: requests wait on
+            asyncio.get_running_loop().call_later(RESTART_PAUSE_S, self._relaunch)
 
     def _disconnect(self) -> None:
         if self._socket is not None:
