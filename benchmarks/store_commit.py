@@ -113,25 +113,18 @@ async def tasks_a_second(size: int, *, is_busy: bool, seconds: float) -> list[fl
                 return [count * size / await commit_all(leader, turns) for turns in kinds]
 
 
-def yardstick_rows_a_second(size: int, *, is_busy: bool, seconds: float) -> float:
-    """Rows a second of ``executemany`` with a commit a turn."""
-    count = max(1, round(TURNS_A_SECOND[size] * seconds / (20 if is_busy else 1)))
-    count = min(count, 1 if is_busy and size >= 1_000 else count)
+def yardstick_rows_a_second(rows: int) -> float:
+    """Rows a second of ``executemany`` in one transaction."""
     with tempfile.TemporaryDirectory() as directory:
         connection = apsw.Connection(str(Path(directory) / "yardstick.db"))
-        connection.execute("PRAGMA journal_mode = WAL; CREATE TABLE t (seq INTEGER PRIMARY KEY, data BLOB)")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE t (seq INTEGER PRIMARY KEY, data BLOB)")
         began = time.perf_counter()
-        for turn in range(count):
-            with connection:
-                rows = [(seq, SPEC * 5) for seq in range(turn * size, (turn + 1) * size)]
-                if is_busy:
-                    with busy_thread():
-                        connection.executemany("INSERT INTO t VALUES (?, ?)", rows[:200])
-                else:
-                    connection.executemany("INSERT INTO t VALUES (?, ?)", rows)
+        with connection:
+            connection.executemany("INSERT INTO t VALUES (?, ?)", [(seq, SPEC * 5) for seq in range(rows)])
         took = time.perf_counter() - began
         connection.close()
-    return count * (min(size, 200) if is_busy else size) / took
+    return rows / took
 
 
 def run(*, quick: bool) -> list[Result]:
@@ -143,11 +136,12 @@ def run(*, quick: bool) -> list[Result]:
             beside = "beside a busy thread" if is_busy else "alone"
             rounds = [asyncio.run(tasks_a_second(size, is_busy=is_busy, seconds=seconds)) for _ in range(ROUNDS)]
             for verb, figures in zip(("accepted", "assigned", "ended"), zip(*rounds, strict=True), strict=True):
-                results.append(median_of(f"{verb}, {size:,} a turn, {beside}", list(figures), "tasks/s"))
-    for is_busy in (False, True):
-        beside = "beside a busy thread" if is_busy else "alone"
-        figures = [yardstick_rows_a_second(1_000, is_busy=is_busy, seconds=seconds) for _ in range(ROUNDS)]
-        results.append(median_of(f"yardstick: executemany, 1,000 a turn, {beside}", figures, "rows/s"))
+                results.append(median_of(f"{verb}, {size:,} a turn, {beside}", figures, "tasks/s"))
+    alone = [yardstick_rows_a_second(100_000) for _ in range(ROUNDS)]
+    results.append(median_of("yardstick: executemany, alone", alone, "rows/s"))
+    with busy_thread():
+        busy = [yardstick_rows_a_second(200) for _ in range(ROUNDS)]  # more would take minutes
+    results.append(median_of("yardstick: executemany, beside a busy thread", busy, "rows/s"))
     return results
 
 

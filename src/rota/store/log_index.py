@@ -181,7 +181,9 @@ class LogIndex:
 def _open(path: Path) -> apsw.Connection:
     connection = apsw.Connection(str(path))
     try:
-        connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")
+        # One by one: a statement that gives a row keeps those behind it waiting until the row is fetched.
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
         if connection.execute("PRAGMA user_version").get != _INDEX_VERSION:
             with connection:
                 connection.execute("DROP TABLE IF EXISTS piece; DROP TABLE IF EXISTS removed;" + _SCHEMA)

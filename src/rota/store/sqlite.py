@@ -18,7 +18,7 @@ import apsw
 import msgspec
 
 from rota.core.changes import Changes, Fence
-from rota.core.errors import StoreBroken
+from rota.core.errors import StoreBroken, StoreUnusable
 from rota.core.model import (
     AttemptRecord,
     TaskRecord,
@@ -172,7 +172,10 @@ class SqliteStore:
             connection = apsw.Connection(str(self._path.resolve()), flags=flags)
             with _closing_on_failure(connection):
                 connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-                connection.execute("PRAGMA journal_mode = WAL")
+                if connection.execute("PRAGMA journal_mode = WAL").get != "wal":
+                    raise StoreUnusable(
+                        f"{self._path} is where SQLite can't keep a WAL: use a directory on a local disk"
+                    )
                 connection.execute(f"PRAGMA synchronous = {'FULL' if self._durability == 'full' else 'NORMAL'}")
                 connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
                 connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
