@@ -30,12 +30,15 @@ __all__ = ["Slot", "run_slot"]
 QUICK_S = 0.003
 """For how long the end of an attempt is waited for without looking at anything else.
 
-It saves opening and closing a pidfd: 25 µs of the 90 that a program cost on top of its bare start. Programs
-that run longer can afford it, and one that fills its pipe waits no longer than this.
+It saves opening and closing a pidfd: about 10 µs of the processor a program. Programs that run longer can
+afford it, and one that fills its pipe waits no longer than this.
 """
 
 HOLD_S = 0.01
-"""How long a result may be held back while the next attempt runs."""
+"""How long a result may be held back while the next attempt runs.
+
+A line holds 100 ms of work, so this starves nobody; at half of it the agent spends 36 instead of 26 µs a program.
+"""
 
 HELD_MAX = 64
 """Results in one report: enough to share its cost, few enough to keep the agent busy."""
