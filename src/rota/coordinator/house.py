@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-
 from typing import Final
 
 import structlog
@@ -194,7 +193,7 @@ class House:
 
 
 async def _collect_garbage() -> None:
-    """Do now and then what the automatic collector would do at the worst moment; what was there at the start is frozen."""
+    """Do now and then what the automatic collector does at the worst moment. What was there at the start is frozen."""
     while True:
         await asyncio.sleep(COLLECT_EVERY_S)
         gc.collect()
