@@ -56,6 +56,7 @@ COUNT_MAX: Final = 1_000_000
 """Of retries and losses: more would not end in a lifetime."""
 
 KINDS: Final = ("process", "function", "python", "go", "container", "workload")
+QUEUE_DEFAULT: Final = "default"
 EXECUTOR_TAG: Final = "executor:"
 """Prefix of the tag by which a shape asks for an executor. Users can't use it."""
 
@@ -93,7 +94,7 @@ class TaskSpec(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=T
     resources: dict[str, int] = {}
     tags: list[str] = []
     priority: int | str | None = None
-    queue: str = "default"
+    queue: str = QUEUE_DEFAULT
     timeout: float | None = None
     retries: int = 0
     losses: int = 5
@@ -274,6 +275,8 @@ def _check(request: TaskRequest, index: int | None) -> None:
         _check_amounts(request)
         _check_times(request)
         request.priority = _check_priority(request.priority)
+        if request.queue == QUEUE_DEFAULT:
+            request.queue = QUEUE_DEFAULT  # the same object: only then is it left out of what is encoded
     except BadSpec as error:
         if index is None:
             raise

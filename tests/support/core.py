@@ -1,0 +1,454 @@
+"""A core under test: two clocks that a test moves, a record that takes every save, and builders for commands.
+
+After every step the state checks itself, and the record refuses what a store would refuse: an attempt
+number that does not grow, a second end, a task that is written twice in one turn.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TypeVar
+
+from msgspec.structs import asdict
+
+from rota.coordinator.drafts import draft_of
+from rota.core.changes import Changes
+from rota.core.commands import (
+    CancelTasks,
+    Command,
+    Draft,
+    LeavingArrived,
+    ReplyTo,
+    ReportArrived,
+    RetryTask,
+    SessionClosed,
+    SessionId,
+    SetDrained,
+    SubmitTasks,
+    Tick,
+    WorkerBeat,
+    WorkerHello,
+)
+from rota.core.config import SchedulerConfig
+from rota.core.effects import Accepted, Answer, Effect, Notice, Reply, Save, Send, WakeAt
+from rota.core.invariants import check_invariants
+from rota.core.model import (
+    ENDED_STATES,
+    AttemptKey,
+    AttemptRecord,
+    Cause,
+    Epoch,
+    Gpu,
+    Offer,
+    Progress,
+    TaskFacts,
+    TaskRecord,
+    TaskSeq,
+    TaskState,
+    WorkerId,
+    WorkerRecord,
+)
+from rota.core.placement.base import PlacementPolicy
+from rota.core.protocol import (
+    PROTOCOL_VERSION,
+    Assign,
+    Assignment,
+    Ended,
+    Heartbeat,
+    Held,
+    Hello,
+    OutputChunk,
+    Recall,
+    Report,
+    Started,
+    Stop,
+    Usage,
+    Welcome,
+)
+from rota.core.scheduler import Scheduler
+from rota.core.spec import parse_requests
+from rota.core.state import State
+from rota.core.task import Task
+
+__all__ = [
+    "CLUSTER",
+    "EPOCH_WALL",
+    "QUIET",
+    "Core",
+    "Record",
+    "assignments",
+    "drafts_of",
+    "key",
+    "make_offer",
+    "messages",
+    "notices",
+    "only",
+    "recalled",
+    "saved",
+    "stopped",
+]
+
+CLUSTER: Final = "cluster-1"
+
+EPOCH_WALL: Final = 1_800_000_000.0
+"""What the wall clock shows when the steady one shows 0."""
+
+T = TypeVar("T")
+
+QUIET: Final = SchedulerConfig(
+    heartbeat_s=1e6, suspicious_after_s=2e6, offline_after_s=3e6, forget_after_s=1e9, grace_s=0.0
+)
+"""Workers need no heartbeats: for tests that are about something else."""
+
+
+class Record:
+    """A store in a few dictionaries, which refuses what would break a promise."""
+
+    def __init__(self) -> None:
+        self.facts: dict[TaskSeq, TaskFacts] = {}
+        self.progress: dict[TaskSeq, Progress] = {}
+        self.attempts: dict[TaskSeq, list[AttemptRecord]] = {}
+        self.workers: dict[WorkerId, WorkerRecord] = {}
+        self.output: list[OutputChunk] = []
+
+    def take(self, changes: Changes) -> None:
+        """Write the changes of one turn."""
+        self._take_facts(changes)
+        self._take_progress(changes)
+        for row in changes.attempts:
+            rows = self.attempts.setdefault(row.seq, [])
+            assert not rows or rows[-1].number < row.number, (rows[-1], row)
+            assert row.number <= self.progress[row.seq].attempt
+            rows.append(row)
+        for worker in changes.workers:
+            self.workers[worker.id] = worker
+        for worker_id in changes.workers_gone:
+            del self.workers[worker_id]
+        self.output += changes.output
+
+    def task(self, seq: TaskSeq) -> TaskRecord:
+        """A task as it was saved last."""
+        return TaskRecord(self.facts[seq], self.progress[seq])
+
+    def unfinished(self) -> list[TaskRecord]:
+        """What a start loads, in order."""
+        return [self.task(seq) for seq in sorted(self.facts) if self.progress[seq].state not in ENDED_STATES]
+
+    def _take_facts(self, changes: Changes) -> None:
+        for facts in changes.accepted:
+            assert facts.seq not in self.facts
+            taken = {known.chosen_id for known in self.facts.values()} - {None}
+            assert facts.chosen_id not in taken
+            self.facts[facts.seq] = facts
+        for facts in changes.revived:
+            assert self.progress[facts.seq].state in (TaskState.FAILED, TaskState.CANCELLED)
+            self.facts[facts.seq] = facts
+        new = {facts.seq for facts in (*changes.accepted, *changes.revived)}
+        assert len(new) == len(changes.accepted) + len(changes.revived)
+        assert new <= {seq for seq, _ in changes.progress}
+
+    def _take_progress(self, changes: Changes) -> None:
+        assert len({seq for seq, _ in changes.progress}) == len(changes.progress)
+        revived = {facts.seq for facts in changes.revived}
+        for seq, progress in changes.progress:
+            before = self.progress.get(seq)
+            if before is not None:
+                assert seq in revived or before.state not in ENDED_STATES, f"task {seq} ended before"
+                assert progress.attempt >= before.attempt, f"task {seq} goes back to attempt {progress.attempt}"
+            assert seq in self.facts
+            # What is on disk does not change with what is in memory.
+            self.progress[seq] = Progress(**asdict(progress))
+
+
+class Core:
+    """A scheduler, driven as a coordinator drives it, without a thread or a clock of its own."""
+
+    def __init__(
+        self,
+        *,
+        config: SchedulerConfig = QUIET,
+        record: Record | None = None,
+        policy: PlacementPolicy | None = None,
+        now: float = 0.0,
+        wall: float | None = None,
+        epoch: int = 1,
+    ) -> None:
+        self.config = config
+        self.record = record or Record()
+        self.now = now
+        self.wall_offset = EPOCH_WALL if wall is None else wall - now
+        self.epoch = epoch
+        self.wake_at: float | None = None
+        self.sessions: dict[str, SessionId] = {}
+        self._numbers = 0
+        self._reports: dict[str, int] = {}
+        self.scheduler = Scheduler(
+            config,
+            cluster_id=CLUSTER,
+            epoch=Epoch(epoch),
+            next_seq=TaskSeq(max(self.record.facts, default=0) + 1),
+            now=self.now,
+            wall=self.wall,
+            policy=policy,
+        )
+        self.scheduler.restore_workers(self.record.workers[name] for name in sorted(self.record.workers))
+        self.scheduler.restore_tasks(self.record.unfinished())
+        self.scheduler.finish_restore()
+        check_invariants(self.state)
+
+    @property
+    def state(self) -> State:
+        """The state inside, for looking at."""
+        return self.scheduler.state
+
+    @property
+    def wall(self) -> float:
+        return self.now + self.wall_offset
+
+    def restarted(self, *, after_s: float = 0.0) -> Core:
+        """A new coordinator on the same record, as after a kill -9."""
+        return Core(
+            config=self.config,
+            record=self.record,
+            now=self.now + after_s,
+            wall=self.wall + after_s,
+            epoch=self.epoch + 1,
+        )
+
+    # Driving
+
+    def do(self, *commands: Command) -> list[Effect]:
+        """Apply commands now, save what they changed, and return all effects."""
+        effects = self.scheduler.apply(commands, now=self.now, wall=self.wall)
+        check_invariants(self.state)
+        assert sum(isinstance(effect, Save) for effect in effects) <= 1
+        assert not any(isinstance(effect, Save) for effect in effects[1:])
+        assert sum(isinstance(effect, WakeAt) for effect in effects) <= 1
+        for effect in effects:
+            if isinstance(effect, Save):
+                assert not effect.changes.is_empty()
+                self.record.take(effect.changes)
+        self.wake_at = next((effect.at for effect in effects if isinstance(effect, WakeAt)), None)
+        return effects
+
+    def pass_time(self, seconds: float) -> list[Effect]:
+        """Let time go by, waking the core when it asked for it and never else."""
+        until = self.now + seconds
+        effects: list[Effect] = []
+        while self.wake_at is not None and self.wake_at <= until:
+            self.now = max(self.now, self.wake_at)
+            effects += self.do(Tick())
+        self.now = until
+        return effects
+
+    def jump_wall(self, seconds: float) -> None:
+        """Set the wall clock forward, or back."""
+        self.wall_offset += seconds
+
+    # Users
+
+    def submit(self, count: int = 1, **fields: Any) -> list[TaskSeq]:
+        """Submit equal tasks, described as in JSON; return their numbers."""
+        return [record.facts.seq for record in self.accepted(self.submit_drafts(drafts_of(count, self.wall, **fields)))]
+
+    def submit_drafts(self, drafts: list[Draft]) -> list[Effect]:
+        """Submit and return the effects."""
+        return self.do(SubmitTasks(drafts, self._next_number()))
+
+    def accepted(self, effects: Sequence[Effect]) -> list[TaskRecord]:
+        """The tasks of the only reply, which must be an acceptance."""
+        answer = self.answer(effects)
+        assert isinstance(answer, Accepted)
+        return answer.tasks
+
+    def answer(self, effects: Sequence[Effect]) -> Answer:
+        """The only reply."""
+        return only(effect for effect in effects if isinstance(effect, Reply)).answer
+
+    def cancel(self, *seqs: TaskSeq) -> list[Effect]:
+        return self.do(CancelTasks(list(seqs), self._next_number()))
+
+    def retry(self, seq: TaskSeq) -> list[Effect]:
+        """Retry a task as the record has it."""
+        return self.do(self.retry_command(seq))
+
+    def retry_command(self, seq: TaskSeq) -> RetryTask:
+        return RetryTask(self.record.task(seq), self._next_number())
+
+    def set_drained(self, worker: str, *, drained: bool) -> list[Effect]:
+        return self.do(SetDrained(WorkerId(worker), drained, self._next_number()))
+
+    # Workers
+
+    def hello(
+        self,
+        worker: str = "w1",
+        *,
+        instance: str = "i1",
+        holds: Sequence[Held] = (),
+        ended: Sequence[AttemptKey] = (),
+        cluster: str | None = CLUSTER,
+        version: int = PROTOCOL_VERSION,
+        clock_ahead_s: float = 0.0,
+        **offer: Any,
+    ) -> list[Effect]:
+        """A worker opens a channel. If it is let in, this is its channel from now on."""
+        session = SessionId(self._next_number())
+        said = Hello(
+            version,
+            WorkerId(worker),
+            instance,
+            make_offer(**offer),
+            cluster,
+            list(holds),
+            list(ended),
+            self.wall + clock_ahead_s,
+        )
+        effects = self.do(WorkerHello(session, said))
+        if messages(effects, Welcome, session):
+            self.sessions[worker] = session
+        return effects
+
+    def beat(self, worker: str = "w1", *, clock_ahead_s: float = 0.0) -> list[Effect]:
+        return self.do(WorkerBeat(self.sessions[worker], Heartbeat(self.wall + clock_ahead_s, Usage())))
+
+    def close(self, worker: str = "w1") -> list[Effect]:
+        return self.do(SessionClosed(self.sessions[worker]))
+
+    def leave(self, worker: str = "w1", *, done: bool = False) -> list[Effect]:
+        return self.do(LeavingArrived(self.sessions[worker], done))
+
+    def report(
+        self,
+        worker: str = "w1",
+        *,
+        started: Iterable[AttemptKey] = (),
+        ended: Iterable[Ended] = (),
+        output: Iterable[OutputChunk] = (),
+        session: SessionId | None = None,
+    ) -> list[Effect]:
+        """A worker reports; starts are now."""
+        number = self._reports[worker] = self._reports.get(worker, 0) + 1
+        starts = [Started(task, attempt, self.wall) for task, attempt in started]
+        report = Report(number, starts, list(ended), list(output))
+        return self.do(ReportArrived(self.sessions[worker] if session is None else session, report))
+
+    def start(self, *seqs: TaskSeq) -> list[Effect]:
+        """Let the workers that have these tasks report their starts."""
+        effects = []
+        for seq in seqs:
+            effects += self.report(self.worker_of(seq), started=[self.key_of(seq)])
+        return effects
+
+    def end(self, seq: TaskSeq, cause: Cause | str | None = None, **fields: Any) -> list[Effect]:
+        """Let the worker that has a task report its end, well unless a cause is given.
+
+        It took 10 s unless ``run_s`` says less: too long for others to stand in line behind its kind.
+        """
+        task, attempt = self.key_of(seq)
+        fields.setdefault("run_s", 10.0)
+        return self.report(self.worker_of(seq), ended=[Ended(task, attempt, cause and Cause(cause), **fields)])
+
+    # Looking
+
+    def task(self, seq: TaskSeq) -> Task:
+        """A task that has not ended, as the core holds it."""
+        return self.state.tasks[seq]
+
+    def progress(self, seq: TaskSeq) -> Progress:
+        """A task as it is on the record."""
+        return self.record.progress[seq]
+
+    def states(self, seqs: Iterable[TaskSeq]) -> list[str]:
+        return [self.progress(seq).state.word for seq in seqs]
+
+    def key_of(self, seq: TaskSeq) -> AttemptKey:
+        return seq, self.task(seq).attempt
+
+    def worker_of(self, seq: TaskSeq) -> str:
+        run = self.task(seq).run
+        assert run is not None, f"task {seq} is {self.task(seq).state.word}"
+        return run.lane.worker.id
+
+    def workers_of(self, seqs: Iterable[TaskSeq]) -> list[str]:
+        return [self.worker_of(seq) for seq in seqs]
+
+    def held(self, seq: TaskSeq, *, started: bool = False) -> Held:
+        """A task as its worker says that it has it."""
+        run = self.task(seq).run
+        assert run is not None
+        return Held(seq, self.task(seq).attempt, run.lane.id, run.place, started)
+
+    def _next_number(self) -> ReplyTo:
+        self._numbers += 1
+        return ReplyTo(self._numbers)
+
+
+def drafts_of(count: int, wall: float, **fields: Any) -> list[Draft]:
+    """Drafts of equal tasks, read from JSON as at the edge; they run ``true`` unless said."""
+    described = (
+        fields if {"command", "shell", "code", "data", "image"} & fields.keys() else {"command": ["true"], **fields}
+    )
+    requests, _ = parse_requests(json.dumps([described] * count).encode(), tasks_max=count)
+    return [draft_of(request, accepted_at=wall) for request in requests]
+
+
+def make_offer(
+    *,
+    cpu: int = 4000,
+    memory: int = 4096,
+    gpus: Sequence[int] = (),
+    tags: Iterable[str] = (),
+    **more: Any,
+) -> Offer:
+    """What a worker offers; ``gpus`` are the MiB of each card."""
+    amounts = {"cpu": cpu, "memory": memory, **more.pop("resources", {})}
+    cards = tuple(Gpu(memory_mib) for memory_mib in gpus)
+    return Offer(tuple(sorted(amounts.items())), frozenset(tags), gpus=cards, **more)
+
+
+def key(given: Assignment) -> AttemptKey:
+    """The attempt that an assignment is about."""
+    return given.task, given.attempt
+
+
+def messages(effects: Iterable[Effect], kind: type[T], session: SessionId | None = None) -> list[T]:
+    """The messages of one kind that are to be sent, on one session or on any."""
+    return [
+        effect.message
+        for effect in effects
+        if isinstance(effect, Send) and isinstance(effect.message, kind) and session in (None, effect.session)
+    ]
+
+
+def assignments(effects: Iterable[Effect]) -> list[Assignment]:
+    """All that workers are told to run, in order."""
+    return [given for message in messages(effects, Assign) for given in message.attempts]
+
+
+def stopped(effects: Iterable[Effect]) -> list[AttemptKey]:
+    """All that workers are told to end."""
+    return [stop for message in messages(effects, Stop) for stop in message.attempts]
+
+
+def recalled(effects: Iterable[Effect]) -> list[AttemptKey]:
+    """All that workers are asked to hand back."""
+    return [asked for message in messages(effects, Recall) for asked in message.attempts]
+
+
+def notices(effects: Iterable[Effect]) -> list[str]:
+    """The names of what operators are told."""
+    return [effect.event for effect in effects if isinstance(effect, Notice)]
+
+
+def saved(effects: Sequence[Effect]) -> Changes:
+    """What a turn saves; empty if nothing."""
+    first = effects[0] if effects else None
+    return first.changes if isinstance(first, Save) else Changes()
+
+
+def only(things: Iterable[T]) -> T:
+    """The one thing there is."""
+    [thing] = things
+    return thing
