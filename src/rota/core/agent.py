@@ -9,7 +9,7 @@ whoever drives it (the worker process, a test, the simulator) owns slots and cha
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, assert_never
 
 from msgspec import Struct
@@ -39,9 +39,9 @@ from rota.core.protocol import (
     Usage,
     Welcome,
 )
+from rota.core.reports import cut_reports
 
 __all__ = [
-    "REPORT_BYTES_MAX",
     "UNACKNOWLEDGED_BYTES_MAX",
     "Agent",
     "AgentCommand",
@@ -63,12 +63,6 @@ __all__ = [
 
 UNACKNOWLEDGED_BYTES_MAX: Final = 64 << 20
 """Output and results that may wait for an acknowledgement before nothing new is started."""
-
-REPORT_BYTES_MAX: Final = 512 << 10
-"""Of one report, so that a frame with its envelope stays under 1 MiB."""
-
-REPORT_ITEM_BYTES: Final = 96
-"""What an end or a piece of output costs besides its bytes, about."""
 
 
 # Commands -----------------------------------------------------------------------------------
@@ -178,7 +172,7 @@ class Agent:
         self._quarantine_message = ""
         self._holds: dict[AttemptKey, Held] = {}
         self._foreign: set[AttemptKey] = set()
-        self._parked: list[Assignment] = []
+        self._parked: dict[AttemptKey, Assignment] = {}
         self._unacknowledged: OrderedDict[int, tuple[Report, int]] = OrderedDict()
         self._unacknowledged_bytes = 0
         self._reports = 0
@@ -188,6 +182,11 @@ class Agent:
     def holds(self) -> int:
         """How many attempts it has that have not ended."""
         return len(self._holds) + len(self._foreign)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it takes nothing new because it was told to go."""
+        return self._is_leaving
 
     @property
     def is_done(self) -> bool:
@@ -214,9 +213,10 @@ class Agent:
                 return self._sent([Heartbeat(command.wall, command.usage)])
             case LeaveWished():
                 self._is_leaving = True
-                return [*self._sent([Leaving(done=False)]), TakeBack(list(self._holds)), *self._farewell()]
+                effects = [*self._sent([Leaving(done=False)]), *self._take_back(list(self._holds))]
+                return [*effects, *self._farewell()]
             case HurryUp():
-                return [StopAttempt(key, Cause.PREEMPTED, command.grace_s) for key in self._holds]
+                return self._stop(list(self._holds), Cause.PREEMPTED, grace_s=command.grace_s)
             case _:
                 assert_never(command)
 
@@ -229,12 +229,9 @@ class Agent:
             case ReportAck():
                 return self._acknowledged(message.number)
             case Stop():
-                keys = [key for key in message.attempts if key in self._holds]
-                return [StopAttempt(key, message.cause, message.grace_s) for key in keys] + self._answer_for(
-                    [key for key in message.attempts if key not in self._holds], message.cause
-                )
+                return self._stop(message.attempts, message.cause, grace_s=message.grace_s)
             case Recall():
-                return [TakeBack([key for key in message.attempts if key in self._holds])]
+                return self._take_back([key for key in message.attempts if key in self._holds])
             case Welcome():
                 return self._welcome(message)
             case Refused():
@@ -253,7 +250,7 @@ class Agent:
         if self._is_leaving:  # sent before the coordinator knew
             return self._report([], [_returned(given) for given in attempts], [])
         if self._is_full() or self._foreign:
-            self._parked.extend(attempts)
+            self._parked.update({(given.task, given.attempt): given for given in attempts})
             return []
         return [Run(attempts)]
 
@@ -265,13 +262,14 @@ class Agent:
 
     def _welcome(self, welcome: Welcome) -> list[AgentEffect]:
         """Stop what is not ours to run any more, then send again what is owed."""
-        self._is_welcome = True
         self.heartbeat_s = welcome.heartbeat_s
-        stops: list[AttemptKey] = [key for key in welcome.stop if key in self._holds]
         if self._cluster not in (None, welcome.cluster):
-            stops = self._forget_cluster()
+            effects = self._forget_cluster()
+        else:
+            effects = self._stop(welcome.stop, Cause.CANCELLED, grace_s=0.0)
         self._cluster = welcome.cluster
-        effects: list[AgentEffect] = [StopAttempt(key, Cause.CANCELLED, 0.0) for key in stops]
+        # Not before: reports must go in the order of their numbers, since one acknowledgement covers all before it.
+        self._is_welcome = True
         effects += [SendUp(report) for report, _ in self._unacknowledged.values()]
         if self._quarantined:
             effects.append(SendUp(self._slots_lost()))
@@ -279,35 +277,33 @@ class Agent:
             effects.append(SendUp(Leaving(done=False)))
         return [*effects, *self._farewell()]
 
-    def _forget_cluster(self) -> list[AttemptKey]:
+    def _forget_cluster(self) -> list[AgentEffect]:
         """Another cluster answers at the old address: what the last one gave must not be told to this one.
 
         New work waits until it is gone, because the same task numbers may come again.
         """
-        stops = list(self._holds)
-        self._foreign.update(stops)
+        runs = [key for key in self._holds if key not in self._parked]
+        self._foreign.update(runs)
         self._holds.clear()
         self._parked.clear()
         self._unacknowledged.clear()
         self._unacknowledged_bytes = 0
-        return stops
+        return [StopAttempt(key, Cause.CANCELLED, 0.0) for key in runs]
 
     # What the slots tell
 
     def _slots_reported(self, command: SlotsReported) -> list[AgentEffect]:
-        ended = command.ended
-        if self._foreign:
-            gone = {(end.task, end.attempt) for end in ended} & self._foreign
-            self._foreign -= gone
-            ended = [end for end in ended if (end.task, end.attempt) not in gone]
-        for start in command.started:
-            held = self._holds.get((start.task, start.attempt))
-            if held is not None:
-                self._holds[start.task, start.attempt] = Held(
-                    held.task, held.attempt, held.lane, held.place, started=True
-                )
-        known = [end for end in ended if (end.task, end.attempt) in self._holds]
-        effects = self._report(command.started, known, command.output)
+        ended = [end for end in command.ended if self._runs((end.task, end.attempt))]
+        output = [chunk for chunk in command.output if self._runs((chunk.task, chunk.attempt))]
+        over = {(end.task, end.attempt) for end in command.ended}  # told of once, by its end
+        started = [
+            start for start in command.started if self._runs(key := (start.task, start.attempt)) and key not in over
+        ]
+        for start in started:
+            held = self._holds[start.task, start.attempt]
+            self._holds[start.task, start.attempt] = Held(held.task, held.attempt, held.lane, held.place, started=True)
+        self._foreign -= over
+        effects = self._report(started, ended, output)
         return [*effects, *self._unpark(), *self._farewell()]
 
     def _report(
@@ -316,8 +312,9 @@ class Agent:
         """Number what happened, keep it, and send it if there is a channel."""
         for end in ended:
             self._holds.pop((end.task, end.attempt), None)
+            self._parked.pop((end.task, end.attempt), None)
         reports: list[FromWorker] = []
-        for piece, size in _pieces(started, ended, output):
+        for piece, size in cut_reports(started, ended, output):
             self._reports += 1
             report = Report(self._reports, *piece)
             self._unacknowledged[self._reports] = (report, size)
@@ -325,8 +322,18 @@ class Agent:
             reports.append(report)
         return self._sent(reports)
 
+    def _stop(self, keys: Sequence[AttemptKey], cause: Cause, *, grace_s: float) -> list[AgentEffect]:
+        """End attempts: those that run by their slots, those that are parked or unknown by a word."""
+        stops: list[AgentEffect] = [StopAttempt(key, cause, grace_s) for key in keys if self._runs(key)]
+        return stops + self._answer_for([key for key in keys if not self._runs(key)], cause)
+
+    def _take_back(self, keys: Sequence[AttemptKey]) -> list[AgentEffect]:
+        """Give attempts back that have not started: the slots know of theirs, the parked ones have not."""
+        asked: list[AgentEffect] = [TakeBack(given)] if (given := [key for key in keys if self._runs(key)]) else []
+        return asked + self._report([], [_returned(self._parked[key]) for key in keys if key in self._parked], [])
+
     def _answer_for(self, keys: list[AttemptKey], cause: Cause) -> list[AgentEffect]:
-        """Answer a stop for what is unknown here: it has never come, or its end is on its way."""
+        """Answer a stop for what never came to a slot, unless its end is on its way already."""
         owed = {(end.task, end.attempt) for report, _ in self._unacknowledged.values() for end in report.ended}
         return self._report(
             [], [Ended(task, attempt, cause) for task, attempt in keys if (task, attempt) not in owed], []
@@ -352,16 +359,19 @@ class Agent:
     def _sent(self, messages: Sequence[FromWorker]) -> list[AgentEffect]:
         return [SendUp(message) for message in messages] if self._is_welcome else []
 
+    def _runs(self, key: AttemptKey) -> bool:
+        """Whether this is an attempt of the present cluster that was handed to a slot."""
+        return key in self._holds and key not in self._parked
+
     def _is_full(self) -> bool:
         return self._unacknowledged_bytes > UNACKNOWLEDGED_BYTES_MAX
 
     def _unpark(self) -> list[AgentEffect]:
         if not self._parked or self._is_full() or self._foreign:
             return []
-        # Those that were stopped or asked back meanwhile have been answered for.
-        ready = [given for given in self._parked if (given.task, given.attempt) in self._holds]
-        self._parked = []
-        return [Run(ready)] if ready else []
+        ready = list(self._parked.values())
+        self._parked.clear()
+        return [Run(ready)]
 
     def _farewell(self) -> list[AgentEffect]:
         return self._sent([Leaving(done=True)]) if self.is_done else []
@@ -369,27 +379,3 @@ class Agent:
 
 def _returned(given: Assignment) -> Ended:
     return Ended(given.task, given.attempt, Cause.RETURNED)
-
-
-def _pieces(
-    started: Sequence[Started], ended: Sequence[Ended], output: Sequence[OutputChunk]
-) -> Iterator[tuple[tuple[list[Started], list[Ended], list[OutputChunk]], int]]:
-    """Cut what is to be told into reports of a bounded size. Output goes before the ends it belongs to."""
-    piece: tuple[list[Started], list[Ended], list[OutputChunk]] = (list(started), [], [])
-    size = REPORT_ITEM_BYTES * len(started)
-    for chunk in output:
-        cost = REPORT_ITEM_BYTES + len(chunk.data)
-        if size and size + cost > REPORT_BYTES_MAX:
-            yield piece, size
-            piece, size = ([], [], []), 0
-        piece[2].append(chunk)
-        size += cost
-    for end in ended:
-        cost = REPORT_ITEM_BYTES + len(end.stdout) + len(end.stderr)
-        if size and size + cost > REPORT_BYTES_MAX:
-            yield piece, size
-            piece, size = ([], [], []), 0
-        piece[1].append(end)
-        size += cost
-    if size:
-        yield piece, size
