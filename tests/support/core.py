@@ -348,7 +348,9 @@ class Core:
         """
         task, attempt = self.key_of(seq)
         fields.setdefault("run_s", 10.0)
-        return self.report(self.worker_of(seq), ended=[Ended(task, attempt, cause and Cause(cause), **fields)])
+        return self.report(
+            self.worker_of(seq), ended=[Ended(task, attempt, None if cause is None else Cause(cause), **fields)]
+        )
 
     # Looking
 

@@ -9,7 +9,7 @@ from rota.core.lifecycle import after_attempt, move
 from rota.core.model import ENDED_STATES, TASK_CAUSES, AttemptKey, Cause, Reason, TaskSeq, TaskState
 from rota.core.protocol import Assignment, Ended, Report, Started
 from rota.core.state import State
-from rota.core.task import Run, Task, attempt_record_of, progress_of
+from rota.core.task import CurrentAttempt, Task, attempt_record_of, progress_of
 from rota.core.timers import LineOverdue, TaskReady
 
 __all__ = ["LINE_S", "OVERDUE_S", "Attempts"]
@@ -38,14 +38,13 @@ class Attempts:
         task.ready_at = None
         place = worker.next_place
         worker.next_place = place + 1
-        task.run = Run(lane, place, state.epoch, state.wall, estimate_s)
+        task.run = CurrentAttempt(lane, place, state.epoch, state.wall, estimate_s)
         if not lane.line:
             lane.head_since = state.now
         lane.line.append(task)
         lane.backlog_s += estimate_s
         self._note_hunger(lane)
-        if len(lane.line) == 2:
-            self._watch_line(lane)
+        self._watch_line(lane)
         state.touch(task)
         state.counts.attempts_assigned += 1
         state.notes.assignments.setdefault(worker.session, []).append(
@@ -86,10 +85,22 @@ class Attempts:
         else:
             self._watch_line(lane)
 
+    def ask_again(self, lane: Lane) -> None:
+        """See to the line of a worker that is back: what was asked meanwhile may never have reached it."""
+        lane.recalled = False
+        lane.head_since = self._state.now  # the end of its head may be on its way
+        if lane.worker.is_open:
+            self._watch_line(lane)
+        else:
+            self.recall(lane)
+
     # From a worker
 
     def report(self, worker: Worker, report: Report) -> None:
         """Take in what a worker reports. What is not about a current attempt is counted and dropped."""
+        for chunk in report.output:  # before the ends: the last piece of output often comes with the end
+            if self._find_current(worker, chunk.task, chunk.attempt) is not None:
+                self._state.notes.changes.output.append(chunk)
         for started in report.started:
             task = self._find_current(worker, started.task, started.attempt)
             if task is not None:
@@ -98,7 +109,6 @@ class Attempts:
             task = self._find_current(worker, ended.task, ended.attempt)
             if task is not None:
                 self._ended(task, ended, worker.skew_s)
-        self._state.notes.changes.output.extend(report.output)
 
     def lose(self, lane: Lane, message: str) -> None:
         """Write off all attempts of a lane whose worker is gone: only the first may have started."""
@@ -109,31 +119,34 @@ class Attempts:
                 self._state.counts.attempts_lost += 1
             self.end(task, Ended(task.seq, task.attempt, cause, message=message if index == 0 else None))
 
-    def end(self, task: Task, ended: Ended) -> None:
-        """Close the current attempt of a task and decide what comes next."""
+    def end(self, task: Task, ended: Ended, *, ended_at: float | None = None) -> None:
+        """Close the current attempt of a task, which ended now unless said, and decide what comes next."""
         state, run = self._state, task.run
         assert run is not None
+        if ended_at is None:
+            ended_at = state.wall
         decision = after_attempt(task, ended.cause, state.rng)
         if decision.state in ENDED_STATES:
             move(task, decision.state)
-            self.record_end(task, ended=ended, cause=decision.cause)
+            self.record_end(task, ended=ended, cause=decision.cause, ended_at=ended_at)
         else:
             self._count_return(ended.cause)
-            state.notes.changes.attempts.append(attempt_record_of(task, ended, ended_at=state.wall))
+            state.notes.changes.attempts.append(attempt_record_of(task, ended, ended_at=ended_at))
             move(task, TaskState.PENDING)
             task.run = None
             state.touch(task)
             self.queue(task, delay_s=decision.delay_s)
         self._leave_lane(task, run)
 
-    def record_end(self, task: Task, *, ended: Ended | None, cause: Cause | None) -> None:
+    def record_end(self, task: Task, *, ended: Ended | None, cause: Cause | None, ended_at: float) -> None:
         """Take down the end of a task and let go of it: from here on only the store knows it."""
         state = self._state
         state.touch(task)
-        state.notes.ended[task.seq] = progress_of(task, ended=ended, ended_at=state.wall, cause=cause)
+        state.notes.ended[task.seq] = progress_of(task, ended=ended, ended_at=ended_at, cause=cause)
         state.notes.dirty.pop(task.seq, None)
         task.run = None
         del state.tasks[task.seq]
+        state.note_retried_end(task)
         if task.chosen_id is not None:
             state.remember_ended(task.chosen_id)
         counts = state.counts
@@ -180,19 +193,26 @@ class Attempts:
         assert task.run is not None
         if task.state is TaskState.ASSIGNED:
             move(task, TaskState.RUNNING)
-        task.run.started_at = started.at + skew_s
+        task.run.started_at = self._local(started.at, skew_s)
         self._state.touch(task)
 
     def _ended(self, task: Task, ended: Ended, skew_s: float) -> None:
         run = task.run
         assert run is not None
+        ended_at = self._local(ended.ended_at, skew_s) if ended.ended_at else self._state.wall
         if ended.started_at is not None:
-            run.started_at = ended.started_at + skew_s
+            run.started_at = self._local(ended.started_at, skew_s)
+        if run.started_at is not None:
+            ended_at = max(ended_at, run.started_at)
         if ended.cause is None or ended.cause in TASK_CAUSES:
             run.lane.room.run_times.learn(task.terms.class_key, ended.run_s)
-        self.end(task, ended)
+        self.end(task, ended, ended_at=ended_at)
 
-    def _leave_lane(self, task: Task, run: Run) -> None:
+    def _local(self, at: float, skew_s: float) -> float:
+        """A time of a worker's clock on ours: in the past, whatever the two clocks say."""
+        return min(self._state.wall, at + skew_s)
+
+    def _leave_lane(self, task: Task, run: CurrentAttempt) -> None:
         lane = run.lane
         was_head = lane.line[0] is task
         if was_head:
@@ -205,6 +225,7 @@ class Attempts:
             self._state.cluster.close_lane(lane)
             return
         lane.backlog_s -= run.estimate_s
+        self._watch_line(lane)
         if self._note_hunger(lane):
             self._state.cluster.stirred[lane.room] = None
 
@@ -223,7 +244,7 @@ class Attempts:
         return lane.head_since + min(head.run.estimate_s, LINE_S) + OVERDUE_S
 
     def _watch_line(self, lane: Lane) -> None:
-        if not lane.timer_armed:
+        if len(lane.line) > 1 and not lane.timer_armed:
             lane.timer_armed = True
             self._state.timers.at(self._overdue_at(lane), LineOverdue(lane.worker.id, lane.id))
 

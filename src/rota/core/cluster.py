@@ -172,6 +172,7 @@ class Room:
         """Say whether the worker may be given one more lane of this shape, now."""
         return (
             worker.is_open
+            and worker.id in self.eligible  # an index may still hold one that came back with less to offer
             and len(worker.lanes) + worker.quarantined < worker.max_tasks
             and worker.ledger.fits(self.plain)
             and (

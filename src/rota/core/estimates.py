@@ -40,3 +40,4 @@ class RunTimes:
             # A run that was much longer is believed at once, a shorter one bit by bit: a line that is
             # too short costs a round trip, one that is too long holds work back.
             self._mean_s[class_key] = run_s if run_s > 4 * mean_s else mean_s + WEIGHT * (run_s - mean_s)
+            self._mean_s.move_to_end(class_key)

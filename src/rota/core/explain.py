@@ -6,8 +6,10 @@ workers once more and says it with numbers.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from rota.core.cluster import Cluster, Room, Worker
-from rota.core.model import Reason
+from rota.core.model import Reason, WorkerState
 from rota.core.spec import EXECUTOR_TAG
 from rota.core.state import State
 from rota.core.task import Task
@@ -21,9 +23,11 @@ def explain_wait(state: State, task: Task) -> tuple[Reason, str]:
     Cost: O(workers). For people, not for the pass.
     """
     if task.hold is Reason.BACKOFF:
-        return task.hold, f"waits a moment before attempt {task.attempt + 1}"
+        wait_s = max(0.0, (task.ready_at or state.wall) - state.wall)
+        return task.hold, f"waits {wait_s:.1f} s before attempt {task.attempt + 1}"
     if task.hold is not None:
-        return task.hold, "its start time has not come"
+        start_at = datetime.fromtimestamp(task.start_at or state.wall, UTC)
+        return task.hold, f"its start time, {start_at:%Y-%m-%d %H:%M:%S} UTC, has not come"
     cluster = state.cluster
     room = cluster.room(task.terms.shape)
     reason = cluster.refusal(room)
@@ -79,7 +83,9 @@ def _explain_no_workers(cluster: Cluster, room: Room) -> str:
         return "no worker has registered yet"
     states: dict[str, int] = {}
     for worker in room.eligible.values():
-        states[worker.shown_state.value] = states.get(worker.shown_state.value, 0) + 1
+        is_away = worker.session is None and worker.state is WorkerState.ONLINE
+        word = "disconnected" if is_away else worker.shown_state.value
+        states[word] = states.get(word, 0) + 1
     listed = ", ".join(f"{count} {word}" for word, count in sorted(states.items()))
     return f"no worker that could run it takes tasks now ({listed})"
 

@@ -27,7 +27,7 @@ from rota.core.effects import WorkerKnown
 from rota.core.model import AttemptKey, Cause, LaneId, Progress, WorkerId, WorkerRecord, WorkerState
 from rota.core.protocol import PROTOCOL_VERSION, Ended, HeartbeatAck, Hello, Refused, Welcome
 from rota.core.state import State
-from rota.core.task import Run, Task
+from rota.core.task import CurrentAttempt, Task
 from rota.core.timers import WorkerDue
 
 __all__ = ["BLACKOUT_WINDOW_S", "Fleet"]
@@ -46,7 +46,8 @@ class Fleet:
         self._state = state
         self._attempts = attempts
         self._cluster_id = cluster_id
-        self._spared_until = started_at + state.config.grace_s
+        self._grace_until = started_at + state.config.grace_s
+        self._blackout_until = started_at
         self._silences: deque[tuple[float, WorkerId]] = deque()
 
     # From the store
@@ -75,6 +76,10 @@ class Fleet:
     def hello(self, command: WorkerHello) -> None:
         """Let a worker in, and agree with it on what it has."""
         hello, session = command.hello, command.session
+        if session in self._state.cluster.sessions:
+            self._state.notes.disconnect(session, "said hello twice on one channel")
+            self.closed(SessionClosed(session))
+            return
         worker = self._state.cluster.workers.get(hello.worker)
         refusal = self._find_refusal(hello, worker)
         if refusal is not None:
@@ -93,7 +98,7 @@ class Fleet:
             session,
             Welcome(PROTOCOL_VERSION, self._cluster_id, self._state.epoch, self._state.config.heartbeat_s, stop),
         )
-        self._restate_wishes(worker)
+        self._restate(worker)
 
     def beat(self, command: WorkerBeat) -> None:
         """Note that a worker lives. Saves nothing, so it may be applied while a commit is under way."""
@@ -159,7 +164,7 @@ class Fleet:
     def stalled(self, command: ObserverStalled) -> None:
         """Credit our own standstill to every worker: nobody could be heard."""
         for worker in self._state.cluster.workers.values():
-            worker.last_seen += command.lag_s
+            worker.last_seen = min(self._state.now, worker.last_seen + command.lag_s)
 
     def look(self, timer: WorkerDue) -> None:
         """See how long a worker has been silent, and look again when that could mean more."""
@@ -173,12 +178,18 @@ class Fleet:
                 self._forget(worker)
                 return
         elif silent_s >= config.offline_after_s and now >= self._spared_until:
+            self._state.counts.workers_lost += 1
             self._lose(worker, f"silent for {silent_s:.0f} s")
         elif silent_s >= config.suspicious_after_s and worker.state is WorkerState.ONLINE:
             self._suspect(worker)
         self._watch(worker)
 
     # Helpers
+
+    @property
+    def _spared_until(self) -> float:
+        """Nobody is declared offline before this time."""
+        return max(self._grace_until, self._blackout_until)
 
     def _find_refusal(self, hello: Hello, worker: Worker | None) -> Refused | None:
         if hello.version != PROTOCOL_VERSION:
@@ -256,27 +267,26 @@ class Fleet:
         held_keys = [(held.task, held.attempt) for held in hello.holds]
         return [key for key in held_keys if key not in known or key not in reported]
 
-    def _restate_wishes(self, worker: Worker) -> None:
-        """Ask again for the end of what was cancelled while the worker was away."""
+    def _restate(self, worker: Worker) -> None:
+        """Ask again for what a worker may not have heard: the end of attempts, and the way back of lines."""
         for task in worker.attempts():
             if task.wish is not None:
                 self._attempts.stop(task)
+        for lane in worker.lanes.values():
+            self._attempts.ask_again(lane)
 
     def _rebuild_lane(self, worker: Worker, lane_id: LaneId, items: list[tuple[Task, Progress]]) -> None:
         state = self._state
         room = state.cluster.room(items[0][0].terms.shape)
-        # Which cards the lane had is not on the record: any that are free will do for the sums.
-        devices = worker.ledger.devices.find(room.cards, room.memory_mib) or ()
-        lane = state.cluster.adopt_lane(worker, room, lane_id, devices)
+        lane = state.cluster.adopt_lane(worker, room, lane_id, items[0][1].devices)
         lane.head_since = state.now
         lane.recalled = True  # until its head ends: how far that is, nobody knows
         for task, progress in items:
             assert progress.place is not None
             assert progress.epoch is not None
             estimate_s = room.run_times.estimate_s(task.terms.class_key)
-            task.run = Run(
-                lane, progress.place, progress.epoch, progress.queued_at or 0.0, estimate_s, progress.started_at
-            )
+            queued_at = progress.queued_at or 0.0
+            task.run = CurrentAttempt(lane, progress.place, progress.epoch, queued_at, estimate_s, progress.started_at)
             lane.line.append(task)
             lane.backlog_s += estimate_s
             worker.next_place = max(worker.next_place, progress.place + 1)
@@ -289,10 +299,12 @@ class Fleet:
             self._silences.popleft()
         silent = len({worker_id for _, worker_id in self._silences})
         fleet = sum(worker.state is not WorkerState.OFFLINE for worker in self._state.cluster.workers.values())
-        if silent >= BLACKOUT_WORKERS_MIN and 2 * silent >= fleet and now >= self._spared_until:
-            self._spared_until = now + self._state.config.blackout_s
+        if silent < BLACKOUT_WORKERS_MIN or 2 * silent < fleet:
+            return
+        if now >= self._blackout_until:
             self._state.counts.blackouts += 1
             self._state.notes.notice("blackout", detail=f"{silent} of {fleet} workers fell silent: nobody is lost yet")
+        self._blackout_until = now + self._state.config.blackout_s
 
     def _lose(self, worker: Worker, why: str) -> None:
         self._set_state(worker, WorkerState.OFFLINE, "worker_offline", why)
@@ -302,7 +314,6 @@ class Fleet:
             worker.session = None
         worker.lost_at = self._state.wall
         self._state.notes.dirty_workers[worker.id] = worker
-        self._state.counts.workers_lost += 1
         self._lose_attempts(worker, f"worker {worker.id} was lost ({why})")
 
     def _lose_attempts(self, worker: Worker, message: str) -> None:

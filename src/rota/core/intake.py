@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
+
 from msgspec.structs import replace
 
 from rota.core.attempts import Attempts
@@ -9,12 +12,12 @@ from rota.core.commands import CancelTasks, Draft, RetryTask, SubmitTasks
 from rota.core.effects import IdsTaken, Settled
 from rota.core.explain import explain_impossible
 from rota.core.lifecycle import move
-from rota.core.model import ENDED_STATES, AttemptRecord, Cause, Progress, Reason, TaskFacts, TaskSeq, TaskState
+from rota.core.model import AttemptRecord, Cause, Progress, Reason, TaskFacts, TaskSeq, TaskState
 from rota.core.protocol import Ended
-from rota.core.spec import decode_spec, terms_of
+from rota.core.spec import TaskSpec, decode_spec, terms_of
 from rota.core.state import State
 from rota.core.task import Task, task_from_record
-from rota.core.timers import DeadlineDue, Impossible, TaskReady
+from rota.core.timers import DeadlineDue, Impossible, TaskReady, Timer
 
 __all__ = ["Intake"]
 
@@ -29,11 +32,7 @@ class Intake:
     def submit(self, command: SubmitTasks) -> None:
         """Accept all drafts, or none if a chosen id is taken."""
         state = self._state
-        taken = [
-            index
-            for index, draft in enumerate(command.drafts)
-            if draft.chosen_id is not None and draft.chosen_id in state.chosen_ids
-        ]
+        taken = self._find_taken(command.drafts)
         if taken:
             state.notes.replies.append((command.reply_to, IdsTaken(taken)))
             return
@@ -44,7 +43,7 @@ class Intake:
 
     def cancel(self, command: CancelTasks) -> None:
         """Wish the end of tasks: those that wait end at once, the others when their processes are gone."""
-        found = [seq for seq in command.seqs if seq in self._state.tasks]
+        found = [seq for seq in dict.fromkeys(command.seqs) if seq in self._state.tasks]
         for seq in found:
             self._wish(self._state.tasks[seq], Cause.CANCELLED)
         self._state.notes.replies.append((command.reply_to, Settled(found)))
@@ -52,8 +51,8 @@ class Intake:
     def retry(self, command: RetryTask) -> None:
         """Bring an ended task back with fresh budgets, unless it is back already."""
         state, facts, progress = self._state, command.record.facts, command.record.progress
-        is_back = facts.seq in state.tasks or progress.state not in ENDED_STATES
-        settled = [] if is_back or progress.state is TaskState.COMPLETED else [facts.seq]
+        can_come_back = progress.state in (TaskState.FAILED, TaskState.CANCELLED)
+        settled = [facts.seq] if can_come_back and state.is_latest(command.record) else []
         state.notes.replies.append((command.reply_to, Settled(settled)))
         if not settled:
             return
@@ -68,6 +67,7 @@ class Intake:
         )
         move(task, TaskState.PENDING)
         state.notes.changes.revived.append(facts)
+        state.remember_retried(facts.seq, progress.attempt)
         self._enter(task)
         self._attempts.queue(task)
 
@@ -104,8 +104,11 @@ class Intake:
             self._end_waiting(task, TaskState.FAILED, Cause.IMPOSSIBLE, message=message)
         return bool(state.pending.of_room(room))
 
-    def restore(self, task: Task) -> None:
-        """Let a pending task from the store wait as it did: for a moment, or for a worker."""
+    def restore(self, task: Task, spec: TaskSpec) -> None:
+        """Let a pending task from the store wait as it did: for a moment, or for a worker.
+
+        Never longer than was asked for: the wall clock may have been set back since.
+        """
         state = self._state
         self._enter(task)
         waits_until = task.ready_at or task.start_at
@@ -113,17 +116,33 @@ class Intake:
             self._attempts.queue(task)
         elif task.ready_at is not None:
             self._attempts.hold(task, Reason.BACKOFF)
-            state.timers.at(state.now + waits_until - state.wall, TaskReady(task.seq, task.attempt))
+            delay_s = min(waits_until - state.wall, task.terms.backoff.cap_s)
+            state.timers.at(state.now + delay_s, TaskReady(task.seq, task.attempt))
         else:
             self._attempts.hold(task, Reason.START_TIME)
-            state.timers.at_wall(waits_until, TaskReady(task.seq, task.attempt))
+            self._set_timer(
+                TaskReady(task.seq, task.attempt), at=waits_until, in_s=_left(waits_until, spec.delay, state)
+            )
 
-    def restore_deadline(self, task: Task) -> None:
+    def restore_deadline(self, task: Task, spec: TaskSpec) -> None:
         """Watch the deadline of a task from the store."""
         if task.deadline_at is not None:
-            self._state.timers.at_wall(task.deadline_at, DeadlineDue(task.seq))
+            asked_s = None if isinstance(spec.deadline, datetime) else spec.deadline
+            left_s = _left(task.deadline_at, asked_s, self._state)
+            self._set_timer(DeadlineDue(task.seq), at=task.deadline_at, in_s=left_s)
 
     # Helpers
+
+    def _find_taken(self, drafts: Sequence[Draft]) -> list[int]:
+        """Which drafts can't have the id they chose: it exists, or an earlier one of these has it."""
+        seen: set[str] = set()
+        taken = []
+        for index, draft in enumerate(drafts):
+            if draft.chosen_id is not None:
+                if draft.chosen_id in seen or draft.chosen_id in self._state.chosen_ids:
+                    taken.append(index)
+                seen.add(draft.chosen_id)
+        return taken
 
     def _accept(self, draft: Draft) -> TaskFacts:
         state = self._state
@@ -142,11 +161,10 @@ class Intake:
         if draft.start_at is None:
             self._attempts.queue(task)
         else:
-            self._hold_until_start(task, draft)
-        if draft.deadline_in_s is not None:
-            state.timers.at(state.now + draft.deadline_in_s, DeadlineDue(seq))
-        elif draft.deadline_at is not None:
-            state.timers.at_wall(draft.deadline_at, DeadlineDue(seq))
+            self._attempts.hold(task, Reason.START_TIME)
+            self._set_timer(TaskReady(seq, task.attempt), at=draft.start_at, in_s=draft.start_in_s)
+        if draft.deadline_at is not None:
+            self._set_timer(DeadlineDue(seq), at=draft.deadline_at, in_s=draft.deadline_in_s)
         return TaskFacts(
             seq,
             draft.chosen_id,
@@ -167,14 +185,12 @@ class Intake:
             state.chosen_ids[task.chosen_id] = task.seq
         state.touch(task)
 
-    def _hold_until_start(self, task: Task, draft: Draft) -> None:
-        assert task.start_at is not None
-        timer = TaskReady(task.seq, task.attempt)
-        self._attempts.hold(task, Reason.START_TIME)
-        if draft.start_in_s is not None:
-            self._state.timers.at(self._state.now + draft.start_in_s, timer)
+    def _set_timer(self, timer: Timer, *, at: float, in_s: float | None) -> None:
+        """Wait for a calendar time, or on the steady clock where the user gave a duration."""
+        if in_s is not None:
+            self._state.timers.at(self._state.now + in_s, timer)
         else:
-            self._state.timers.at_wall(task.start_at, timer)
+            self._state.timers.at_wall(at, timer)
 
     def _wish(self, task: Task, cause: Cause) -> None:
         """A wish is recorded once and stays: nothing starts after it."""
@@ -196,7 +212,12 @@ class Intake:
             state.pending.dropped(state.ordering.key(task.terms), state.cluster.room(task.terms.shape))
         move(task, to)
         ended = None if message is None else Ended(task.seq, task.attempt, cause, message=message)
-        self._attempts.record_end(task, ended=ended, cause=cause)
+        self._attempts.record_end(task, ended=ended, cause=cause, ended_at=state.wall)
+
+
+def _left(at: float, asked_s: float | None, state: State) -> float | None:
+    """What is left of a duration after a restart, at most all of it; ``None`` where the user gave a calendar time."""
+    return None if asked_s is None else max(0.0, min(at - state.wall, asked_s))
 
 
 def _superseded(seq: TaskSeq, progress: Progress) -> AttemptRecord:

@@ -233,7 +233,8 @@ class Progress(Struct, gc=False, kw_only=True, array_like=True):
 
     ``ready_at`` is set while it waits for a backoff. ``lane`` and ``place`` say where the
     current attempt stands on its worker (place grows with every assignment of that worker),
-    so that a restart knows which attempt of a lane may have started. ``wish`` is the cause with
+    so that a restart knows which attempt of a lane may have started; ``devices`` are the GPUs that
+    the lane has, so that nobody else is given them after one. ``wish`` is the cause with
     which the task is to end as soon as its process tree is gone (``cancelled``, ``expired``).
     ``stdout`` and ``stderr`` are the output of an attempt that wrote at most 4 KiB to each;
     larger output is in the log store. ``stdout_bytes`` and ``stderr_bytes`` count what was written.
@@ -264,6 +265,7 @@ class Progress(Struct, gc=False, kw_only=True, array_like=True):
     stdout: bytes = b""
     stderr: bytes = b""
     message: str | None = None
+    devices: tuple[int, ...] = ()
 
 
 class TaskRecord(Struct, frozen=True, gc=False):

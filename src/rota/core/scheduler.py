@@ -39,7 +39,7 @@ from rota.core.placement.base import PlacementPolicy
 from rota.core.placement.least_loaded import LeastLoaded
 from rota.core.protocol import ReportAck
 from rota.core.spec import decode_spec, terms_of
-from rota.core.state import State
+from rota.core.state import State, TurnNotes
 from rota.core.task import Task, task_from_record
 from rota.core.timers import DeadlineDue, Impossible, LineOverdue, TaskReady, Timer, WorkerDue
 
@@ -89,21 +89,22 @@ class Scheduler:
         state = self.state
         for record in records:
             facts, progress = record.facts, record.progress
-            task = task_from_record(facts, progress, state.intern(terms_of(decode_spec(facts.spec))))
+            spec = decode_spec(facts.spec)
+            task = task_from_record(facts, progress, state.intern(terms_of(spec)))
             if task.state is TaskState.PENDING:
-                self._intake.restore(task)
+                self._intake.restore(task, spec)
             else:
                 state.tasks[task.seq] = task
                 if task.chosen_id is not None:
                     state.chosen_ids[task.chosen_id] = task.seq
                 self._restored.append((task, progress))
-            self._intake.restore_deadline(task)
+            self._intake.restore_deadline(task, spec)
 
     def finish_restore(self) -> None:
         """Put running attempts back into their lanes. Nothing of a restore is a change to be saved."""
         self._fleet.restore_attempts(self._restored)
         self._restored = []
-        self.state.notes.dirty.clear()
+        self.state.notes = TurnNotes()
 
     # From then on
 
@@ -128,11 +129,7 @@ class Scheduler:
         self._dispatch.run()
         state.forget_ended()
         state.cluster.forget_idle_rooms(state.pending.groups)
-        effects = state.finish_turn()
-        next_at = state.timers.next_at(now=now, wall=wall)
-        if next_at is not None:
-            effects.append(WakeAt(next_at))
-        return effects
+        return [*state.finish_turn(), *self._wake()]
 
     def apply_unsaved(self, commands: Sequence[WorkerBeat], *, now: float, wall: float) -> list[Effect]:
         """Answer heartbeats while a commit is under way: changes nothing that is saved, places nothing."""
@@ -140,7 +137,15 @@ class Scheduler:
         state.now, state.wall = max(now, state.now), wall
         for command in commands:
             self._fleet.beat(command)
-        return state.finish_turn()
+        return [*state.finish_turn(), *self._wake()]
+
+    def _wake(self) -> list[Effect]:
+        """When to look again: at the next timer, or at once if a heartbeat during a save brought a worker back."""
+        state = self.state
+        if state.cluster.stirred:
+            return [WakeAt(state.now)]
+        next_at = state.timers.next_at(now=state.now, wall=state.wall)
+        return [] if next_at is None else [WakeAt(next_at)]
 
     def _carry_out(self, command: Command) -> None:
         match command:

@@ -121,6 +121,8 @@ class State:
         self.tasks: dict[TaskSeq, Task] = {}
         self.chosen_ids: dict[str, TaskSeq] = {}
         self._ended_ids: deque[tuple[float, str]] = deque()
+        self._retried: dict[TaskSeq, int] = {}
+        self._retried_until: deque[tuple[float, TaskSeq]] = deque()
         self.terms: WeakValueDictionary[Terms, Terms] = WeakValueDictionary()
         self.counts = Counts()
         self.notes = TurnNotes()
@@ -138,8 +140,32 @@ class State:
         """Keep a chosen id for a while: a submit that looked it up before the end was saved must still meet it."""
         self._ended_ids.append((self.now + REMEMBER_S, chosen_id))
 
+    def remember_retried(self, seq: TaskSeq, attempt: int) -> None:
+        """Keep the last attempt of a task that was brought back: a second retry may still come with an old record."""
+        self._retried[seq] = attempt
+
+    def note_retried_end(self, task: Task) -> None:
+        """Note which attempt was the last of a task that was brought back."""
+        if task.seq in self._retried:
+            self._retried[task.seq] = task.attempt
+            self._retried_until.append((self.now + REMEMBER_S, task.seq))
+
+    def is_latest(self, record: TaskRecord) -> bool:
+        """Say whether an ended task is still as this record has it, as far as a minute's memory goes."""
+        seq, chosen_id = record.facts.seq, record.facts.chosen_id
+        return (
+            seq not in self.tasks
+            and seq not in self.notes.ended
+            and record.progress.attempt >= self._retried.get(seq, 0)
+            and (chosen_id is None or self.chosen_ids.get(chosen_id, seq) == seq)
+        )
+
     def forget_ended(self) -> None:
-        """Let go of chosen ids whose end has long been on the record."""
+        """Let go of what is remembered of ended tasks once their end has long been on the record."""
+        while self._retried_until and self._retried_until[0][0] <= self.now:
+            retried = self._retried_until.popleft()[1]
+            if retried not in self.tasks:
+                self._retried.pop(retried, None)
         ended = self._ended_ids
         while ended and ended[0][0] <= self.now:
             chosen_id = ended.popleft()[1]

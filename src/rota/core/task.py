@@ -29,10 +29,10 @@ from rota.core.protocol import Ended
 if TYPE_CHECKING:
     from rota.core.cluster import Lane
 
-__all__ = ["Run", "Task", "attempt_record_of", "progress_of", "task_from_record"]
+__all__ = ["CurrentAttempt", "Task", "attempt_record_of", "progress_of", "task_from_record"]
 
 
-class Run(Struct, gc=False):
+class CurrentAttempt(Struct, gc=False):
     """The current attempt of a task, while a worker has it.
 
     ``estimate_s`` is what it was thought to take when it was put into its lane.
@@ -67,7 +67,7 @@ class Task(Struct, gc=False):
     ready_at: float | None = None
     hold: Reason | None = None
     wish: Cause | None = None
-    run: Run | None = None
+    run: CurrentAttempt | None = None
 
     @property
     def id(self) -> TaskId:
@@ -103,6 +103,7 @@ def progress_of(task: Task, *, ended: Ended | None, ended_at: float | None, caus
         progress.epoch = run.epoch
         progress.queued_at = run.queued_at
         progress.started_at = run.started_at
+        progress.devices = lane.devices
     if ended is not None:
         progress.exit_code = ended.exit_code
         progress.signal = ended.signal

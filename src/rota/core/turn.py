@@ -76,10 +76,12 @@ class Turn:
 
     def meanwhile(self, beats: Sequence[WorkerBeat], *, now: float, wall: float) -> None:
         """Answer heartbeats while a save is under way."""
-        assert self.is_saving
+        assert self._saving is not None
         effects = self.scheduler.apply_unsaved(beats, now=now, wall=wall)
         assert not any(isinstance(effect, Save) for effect in effects)
-        self._perform(effects)
+        self._perform([effect for effect in effects if not isinstance(effect, WakeAt)])
+        # When to look again may have changed; nobody can look before the save is over.
+        self._saving += [effect for effect in effects if isinstance(effect, WakeAt)]
 
     def finish(self) -> None:
         """Carry out the turn: its changes are on the record."""
