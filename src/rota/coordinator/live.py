@@ -7,6 +7,7 @@ waits and where it stands in line is looked up in the scheduler.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from rota import __version__
@@ -33,6 +34,7 @@ from rota.core.model import (
     TaskSeq,
     TaskState,
     WorkerId,
+    WorkerRecord,
     WorkerState,
 )
 from rota.core.spec import TaskRequest
@@ -151,8 +153,11 @@ class LiveService:
     # Nodes
 
     async def nodes(self) -> list[NodeView]:
-        """Return all known workers."""
-        workers = self._loop.scheduler().state.cluster.workers
+        """Return all known workers; while the store takes no writes, as the record has them."""
+        turn = self._loop.turn
+        if turn is None:
+            return [_node_on_record(record) for record in await self._recorder.store.load_workers()]
+        workers = turn.scheduler.state.cluster.workers
         return [_node_view(workers[worker_id]) for worker_id in sorted(workers)]
 
     async def drain(self, worker_id: str) -> NodeView:
@@ -170,17 +175,19 @@ class LiveService:
         return self._events.listen(last_id)
 
     async def stats(self) -> Stats:
-        """Return counts."""
-        state = self._loop.scheduler().state
-        nodes: dict[WorkerState, int] = {}
-        for worker in state.cluster.workers.values():
-            nodes[worker.shown_state] = nodes.get(worker.shown_state, 0) + 1
+        """Return counts; while the store takes no writes, without those that only a scheduler knows."""
+        tasks = await self._recorder.store.count_by_state()
+        state = self._loop.turn.scheduler.state if self._loop.turn is not None else None
+        if state is not None:
+            nodes = Counter(worker.shown_state for worker in state.cluster.workers.values())
+        else:
+            nodes = Counter(node.state for node in await self.nodes())
         return Stats(
-            tasks=await self._recorder.store.count_by_state(),
-            reasons=reasons(state),
-            nodes=nodes,
-            capacity=state.cluster.capacity(),
-            used=state.cluster.used(),
+            tasks=tasks,
+            reasons=reasons(state) if state is not None else {},
+            nodes=dict(nodes),
+            capacity=state.cluster.capacity() if state is not None else {},
+            used=state.cluster.used() if state is not None else {},
             rates=self._rates.per_second(),
             uptime_s=steady_s() - self._started_at,
             version=__version__,
@@ -285,4 +292,21 @@ def _node_view(worker: Worker) -> NodeView:
         registered_at=worker.registered_at,
         last_seen_s=max(0.0, steady_s() - worker.last_seen),
         usage=worker.usage,
+    )
+
+
+def _node_on_record(record: WorkerRecord) -> NodeView:
+    """A worker while there is no scheduler: all channels are closed then, so nothing is known of it but the record."""
+    return NodeView(
+        id=record.id,
+        instance=record.instance,
+        state=WorkerState.SUSPICIOUS if record.lost_at is None else WorkerState.OFFLINE,
+        offer=record.offer,
+        used={},
+        tasks=0,
+        quarantined_slots=0,
+        drained=record.drained,
+        registered_at=record.registered_at,
+        last_seen_s=None,
+        usage=None,
     )
