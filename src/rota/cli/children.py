@@ -17,13 +17,25 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
-__all__ = ["STOP_SIGNALS", "Child", "block_signals", "start_child", "stop_children", "wait_for_signal"]
+__all__ = [
+    "FINISH_S",
+    "STOP_S",
+    "STOP_SIGNALS",
+    "Child",
+    "block_signals",
+    "start_child",
+    "stop_children",
+    "wait_for_signal",
+]
 
 STOP_SIGNALS: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 _WAITED_SIGNALS: Final = STOP_SIGNALS | {signal.SIGCHLD}
 
+FINISH_S: Final = 3.0
+"""For workers to finish what runs, before they are told to stop it: as long as people like to wait for their prompt."""
+
 STOP_S: Final = 10.0
-"""From SIGTERM to SIGKILL: as long as a task gets by default."""
+"""From the last SIGTERM to SIGKILL: longer than a hurried worker gives its tasks, so it can hand them back."""
 
 KILL_S: Final = 5.0
 """For the kernel to end a killed process, on a machine that is busy."""
@@ -107,25 +119,39 @@ def start_child(name: str, arguments: Sequence[str], *, env: Mapping[str, str], 
     return Child(name, process)
 
 
-def stop_children(children: Sequence[Child], *, is_urgent: bool) -> bool:
+def stop_children(children: Sequence[Child], *, terms_s: Sequence[float], is_urgent: bool) -> bool:
     """End processes with SIGTERM, or SIGKILL when that takes too long or somebody wants us to stop again.
+
+    Args:
+        children: The processes.
+        terms_s: A SIGTERM for each, and the time to wait after it. To a worker the second one means to hand
+            back what runs, which then is nobody's fault; SIGKILL makes a loss of it.
+        is_urgent: Whether not to wait at all.
 
     Returns:
         Whether it had become urgent.
     """
-    for child in children:
-        child.send(signal.SIGTERM)
-    give_up_at = time.monotonic() + STOP_S
-    while not is_urgent and not all(child.has_ended for child in children):
-        left_s = give_up_at - time.monotonic()
-        if left_s <= 0:
-            break
-        is_urgent = wait_for_signal(left_s)
+    for term_s in terms_s:
+        for child in children:
+            child.send(signal.SIGTERM)
+        is_urgent = is_urgent or _wait_for_ends(children, term_s)
     for child in children:
         if not child.has_ended:
             child.send(signal.SIGKILL)
     for child in children:
         child.reap(KILL_S)
+    return is_urgent
+
+
+def _wait_for_ends(children: Sequence[Child], timeout_s: float) -> bool:
+    """Wait until all have ended, somebody wants us to stop, or the time is over; return whether we are to stop."""
+    give_up_at = time.monotonic() + timeout_s
+    is_urgent = False
+    while not is_urgent and not all(child.has_ended for child in children):
+        left_s = give_up_at - time.monotonic()
+        if left_s <= 0:
+            break
+        is_urgent = wait_for_signal(left_s)
     return is_urgent
 
 

@@ -1,24 +1,14 @@
-"""Divides what a machine has among the workers on it, and finds out what it has."""
+"""Divides what a machine has among the workers on it."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["CORE", "divided", "machine_resources"]
+__all__ = ["CORE", "divided"]
 
 CORE: Final = 1000
 """Millicores: what a task wants if it does not say."""
-
-_MIB: Final = 1 << 20
-
-
-def machine_resources() -> dict[str, int]:
-    """Return the cores that we may use, in millicores, and the memory of the machine, in MiB."""
-    import psutil  # noqa: PLC0415 - only `rota up` needs it
-
-    return {"cpu": CORE * len(os.sched_getaffinity(0)), "memory": psutil.virtual_memory().total // _MIB}
 
 
 def divided(resources: Mapping[str, int], workers: int) -> list[dict[str, int]]:

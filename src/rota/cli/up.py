@@ -17,10 +17,18 @@ from typing import Any, Final, NoReturn
 import click
 
 from rota.cli import options
-from rota.cli.children import Child, block_signals, start_child, stop_children, wait_for_signal
+from rota.cli.children import (
+    FINISH_S,
+    STOP_S,
+    Child,
+    block_signals,
+    start_child,
+    stop_children,
+    wait_for_signal,
+)
 from rota.cli.coordinator import arguments_of, coordinator_config, coordinator_options
 from rota.cli.exits import OK, REFUSED
-from rota.cli.shares import CORE, divided, machine_resources
+from rota.cli.shares import CORE, divided
 from rota.client.http import HttpClient
 from rota.coordinator.config import CoordinatorConfig
 from rota.core.errors import RotaError
@@ -62,7 +70,8 @@ _LISTENING = re.compile(r"listening on http://.*:(\d+)$", re.MULTILINE)
 def command(workers: int, resources: dict[str, int] | None, tags: str, **given: Any) -> None:
     """Start a whole cluster on this machine: a coordinator and workers, which share its resources.
 
-    Ctrl-C stops it; the next start goes on with what was waiting. GPUs are offered by the first worker.
+    Ctrl-C stops it: what runs has 3 seconds to end, else the next start runs it again, and goes on with what was
+    waiting. GPUs are offered by the first worker.
     """
     config = coordinator_config(given, log_level="warning")
     _make_state_dir(config.state_dir)
@@ -104,8 +113,8 @@ class _Cluster:
             return REFUSED
         finally:
             # The workers first: they hand back what they have while there is somebody to take it.
-            is_urgent = stop_children(self._workers, is_urgent=is_urgent)
-            stop_children([self._coordinator], is_urgent=is_urgent)
+            is_urgent = stop_children(self._workers, terms_s=(FINISH_S, STOP_S), is_urgent=is_urgent)
+            stop_children([self._coordinator], terms_s=(STOP_S,), is_urgent=is_urgent)
 
     def _start_worker(self, url: str, given: list[str]) -> None:
         name = f"w{len(self._workers) + 1}"
@@ -147,7 +156,7 @@ class _Cluster:
         click.echo(
             f"rota is up at {url} with {count} worker{'s' * (count != 1)}, state in {self._config.state_dir}\n"
             f"The API and its documentation: {url}/docs\n"
-            "Try in another terminal:\n"
+            f"Try in another terminal{', with ROTA_TOKEN set' if self._config.token else ''}:\n"
             f"  {prefix}rota run -- echo hello\n"
             f"  {prefix}rota ps\n"
             "Stop with Ctrl-C."
@@ -186,7 +195,7 @@ def _worker_arguments(count: int, resources: dict[str, int] | None, *, tags: str
     """Return the options of each worker: its share, and the GPUs for the first alone."""
     if not count:
         return []
-    shares = divided(resources or machine_resources(), count)
+    shares = divided(resources or _found_resources(), count)
     if resources is None and shares[-1]["cpu"] < CORE:
         # Shares of less than a core would run nothing of the usual size: they share cores instead.
         shares = [{**share, "cpu": CORE} for share in shares]
@@ -194,6 +203,14 @@ def _worker_arguments(count: int, resources: dict[str, int] | None, *, tags: str
     for extra in arguments[1:]:
         extra.append("--gpus=0")
     return [[*extra, f"--tags={tags}"] if tags else extra for extra in arguments]
+
+
+def _found_resources() -> dict[str, int]:
+    """Return what a worker would find here, within the limits of a container."""
+    # Only here: the coordinator starts meanwhile, and a refused command line does without.
+    from rota.worker.machine import detect_amounts  # noqa: PLC0415 - see above
+
+    return detect_amounts()
 
 
 def _make_state_dir(path: Path) -> None:

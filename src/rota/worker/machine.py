@@ -24,6 +24,7 @@ from rota.core.protocol import Usage
 __all__ = [
     "Machine",
     "UsageSampler",
+    "detect_amounts",
     "detect_machine",
     "offered_resources",
     "parse_gpus",
@@ -48,15 +49,19 @@ class Machine(Struct, frozen=True):
 
 def detect_machine(*, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> Machine:
     """Look at the machine; the paths are arguments for the tests."""
+    found = detect_amounts(proc=proc, cgroups=cgroups)
+    return Machine(host=socket.gethostname(), cpu_milli=found["cpu"], memory_mib=found["memory"], gpus=_detect_gpus())
+
+
+def detect_amounts(*, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> dict[str, int]:
+    """Return cpu in millicores and memory in MiB, without a look at GPUs, whose driver may take seconds to start."""
     limits = list(_cgroup_limits(proc / "self/cgroup", cgroups))
     cpu_milli = 1000 * len(os.sched_getaffinity(0))
     memory_bytes = psutil.virtual_memory().total
-    return Machine(
-        host=socket.gethostname(),
-        cpu_milli=max(1, min([cpu_milli, *(limit.cpu_milli for limit in limits if limit.cpu_milli)])),
-        memory_mib=min([memory_bytes, *(limit.memory_bytes for limit in limits if limit.memory_bytes)]) // MIB,
-        gpus=_detect_gpus(),
-    )
+    return {
+        "cpu": max(1, min([cpu_milli, *(limit.cpu_milli for limit in limits if limit.cpu_milli)])),
+        "memory": min([memory_bytes, *(limit.memory_bytes for limit in limits if limit.memory_bytes)]) // MIB,
+    }
 
 
 def offered_resources(machine: Machine, said: Mapping[str, int] | None, *, max_tasks: int | None) -> Resources:
