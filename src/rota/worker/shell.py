@@ -49,6 +49,7 @@ class AgentShell:
         self.lost = asyncio.Event()
         self._channel: Channel[FromWorker] | None = None
         self._pool: SlotPool | None = None
+        self._told: set[str] = set()
 
     def use(self, pool: SlotPool) -> None:
         """Run attempts in these slots."""
@@ -74,6 +75,7 @@ class AgentShell:
         for message in messages:
             if isinstance(message, Welcome):
                 self.is_welcome = self.was_welcome = True
+                self._told.clear()
                 log.info("registered", cluster=message.cluster, epoch=message.epoch, stopped=len(message.stop))
             elif isinstance(message, HeartbeatAck):
                 continue
@@ -81,7 +83,8 @@ class AgentShell:
 
     def closed(self, reason: str) -> None:
         """Note that the channel is gone."""
-        log.info("channel_closed", reason=reason)
+        if self._is_news(reason):
+            log.info("channel_closed", reason=reason)
         self._channel = None
         self.is_welcome = False
         self.do(ChannelLost())
@@ -91,6 +94,12 @@ class AgentShell:
         """Close the channel, if there is one."""
         if self._channel is not None:
             self._channel.close(code=CloseCode.NORMAL, reason=reason)
+
+    def _is_news(self, reason: str) -> bool:
+        """Say whether a problem was not told since the last welcome: a worker that is refused tries for ever."""
+        is_news = reason not in self._told
+        self._told.add(reason)
+        return is_news
 
     # The slots
 
@@ -123,7 +132,8 @@ class AgentShell:
             case TakeBack():
                 self._pool.take_back(effect.keys)
             case HangUp():
-                log.warning("sent_away", reason=effect.reason)
+                if self._is_news(effect.reason):
+                    log.warning("sent_away", reason=effect.reason)
                 if not effect.retryable:
                     self.final_refusal = effect.reason
                 self.hang_up(effect.reason)
