@@ -103,7 +103,7 @@ def retry_until_it_works(client: HttpClient) -> None:
     (task,) = wait_all(client, submit_all(client, [spec]))
     check(task["state"] == "completed" and task["attempt"] == 3, "the third attempt succeeded")
     for attempt in client.attempts(task["id"]):
-        say(f"   attempt {attempt['number']} on {attempt['worker']}: {attempt['cause']} {attempt['exit_code']}")
+        say(f"   attempt {attempt['number']} on {attempt['worker']}: exit code {attempt['exit_code']}")
     show([task])
 
 

@@ -135,7 +135,6 @@ def test_input_that_json_cannot_carry_is_refused_here(rota: Rota) -> None:
 @pytest.mark.parametrize(
     "arguments,sentence",
     [
-        ([], "there is nothing to run"),
         (["--shell", "a", "--", "b"], "give exactly one of"),
         (["--priority", "urgent", "true"], "'urgent' is not one of low"),
         (["--cwd", "here", "true"], "cwd: must be an absolute path"),
@@ -148,6 +147,25 @@ def test_what_the_coordinator_refuses_is_one_line(rota: Rota, arguments: list[st
     assert result.stderr.startswith("rota: ")
     assert sentence in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["run", "submit"])
+def test_a_command_line_with_nothing_to_run_makes_no_sense(rota: Rota, name: str) -> None:
+    result = rota(name, "--name", "nothing")
+    assert result.exit_code == 2
+    assert "there is nothing to run: give a command after --, or --shell LINE" in result.stderr
+
+
+def test_an_option_before_the_command_is_told_its_place() -> None:
+    result = CliRunner().invoke(cli, ["--url", "http://127.0.0.1:1", "ps"])
+    assert result.exit_code == 2
+    assert "--url goes after the command, as in 'rota ps --url …'" in result.stderr
+
+
+def test_a_label_without_value_is_refused_here(rota: Rota) -> None:
+    result = rota("ps", "--label", "team")
+    assert result.exit_code == 2
+    assert "'team' is not KEY=VALUE" in result.stderr
 
 
 def test_many_tasks_come_from_a_file(rota: Rota) -> None:
@@ -255,7 +273,7 @@ def test_ps_follows_pages_and_says_when_there_is_more(rota: Rota) -> None:
     ok(rota("submit", "--from", "-", stdin=json.dumps([{"shell": "true"}] * 1200)))
     some = rota("ps", "--limit", "2")
     assert [line.split("\t")[0] for line in ok(some).splitlines()] == ["ID", "t1200", "t1199"]
-    assert "the newest 2 of more" in some.stderr
+    assert "the newest 2; --all lists all" in some.stderr
     everything = rota("ps", "--all", "--json")
     assert [task["id"] for task in json.loads(ok(everything))] == [f"t{number}" for number in range(1200, 0, -1)]
     assert everything.stderr == ""
@@ -269,7 +287,7 @@ def test_an_empty_list_is_valid_json(rota: Rota) -> None:
 def test_show_tells_what_it_is_where_it_stands_and_why(coordinator: LiveCoordinator, rota: Rota) -> None:
     submitted(rota, "--name", "bold", "--retries", "2", "--", "sh", "-c", "exit 3")
     text = ok(rota("show", "t1"))
-    assert re.search(r"^state: +pending \(no worker is connected\)$", text, re.M)
+    assert re.search(r"^state: +pending: no-workers \(no worker is connected\)$", text, re.M)
     assert re.search(r"^runs: +sh -c 'exit 3'$", text, re.M)
     coordinator.do(lambda: coordinator.service.start("t1"))
     coordinator.do(lambda: coordinator.service.end("t1", state=TaskState.FAILED, exit_code=3))
@@ -349,7 +367,7 @@ def test_workers_are_listed_drained_and_resumed(coordinator: LiveCoordinator, ro
     )
     coordinator.do(lambda: coordinator.service.add_node("w1", offer=offer))
     row = ok(rota("nodes")).splitlines()[1].split("\t")
-    assert row == ["w1", "online", "1", "1/4", "0 B/8.0 GiB", "1", "", "500ms ago", "a,b", "10.0.0.7"]
+    assert row == ["w1", "online", "1", "1/4", "0 B/8.0 GiB", "1", "", "", "500ms ago", "a,b", "10.0.0.7"]
     assert ok(rota("drain", "w1")) == "w1 is draining\n"
     assert json.loads(ok(rota("resume", "w1", "--json")))[0]["state"] == "online"
     assert rota("drain", "w9").exit_code == 1

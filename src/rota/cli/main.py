@@ -50,6 +50,9 @@ COMMANDS: Final = {
 
 _HELP: Final = {name: text for section in COMMANDS.values() for name, text in section.items()}
 
+_OPTIONS_OF_COMMANDS: Final = frozenset({"--url", "--server", "--token", "--ca-file", "--json"})
+"""What most commands take, and people write before them."""
+
 
 class Failure(click.ClickException):
     """An error of ours on its way out of click: one line on stderr, and our exit code."""
@@ -93,6 +96,16 @@ class RotaGroup(click.Group):
             if not near:
                 raise
             raise click.UsageError(f"{error.message} Did you mean '{near[0]}'?", ctx) from None
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read what stands before the command; say where options of commands belong."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name not in _OPTIONS_OF_COMMANDS:
+                raise
+            name = error.option_name
+            raise click.UsageError(f"{name} goes after the command, as in 'rota ps {name} …'.", ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:  # the type is click's
         try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from rota.cli.options import json_option, print_json_array, with_client
 from rota.cli.table import print_table
-from rota.cli.text import duration, memory
+from rota.cli.text import duration, quantity
 from rota.cli.views import ShownNode, view_of
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-COLUMNS: Final = ("WORKER", "STATE", "TASKS", "CPU", "MEMORY", "GPUS", "LOAD", "SEEN", "TAGS", "HOST")
+COLUMNS: Final = ("WORKER", "STATE", "TASKS", "CPU", "MEMORY", "GPUS", "OTHER", "LOAD", "SEEN", "TAGS", "HOST")
+
+FLEXIBLE: Final = ("TAGS", "OTHER")
+SPARE: Final = ("LOAD", "SEEN", "HOST", "GPUS", "MEMORY", "OTHER", "TAGS")
 
 
 @click.command()
@@ -28,7 +32,7 @@ def command(client: HttpClient, *, as_json: bool) -> None:
     if as_json:
         print_json_array(nodes)
         return
-    print_table(COLUMNS, [_row(view_of(node, ShownNode)) for node in nodes], wide="TAGS")
+    print_table(COLUMNS, [_row(view_of(node, ShownNode)) for node in nodes], wide=FLEXIBLE, spare=SPARE)
 
 
 def _row(node: ShownNode) -> tuple[str, ...]:
@@ -36,9 +40,10 @@ def _row(node: ShownNode) -> tuple[str, ...]:
         node.id,
         node.state,
         str(node.tasks) + (f" ({node.quarantined_slots} slots lost)" if node.quarantined_slots else ""),
-        f"{_cores(node.used.get('cpu', 0))}/{_cores(node.resources.get('cpu', 0))}",
-        f"{memory(node.used.get('memory', 0))}/{memory(node.resources.get('memory', 0))}",
+        _share(node, "cpu"),
+        _share(node, "memory"),
         str(len(node.gpus)),
+        " ".join(_others(node)),
         f"{node.usage.cpu_percent:.0f}%" if node.usage else "",
         f"{duration(node.last_seen)} ago" if node.last_seen is not None else "",
         ",".join(node.tags),
@@ -46,5 +51,12 @@ def _row(node: ShownNode) -> tuple[str, ...]:
     )
 
 
-def _cores(milli: int) -> str:
-    return f"{milli / 1000:g}"
+def _others(node: ShownNode) -> Iterator[str]:
+    for name in sorted(node.resources):
+        if name not in {"cpu", "memory"}:
+            yield f"{name}:{_share(node, name)}"
+
+
+def _share(node: ShownNode, name: str) -> str:
+    """Return what is reserved of what is offered."""
+    return f"{quantity(name, node.used.get(name, 0))}/{quantity(name, node.resources.get(name, 0))}"

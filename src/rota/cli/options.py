@@ -25,6 +25,7 @@ __all__ = [
     "MOMENT",
     "MOMENT_OR_DURATION",
     "PAIR",
+    "PAIR_TEXT",
     "RESOURCE",
     "RESOURCES",
     "Parsed",
@@ -69,6 +70,7 @@ CPU = Parsed("cores", amounts.parse_cpu_milli)
 MOMENT = Parsed("time", amounts.parse_moment)
 MOMENT_OR_DURATION = Parsed("time", amounts.parse_moment_or_duration_s)
 PAIR = Parsed("key=value", amounts.parse_pair)
+PAIR_TEXT = Parsed("key=value", lambda text: "=".join(amounts.parse_pair(text)))
 RESOURCE = Parsed("name=amount", amounts.parse_resource)
 GPUS = Parsed("gpus", amounts.parse_gpus)
 RESOURCES = Parsed("name=amount,…", amounts.parse_resources)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from rota.cli import options
 from rota.cli.amounts import parse_since
 from rota.cli.options import json_option, print_json_array, with_client
 from rota.cli.table import print_table
@@ -24,6 +25,10 @@ F = TypeVar("F", bound=Callable[..., None])
 
 COLUMNS: Final = ("ID", "STATE", "TASK", "WORKER", "ATTEMPT", "TOOK", "CREATED", "WHY")
 
+FLEXIBLE: Final = ("TASK", "WHY")
+SPARE: Final = ("CREATED", "ATTEMPT", "TOOK", "WORKER")
+"""What a narrow terminal does without, in this order: the rest identifies a task."""
+
 LIMIT: Final = 50
 """About what fits on a screen; --all has the rest."""
 
@@ -36,7 +41,7 @@ _FILTERS: Final = (
     click.option("--state", multiple=True, type=click.Choice(STATES), help="In this state. Repeat for more."),
     click.option("--queue", help="In this queue."),
     click.option("--name", help="Of this name; a prefix if it ends in *."),
-    click.option("-l", "--label", multiple=True, metavar="KEY=VALUE", help="With this label. Repeat for more."),
+    click.option("-l", "--label", type=options.PAIR_TEXT, multiple=True, help="With this label. Repeat for more."),
     click.option("--worker", help="On this worker."),
     click.option("--since", metavar="TIME|AGO", help="Created since then: 1h, 2d or 2030-01-31T12:00:00Z."),
 )
@@ -71,7 +76,7 @@ def command(client: HttpClient, /, *, limit: int, is_unlimited: bool, as_json: b
     else:
         print_tasks(shown)
     if not is_unlimited and next(tasks, None) is not None:
-        click.echo(f"rota: the newest {limit} of more: --all lists them all", err=True)
+        click.echo(f"rota: these are the newest {limit}; --all lists all", err=True)
 
 
 def matching_tasks(client: HttpClient, filters: dict[str, Any], *, limit: int | None) -> Iterator[Json]:
@@ -94,7 +99,7 @@ def matching_tasks(client: HttpClient, filters: dict[str, Any], *, limit: int | 
 def print_tasks(tasks: Iterable[Json]) -> None:
     """Print tasks as a table."""
     now = time.time()
-    print_table(COLUMNS, (_row(view_of(task, ShownTask), now) for task in tasks), wide="TASK")
+    print_table(COLUMNS, (_row(view_of(task, ShownTask), now) for task in tasks), wide=FLEXIBLE, spare=SPARE)
 
 
 def _row(task: ShownTask, now: float) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from rota.cli.exits import ABORTED, CLOSED_PIPE, TROUBLE, exit_code_of_task
 from rota.cli.options import with_client
 from rota.cli.patience import Patience
 from rota.cli.pump import Pump
-from rota.cli.spec_options import command_argument, spec_from, spec_options
+from rota.cli.spec_options import command_argument, refuse_nothing, spec_from, spec_options
 from rota.cli.text import escaped
 from rota.cli.views import ShownTask, view_of
 from rota.core.errors import RotaError
@@ -54,13 +54,15 @@ ASK_RUNNING_S: Final = 30.0
 @with_client
 def command(client: HttpClient, /, *, arguments: tuple[str, ...], **fields: Any) -> None:
     """Run a command on the cluster as if it ran here: its output, its exit code, Ctrl-C."""
+    spec = spec_from(arguments, fields)
+    refuse_nothing(spec)
     try:
-        ended = _Run(client, _submit(client, spec_from(arguments, fields))).follow()
+        ended = _Run(client, _submit(client, spec)).follow()
     except RotaError as error:
         # Whatever is wrong with Rota must not look like a failure of the command.
         _leave(str(error), code=TROUBLE)
     if ended.cause is not None and ended.cause != "exit":
-        _say(f"{ended.id} {ended.state}: {ended.why}")
+        _say(f"{ended.id} {ended.outcome}")
     raise click.exceptions.Exit(
         exit_code_of_task(state=ended.state, cause=ended.cause, exit_code=ended.exit_code, signal=ended.signal)
     )

@@ -11,7 +11,7 @@ import click
 from rota.cli.options import ID, json_option, print_json, with_client
 from rota.cli.ps import took
 from rota.cli.table import print_table, styled_state
-from rota.cli.text import ago, command_line, duration, escaped, memory, size
+from rota.cli.text import ago, amount, command_line, duration, escaped, from_now, memory, size
 from rota.cli.views import ShownAttempt, ShownTask, ending, view_of
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 ATTEMPT_COLUMNS: Final = ("ATTEMPT", "WORKER", "STARTED", "TOOK", "CPU", "PEAK", "ENDED")
+
+SPARE: Final = ("STARTED", "PEAK", "CPU")
 
 _LABEL_WIDTH: Final = 11
 """Of the longest label, and a space."""
@@ -40,7 +42,12 @@ def command(client: HttpClient, *, task_id: str, as_json: bool) -> None:
         click.echo(f"{label + ':':<{_LABEL_WIDTH}} {text}")
     if attempts:
         click.echo()
-        print_table(ATTEMPT_COLUMNS, [_attempt_row(view_of(a, ShownAttempt), now) for a in attempts], wide="ENDED")
+        print_table(
+            ATTEMPT_COLUMNS,
+            [_attempt_row(view_of(a, ShownAttempt), now) for a in attempts],
+            wide=("ENDED",),
+            spare=SPARE,
+        )
 
 
 def _facts(task: ShownTask, now: float) -> Iterator[tuple[str, str]]:
@@ -49,7 +56,8 @@ def _facts(task: ShownTask, now: float) -> Iterator[tuple[str, str]]:
         yield "name", escaped(task.name)
     yield "runs", escaped(task.work)
     why = f" ({escaped(task.why)})" if task.why else ""
-    yield "state", styled_state(task.state) + why
+    reason = f": {escaped(task.reason)}" if task.state == "pending" and task.reason else ""
+    yield "state", styled_state(task.state) + reason + why
     if task.worker:
         yield "worker", escaped(task.worker)
     yield from _moments(task, now)
@@ -66,11 +74,11 @@ def _moments(task: ShownTask, now: float) -> Iterator[tuple[str, str]]:
             yield label, f"{moment} ({ago(moment, now)})"
     for label, text in (("not before", task.start_at), ("deadline", task.deadline)):
         if text is not None:
-            yield label, escaped(str(text))
+            yield label, f"{text} ({from_now(text, now)})"
 
 
 def _request(task: ShownTask) -> Iterator[tuple[str, str]]:
-    yield "wants", ", ".join(f"{amount} {escaped(name)}" for name, amount in sorted(task.resources.items()))
+    yield "wants", escaped(", ".join(amount(name, count) for name, count in sorted(task.resources.items())))
     if task.tags:
         yield "tags", escaped(", ".join(task.tags))
     yield "queue", f"{escaped(task.queue)}, priority {task.priority}"

@@ -15,7 +15,7 @@ import click
 
 from rota.cli import options
 
-__all__ = ["SPEC_OPTIONS", "command_argument", "spec_from", "spec_options"]
+__all__ = ["SPEC_OPTIONS", "command_argument", "refuse_nothing", "spec_from", "spec_options"]
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -50,6 +50,9 @@ SPEC_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
     click.option("--code", metavar="TEXT|@FILE", help="A snippet to run; needs --kind."),
     click.option("--data", metavar="python:…|go:…", help="A snippet with its kind before it."),
 )
+
+WORK: Final = frozenset({"command", "shell", "code", "data", "image"})
+"""The fields that say what to run."""
 
 command_argument = click.argument("arguments", metavar="[--] [COMMAND]...", nargs=-1, type=click.UNPROCESSED)
 
@@ -91,6 +94,16 @@ def spec_from(arguments: Sequence[str], fields: Mapping[str, Any]) -> dict[str, 
         spec["resources"] = resources
     _refuse_undecodable(spec)
     return spec
+
+
+def refuse_nothing(spec: Mapping[str, Any]) -> None:
+    """Refuse a command line that says nothing of what to run.
+
+    Raises:
+        click.UsageError: It does not.
+    """
+    if not WORK & spec.keys():
+        raise click.UsageError("there is nothing to run: give a command after --, or --shell LINE")
 
 
 def _take_resources(spec: dict[str, Any]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rota.cli.options import json_option, print_json, with_client
-from rota.cli.text import duration, escaped
+from rota.cli.text import duration, escaped, quantity
 from rota.cli.views import ShownStats, view_of
 
 if TYPE_CHECKING:
@@ -36,10 +36,14 @@ def _lines(stats: ShownStats) -> Iterator[tuple[str, str]]:
     if any(stats.reasons.values()):
         yield "waiting", _counts(stats.reasons)
     yield "workers", _counts(stats.nodes)
-    amounts = [f"{stats.used.get(name, 0)}/{total} {name}" for name, total in sorted(stats.capacity.items())]
-    yield "reserved", ", ".join(amounts) or "nothing"
+    yield "reserved", ", ".join(_reserved(stats)) or "nothing"
     if stats.rates:
         yield "rates", ", ".join(f"{rate:g} {name}/s" for name, rate in sorted(stats.rates.items()))
+
+
+def _reserved(stats: ShownStats) -> Iterator[str]:
+    for name, total in sorted(stats.capacity.items()):
+        yield f"{name} {quantity(name, stats.used.get(name, 0))}/{quantity(name, total)}"
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -12,7 +12,7 @@ from rota.cli.batches import Batch, cut_into_batches, read_specs
 from rota.cli.exits import REFUSED
 from rota.cli.options import json_option, print_json, print_json_array, with_client
 from rota.cli.progress import progress_bar
-from rota.cli.spec_options import command_argument, spec_from, spec_options
+from rota.cli.spec_options import command_argument, refuse_nothing, spec_from, spec_options
 from rota.cli.text import escaped
 from rota.cli.views import ShownTask
 from rota.cli.waiting import wait_for_all
@@ -64,6 +64,7 @@ def command(
     """
     spec = spec_from(arguments, fields)
     if source is None:
+        refuse_nothing(spec)
         accepted: Iterable[Json] = [client.submit(spec)]
     elif arguments:
         raise click.UsageError("give a command or --from, not both")
@@ -137,7 +138,7 @@ def _wait(client: HttpClient, ids: list[str]) -> bool:
             ends[task.state] += 1
             failures = ends.total() - ends["completed"]
             if task.state != "completed" and failures <= FAILURES_SHOWN:
-                click.echo(f"rota: {escaped(task.id)} {task.state}: {escaped(task.why)}", err=True)
+                click.echo(f"rota: {escaped(f'{task.id} {task.outcome}')}", err=True)
             advance(failures)
 
         wait_for_all(client, ids, on_end=note)

@@ -11,7 +11,19 @@ from datetime import datetime
 from shlex import quote
 from typing import Final
 
-__all__ = ["ago", "command_line", "duration", "escaped", "memory", "seconds_since", "shortened", "size"]
+__all__ = [
+    "ago",
+    "amount",
+    "command_line",
+    "duration",
+    "escaped",
+    "from_now",
+    "memory",
+    "quantity",
+    "seconds_since",
+    "shortened",
+    "size",
+]
 
 _UNITS: Final = ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
 _SIZE_UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
@@ -59,6 +71,16 @@ def ago(moment: str | None, now: float) -> str:
     return f"{duration(seconds_since(moment, now))} ago" if moment else ""
 
 
+def from_now(moment: str, now: float) -> str:
+    """Return how far away a moment is, on either side of ``now``.
+
+    >>> from_now("1970-01-01T00:02:00Z", 45.0), from_now("1970-01-01T00:00:00Z", 75.0)
+    ('in 1m15s', '1m15s ago')
+    """
+    left_s = datetime.fromisoformat(moment).timestamp() - now
+    return f"in {duration(left_s)}" if left_s > 0 else ago(moment, now)
+
+
 def size(count: int) -> str:
     """Return a number of bytes with a binary unit.
 
@@ -82,6 +104,27 @@ def memory(mib: float) -> str:
     ('512.0 MiB', '2.0 GiB')
     """
     return size(round(mib * 1024 * 1024))
+
+
+def amount(name: str, count: int) -> str:
+    """Return an amount of a resource in the unit that people think in.
+
+    >>> amount("cpu", 1500), amount("memory", 2048), amount("disk", 5)
+    ('1.5 cores', '2.0 GiB memory', '5 disk')
+    """
+    unit = f"core{'s' * (count != 1000)}" if name == "cpu" else name
+    return f"{quantity(name, count)} {unit}"
+
+
+def quantity(name: str, count: int) -> str:
+    """Return the number alone.
+
+    >>> quantity("cpu", 1500), quantity("memory", 2048), quantity("disk", 5)
+    ('1.5', '2.0 GiB', '5')
+    """
+    if name == "cpu":
+        return f"{count / 1000:g}"
+    return memory(count) if name in {"memory", "gpu_memory"} else str(count)
 
 
 def command_line(arguments: Sequence[str]) -> str:

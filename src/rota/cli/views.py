@@ -6,7 +6,7 @@ can say more. What is printed with ``--json`` is the answer as it came, never a 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -73,7 +73,7 @@ class ShownTask(Struct, kw_only=True):
     losses: int = 0
     start_at: str | None = None
     delay: float | None = None
-    deadline: Any = None  # a time or seconds: shown as it is
+    deadline: str | None = None
     labels: dict[str, str] = {}
     reason: str | None = None
     reason_text: str | None = None
@@ -122,7 +122,13 @@ class ShownTask(Struct, kw_only=True):
             return f"behind {self.behind} in its line"
         if not self.has_ended:
             return "being cancelled" if self.cancel_requested else ""
-        return ending(self)
+        # "cancelled: cancelled" would say nothing.
+        return "" if self.cause == self.state and not self.message else ending(self)
+
+    @property
+    def outcome(self) -> str:
+        """The state, and why if there is something to say."""
+        return f"{self.state}: {self.why}" if self.why else self.state
 
 
 class ShownUsage(Struct, kw_only=True):
