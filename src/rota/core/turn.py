@@ -50,7 +50,8 @@ class Performer(Protocol):
 class Turn:
     """Drives one scheduler, turn by turn.
 
-    ``number`` is that of the last commit; the one under way, if any, is ``number + 1``.
+    ``number`` is that of the last commit; the one under way, if any, is ``number + 1``. It asks at once
+    for a first turn.
     """
 
     def __init__(self, scheduler: Scheduler, performer: Performer, *, number: int) -> None:
@@ -58,6 +59,8 @@ class Turn:
         self.number = number
         self._performer = performer
         self._saving: list[Effect] | None = None
+        # What came due while nobody led is due now, even if nobody ever says a word.
+        performer.wake_at(scheduler.state.now)
 
     @property
     def is_saving(self) -> bool:
