@@ -179,7 +179,7 @@ class Core:
         self.now = now
         self.wall_offset = EPOCH_WALL if wall is None else wall - now
         self.epoch = epoch
-        self.wake_at: float | None = None
+        self.wake_at: float | None = now
         self.sessions: dict[str, SessionId] = {}
         self._numbers = 0
         self._reports: dict[str, int] = {}

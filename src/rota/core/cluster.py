@@ -19,6 +19,7 @@ from rota.core.model import Gpu, LaneId, Offer, Reason, Shape, WorkerId, WorkerR
 from rota.core.protocol import Usage
 from rota.core.resources import Ledger, split_need
 from rota.core.spec import EXECUTOR_TAG
+from rota.core.timers import Impossible
 
 if TYPE_CHECKING:
     from rota.core.placement.base import PlacementPolicy, RoomIndex
@@ -137,13 +138,16 @@ class Worker:
 
 
 class Room:
-    """All that belongs to one shape: who could hold it, which lanes have it, how long it runs."""
+    """All that belongs to one shape: who could hold it, which lanes have it, how long it runs.
+
+    ``impossible`` is the timer that ends the patience with tasks that nobody could ever hold.
+    """
 
     __slots__ = (
         "cards",
         "eligible",
         "hungry",
-        "impossible_armed",
+        "impossible",
         "index",
         "lanes",
         "memory_mib",
@@ -162,7 +166,7 @@ class Room:
         self.hungry: dict[Lane, None] = {}
         self.run_times = RunTimes()
         self.reason: Reason | None = None
-        self.impossible_armed = False
+        self.impossible: Impossible | None = None
 
     def could_ever_run_on(self, worker: Worker) -> bool:
         """Say whether the worker has the tags and, empty, the resources."""
@@ -229,6 +233,7 @@ class Cluster:
             if room.could_ever_run_on(worker):
                 room.eligible[worker.id] = worker
                 room.index.offer(worker)
+                room.impossible = None
             else:
                 room.eligible.pop(worker.id, None)
             self._stir(room)

@@ -118,12 +118,12 @@ class Dispatch:
             waiting[group] = None
         else:
             waiting.pop(group, None)
-        if reason is Reason.IMPOSSIBLE and not room.impossible_armed:
+        if reason is Reason.IMPOSSIBLE and room.impossible is None:
             self.watch_impossible(room)
 
     def watch_impossible(self, room: Room) -> None:
         """Look again when the tasks of a shape that wait now have waited long enough."""
         state = self._state
-        room.impossible_armed = True
         last = max(task.seq for group in state.pending.of_room(room) for task in group.tasks())
-        state.timers.at(state.now + state.config.impossible_after_s, Impossible(room.shape, last))
+        room.impossible = Impossible(room.shape, last)
+        state.timers.at(state.now + state.config.impossible_after_s, room.impossible)

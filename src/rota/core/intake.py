@@ -93,9 +93,9 @@ class Intake:
         """
         state = self._state
         room = state.cluster.rooms.get(timer.shape)
-        if room is None:
+        if room is None or room.impossible is not timer:
             return False
-        room.impossible_armed = False
+        room.impossible = None
         groups = state.pending.of_room(room)
         if not groups or state.cluster.refusal(room) is not Reason.IMPOSSIBLE:
             return False
