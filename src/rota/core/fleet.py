@@ -94,9 +94,12 @@ class Fleet:
             self._replace(worker, hello)
         self._take_session(worker, session, hello)
         stop = self._reconcile(worker, hello)
+        config = self._state.config
         self._state.notes.send(
             session,
-            Welcome(PROTOCOL_VERSION, self._cluster_id, self._state.epoch, self._state.config.heartbeat_s, stop),
+            Welcome(
+                PROTOCOL_VERSION, self._cluster_id, self._state.epoch, config.heartbeat_s, stop, config.kill_grace_s
+            ),
         )
         self._restate(worker)
 

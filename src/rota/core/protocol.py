@@ -172,13 +172,17 @@ FromWorker = Hello | Heartbeat | Report | SlotsLost | Leaving
 
 
 class Welcome(Struct, frozen=True, tag="welcome"):
-    """The answer to a hello: the worker is known, and ``stop`` names what it must not go on with."""
+    """The answer to a hello: the worker is known, and ``stop`` names what it must not go on with.
+
+    ``kill_grace_s`` is how long what the worker ends by itself, such as for its time-out, has from SIGTERM to SIGKILL.
+    """
 
     version: int
     cluster: str
     epoch: Epoch
     heartbeat_s: float
     stop: list[AttemptKey]
+    kill_grace_s: float = 10.0
 
 
 class Refused(Struct, frozen=True, tag="refused"):

@@ -76,6 +76,7 @@ class AgentShell:
             if isinstance(message, Welcome):
                 self.is_welcome = self.was_welcome = True
                 self._told.clear()
+                self._use_grace(message.kill_grace_s)
                 log.info("registered", cluster=message.cluster, epoch=message.epoch, stopped=len(message.stop))
             elif isinstance(message, HeartbeatAck):
                 continue
@@ -113,6 +114,10 @@ class AgentShell:
         self.do(SlotQuarantined(message))
 
     # Effects
+
+    def _use_grace(self, kill_grace_s: float) -> None:
+        assert self._pool is not None
+        self._pool.use_grace(kill_grace_s)
 
     def _perform(self, effect: AgentEffect) -> None:
         assert self._pool is not None

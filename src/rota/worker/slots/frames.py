@@ -10,6 +10,7 @@ Agent to slot:
 - ``("run", [order, …])``: they join the line; for the fields see `Order`
 - ``("stop", task, attempt, cause, grace_s)``
 - ``("take-back", [(task, attempt), …])``
+- ``("grace", seconds)``: of time-outs of what starts from now on
 - ``("exit",)``: leave when the line is empty
 
 Slot to agent, always ``(started, ended, output, trouble)``: three lists of tuples in the order of the

@@ -140,6 +140,13 @@ class SlotPool:
         if (line := self._line_of_key.get(key)) is not None:
             line.link.send(("stop", key[0], key[1], cause.value, float(grace_s)))
 
+    def use_grace(self, grace_s: float) -> None:
+        """From now on give attempts that are over their time-out so long from SIGTERM to SIGKILL."""
+        name, output_limit_bytes, _, environment = self._setup
+        self._setup = (name, output_limit_bytes, float(grace_s), environment)
+        for link in self._links.values():
+            link.send(("grace", float(grace_s)))
+
     def take_back(self, keys: Sequence[AttemptKey]) -> None:
         """Hand back those that have not started, as ``returned``; the others go on."""
         asked: dict[int, list[AttemptKey]] = {}

@@ -72,7 +72,7 @@ class Slot:
         self._started: list[tuple[object, ...]] = []
         self._ended: list[tuple[object, ...]] = []
         self._output: list[tuple[object, ...]] = []
-        self._held_since = 0.0
+        self._held_until = 0.0
         self._outgoing = bytearray()
         self._is_leaving = False
         self._is_orphaned = False
@@ -220,9 +220,9 @@ class Slot:
         """Note an end; report it now unless the next attempt can share the report."""
         now = time.monotonic()
         if not self._ended:
-            self._held_since = now
+            self._held_until = (now // HOLD_S + 1) * HOLD_S
         self._ended.append(ended)
-        if not self._line or len(self._ended) >= HELD_MAX or now - self._held_since >= HOLD_S:
+        if not self._line or len(self._ended) >= HELD_MAX or now >= self._held_until:
             self._flush()
 
     def _add_output(self, attempt: Attempt, stream: OutputStream, pieces: list[tuple[int, bytes]]) -> None:
@@ -293,6 +293,8 @@ class Slot:
                 self._take_back(keys)
             case ("setup", int(output_limit_bytes), float(grace_s), dict(base_env)):
                 self._set_up(output_limit_bytes, grace_s, base_env)
+            case ("grace", float(grace_s)):
+                self._grace_s = grace_s
             case ("exit",):
                 self._is_leaving = True
             case _:
