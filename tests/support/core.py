@@ -138,8 +138,8 @@ class Record:
     def _take_facts(self, changes: Changes) -> None:
         for facts in changes.accepted:
             assert facts.seq not in self.facts
-            taken = {known.chosen_id for known in self.facts.values()} - {None}
-            assert facts.chosen_id not in taken
+            if facts.chosen_id is not None:
+                assert facts.chosen_id not in {known.chosen_id for known in self.facts.values()}
             self.facts[facts.seq] = facts
         for facts in changes.revived:
             assert self.progress[facts.seq].state in (TaskState.FAILED, TaskState.CANCELLED)

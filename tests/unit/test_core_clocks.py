@@ -9,7 +9,7 @@ import pytest
 from rota.core.effects import Effect
 from rota.core.model import Cause, Reason, TaskSeq, TaskState
 from rota.core.protocol import Ended
-from rota.core.timers import CALENDAR_LOOK_S, DeadlineDue, TaskReady, Timers
+from rota.core.timers import CALENDAR_LOOK_S, UNWANTED_MAX, DeadlineDue, TaskReady, Timers
 from tests.support.core import Core, assignments, only, stopped
 
 HOUR_S = 3600.0
@@ -195,6 +195,27 @@ def test_timers_fire_by_time_and_equal_ones_in_the_order_they_were_set() -> None
         timers.at(at, timer)
     assert timers.take_due(now=2.0, wall=0.0) == [ready[1], ready[0], ready[2]]
     assert timers.take_due(now=2.0, wall=0.0) == []
+
+
+def test_timers_of_ended_tasks_do_not_pile_up() -> None:
+    core = Core()
+    core.hello(cpu=100_000_000)
+    lasting = only(core.submit(deadline=86_400))
+    for _ in range(12):
+        seqs = core.submit(1000, deadline=86_400)
+        core.report(ended=[Ended(seq, 1, None, run_s=9.0) for seq in seqs])
+        assert len(core.state.timers) < UNWANTED_MAX + 1100
+    core.pass_time(86_401.0)
+    assert core.progress(lasting).wish is Cause.EXPIRED
+
+
+def test_wanted_timers_all_stay_however_many() -> None:
+    timers = Timers()
+    for number in range(2 * UNWANTED_MAX):
+        timers.at(float(-number), TaskReady(TaskSeq(number), 1))
+        timers.drop_unwanted(lambda timer: True)
+    assert len(timers) == 2 * UNWANTED_MAX
+    assert timers.take_due(now=1.0 - 2 * UNWANTED_MAX, wall=0.0) == [TaskReady(TaskSeq(2 * UNWANTED_MAX - 1), 1)]
 
 
 def test_next_look_is_at_the_first_timer_of_either_clock() -> None:

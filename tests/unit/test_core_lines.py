@@ -143,6 +143,19 @@ def test_drain_asks_lines_back_and_leaves_heads_alone() -> None:
     assert core.states([head, second]) == ["assigned", "pending"]
 
 
+@pytest.mark.parametrize("how", ["drained", "away", "leaving"])
+def test_worker_that_takes_nothing_new_has_its_lines_left_alone(how: str) -> None:
+    core = taught(0.01)
+    core.submit()
+    if how == "drained":
+        core.set_drained("w1", drained=True)
+    elif how == "away":
+        core.close()
+    else:
+        core.leave()
+    assert core.states(core.submit(3)) == ["pending"] * 3
+
+
 def test_drain_of_a_worker_that_is_away_asks_its_line_back_when_it_returns() -> None:
     core = taught(0.01)
     head, second = core.submit(2)

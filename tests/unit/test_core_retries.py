@@ -114,6 +114,19 @@ def test_retry_waits_for_its_backoff_and_no_longer() -> None:
     assert core.progress(seq).ready_at is None
 
 
+def test_end_of_an_earlier_backoff_does_not_cut_a_later_one_short() -> None:
+    core = Core()
+    core.hello()
+    seq = only(core.submit(retries=1, backoff={"base": 100, "max": 100}))
+    core.end(seq, "exit")
+    core.cancel(seq)
+    core.pass_time(50.0)
+    core.retry(seq)
+    core.end(seq, "exit")
+    assert assignments(core.pass_time(70.0)) == []
+    assert [key(given) for given in assignments(core.pass_time(31.0))] == [(seq, 3)]
+
+
 def test_backoff_grows_with_each_failure_up_to_its_cap() -> None:
     core = Core()
     core.hello()

@@ -128,6 +128,7 @@ class Scheduler:
             self._fire(timer)
         self._dispatch.run()
         state.forget_ended()
+        state.timers.drop_unwanted(self._is_wanted)
         state.cluster.forget_idle_rooms(state.pending.groups)
         return [*state.finish_turn(), *self._wake()]
 
@@ -193,6 +194,10 @@ class Scheduler:
         self._fleet.heard(worker)
         self._attempts.report(worker, command.report)
         state.notes.send(command.session, ReportAck(command.report.number))
+
+    def _is_wanted(self, timer: Timer) -> bool:
+        """Whether a timer may still mean something: those of tasks that have ended don't."""
+        return not isinstance(timer, TaskReady | DeadlineDue) or timer.seq in self.state.tasks
 
     def _fire(self, timer: Timer) -> None:
         match timer:

@@ -1,13 +1,14 @@
 """What the core waits for, on two clocks.
 
 Durations run on the steady clock, which never jumps. Calendar times (``start_at``, ``deadline``)
-follow the wall clock, whatever it does. Nothing is ever taken out before its time: what is no
-longer wanted is recognised when it fires.
+follow the wall clock, whatever it does. What is no longer wanted is recognised when it fires; only
+when there is much of it is it thrown out before.
 """
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
 from typing import Final
 
 from msgspec import Struct
@@ -18,6 +19,10 @@ __all__ = ["CALENDAR_LOOK_S", "DeadlineDue", "Impossible", "LineOverdue", "TaskR
 
 CALENDAR_LOOK_S: Final = 5.0
 """How often the wall clock is looked at while something waits for it: it may have jumped forward."""
+
+
+UNWANTED_MAX: Final = 10_000
+"""Timers that may be there before the unwanted ones are looked for: about 2 MiB."""
 
 
 class TaskReady(Struct, frozen=True):
@@ -64,6 +69,10 @@ class Timers:
         self._steady: list[tuple[float, int, Timer]] = []
         self._calendar: list[tuple[float, int, Timer]] = []
         self._set = 0
+        self._size_max = UNWANTED_MAX
+
+    def __len__(self) -> int:
+        return len(self._steady) + len(self._calendar)
 
     def at(self, steady: float, timer: Timer) -> None:
         """Fire at a time of the steady clock."""
@@ -83,6 +92,18 @@ class Timers:
         while self._calendar and self._calendar[0][0] <= wall:
             due.append(heappop(self._calendar)[2])
         return due
+
+    def drop_unwanted(self, is_wanted: Callable[[Timer], bool]) -> None:
+        """Throw out what nobody waits for, whenever the timers have doubled: O(1) a timer, amortised.
+
+        Else a deadline of a week would keep each task's timer for a week, though it ended at once.
+        """
+        if len(self) <= self._size_max:
+            return
+        for heap in (self._steady, self._calendar):
+            heap[:] = [entry for entry in heap if is_wanted(entry[2])]
+            heapify(heap)
+        self._size_max = max(UNWANTED_MAX, 2 * len(self))
 
     def next_at(self, *, now: float, wall: float) -> float | None:
         """Return the steady time at which to look again, or ``None`` if nothing is waited for."""
