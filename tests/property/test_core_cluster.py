@@ -269,4 +269,4 @@ class ClusterMachine(RuleBasedStateMachine):
 
 
 TestCluster = ClusterMachine.TestCase
-TestCluster.settings = settings(max_examples=250, stateful_step_count=50)
+TestCluster.settings = settings(max_examples=150, stateful_step_count=50)

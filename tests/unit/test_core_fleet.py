@@ -279,6 +279,17 @@ def test_worker_that_comes_back_after_a_restart_keeps_its_tasks() -> None:
     assert again.progress(running).epoch == 1
 
 
+def test_restart_is_no_change_to_be_saved() -> None:
+    core = Core()
+    core.hello(cpu=1000)
+    core.submit(id="running")
+    core.submit(id="waiting", delay=50)
+    core.submit()
+    again = core.restarted()
+    assert saved(again.pass_time(1.0)).is_empty()
+    assert saved(again.cancel(TaskSeq(3))).chosen_ids == {}
+
+
 def test_our_own_standstill_is_credited_to_everybody() -> None:
     core = watching()
     core.hello()

@@ -181,6 +181,17 @@ def test_state_changes_only_along_the_arrows(before: TaskState, after: TaskState
         assert task.state is before
 
 
+def test_lanes_and_places_go_on_counting_after_a_restart() -> None:
+    core = Core()
+    core.hello()
+    first, second = core.submit(2)
+    again = core.restarted()
+    again.hello(holds=[core.held(first), core.held(second)])
+    given = only(assignments(again.submit_drafts(drafts_of(1, again.wall))))
+    assert given.lane > core.held(second).lane
+    assert given.place > core.held(second).place
+
+
 # What is not about the current attempt
 
 
