@@ -17,6 +17,13 @@ WEIGHT: Final = 0.2
 """Of the newest run time in the moving average: about the last ten count."""
 
 
+OUTLIER: Final = 4.0
+"""A run longer than so many means counts as so many."""
+
+LEAST_S: Final = 0.001
+"""A mean below this counts as this there: four times nothing would stay nothing for ever."""
+
+
 class RunTimes:
     """Moving averages of run time by class, for one shape."""
 
@@ -37,7 +44,7 @@ class RunTimes:
                 self._mean_s.popitem(last=False)
             self._mean_s[class_key] = run_s
         else:
-            # A run that was much longer is believed at once, a shorter one bit by bit: a line that is
-            # too short costs a round trip, one that is too long holds work back.
-            self._mean_s[class_key] = run_s if run_s > 4 * mean_s else mean_s + WEIGHT * (run_s - mean_s)
+            # An outlier is bounded: one slow run in a hundred must not empty the lines of the others. If tasks
+            # do get slower, a dozen runs tell, and what stands behind one of them meanwhile is recalled.
+            self._mean_s[class_key] = mean_s + WEIGHT * (min(run_s, OUTLIER * max(mean_s, LEAST_S)) - mean_s)
             self._mean_s.move_to_end(class_key)

@@ -40,6 +40,9 @@ OUTPUT_LIMIT_BYTES_MIN: Final = 8 << 10
 OUTPUT_LIMIT_BYTES_MAX: Final = 64 << 20
 """A slot holds up to twice the limit for each stream while an agent is slow."""
 
+MEET_S: Final = 0.005
+"""How long results that were held back by their slot wait for those of other slots, which come at the same moment."""
+
 _Report = tuple[list[Started], list[Ended], list[OutputChunk], str | None]
 
 
@@ -104,7 +107,8 @@ class SlotPool:
         self._started: list[Started] = []
         self._ended: list[Ended] = []
         self._output: list[OutputChunk] = []
-        self._is_delivering = False
+        self._delivery: asyncio.Handle | None = None
+        self._is_waiting = False
         self._nothing_runs: asyncio.Future[None] | None = None
         self._trim_timer: asyncio.TimerHandle | None = None
 
@@ -229,7 +233,7 @@ class SlotPool:
         for end in ended:
             self._ended.append(end)
             self._forget((end.task, end.attempt))
-        self._deliver_soon()
+        self._deliver_soon(can_wait=len(ended) > 1 and not started and not output)
 
     def _on_end(self, link: SlotLink) -> None:
         """A slot said its last word. What it had ends once nothing of it is left, which the keeper says."""
@@ -292,14 +296,18 @@ class SlotPool:
         self._forget(key)
         self._deliver_soon()
 
-    def _deliver_soon(self) -> None:
-        """Tell once in this turn of the loop, however many slots have something to say."""
-        if not self._is_delivering:
-            self._is_delivering = True
-            asyncio.get_running_loop().call_soon(self._deliver)
+    def _deliver_soon(self, *, can_wait: bool = False) -> None:
+        """Tell once in this turn of the loop, or a moment later, however many slots have something to say."""
+        if self._delivery is not None:
+            if can_wait or not self._is_waiting:
+                return
+            self._delivery.cancel()
+        loop = asyncio.get_running_loop()
+        self._is_waiting = can_wait
+        self._delivery = loop.call_later(MEET_S, self._deliver) if can_wait else loop.call_soon(self._deliver)
 
     def _deliver(self) -> None:
-        self._is_delivering = False
+        self._delivery = None
         if self._started or self._ended or self._output:
             started, ended, output = self._started, self._ended, self._output
             self._started, self._ended, self._output = [], [], []

@@ -173,8 +173,11 @@ class Slot:
             self._started.append((attempt.task, attempt.number, attempt.started_at))
         for stream in (self._out, self._err):
             self._add_output(attempt, stream, stream.take_due(now))
-        self._flush()
+        if self._started or self._output or (self._ended and now >= self._held_until):
+            self._flush()
         due = [memory.next_look, attempt.deadline, attempt.kill_at, self._out.next_due(), self._err.next_due()]
+        if self._ended:
+            due.append(self._held_until)
         if not attempt.is_reported:
             due.append(attempt.started + STARTED_AFTER_S)
         # Rounded up to the clock of poll, or it would look again and again in the last millisecond.
