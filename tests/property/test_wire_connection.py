@@ -55,6 +55,9 @@ class MemoryTransport(asyncio.Transport):
     def resume_reading(self) -> None:
         pass
 
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return asyncio.Protocol()  # what had the connection before
+
 
 def handshake() -> bytes:
     rules = ClientProtocol(parse_uri(f"ws://127.0.0.1:8080{CHANNEL_PATH}"))

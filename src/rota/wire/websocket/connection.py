@@ -170,6 +170,10 @@ class Connection(asyncio.Protocol, ABC, Generic[In, Out]):
         if self._is_open:
             self._stop(f"the connection was lost: {exc}" if exc else "the connection was cut without a word")
         self._tell_closed()
+        # The library, its parser (a generator) and the error that ended it hold each other, and the coordinator has no
+        # cyclic collector.
+        self._websocket.parser.close()
+        self._websocket.parser_exc = None
 
     # For the two sides
 

@@ -18,6 +18,7 @@ from typing import Final, Generic, TypeVar, cast
 
 import msgspec
 import structlog
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
@@ -95,6 +96,7 @@ class _ServerConnection(Connection[In, Out], Generic[In, Out]):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._siblings.add(self)
+        _let_go_of_http(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._siblings.discard(self)
@@ -129,6 +131,16 @@ class _ServerConnection(Connection[In, Out], Generic[In, Out]):
         except Exception:
             log.exception("channel_accept_failed", peer=self.peer)
             return Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "error", "internal error: see the coordinator's log")
+
+
+def _let_go_of_http(transport: asyncio.BaseTransport) -> None:
+    """Part uvicorn's HTTP side of this connection from its parser, as uvicorn does when a connection is lost.
+
+    It doesn't when it hands one over: each channel would leave a cycle, and the coordinator has no cyclic collector.
+    """
+    http = cast(asyncio.Transport, transport).get_protocol()
+    if isinstance(http, HttpToolsProtocol):
+        http.parser = None  # type: ignore[assignment]  # so does uvicorn
 
 
 def _refused(refusal: Refusal) -> Response:
