@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -65,23 +66,26 @@ class Cluster:
         """The one that was started last."""
         return self._coordinators[-1]
 
-    def launch_coordinator(self, *options: str) -> RunningProcess:
-        """Start a coordinator and don't wait until it serves."""
-        process = running_rota(
-            "coordinator",
-            f"--port={self.port}",
-            f"--state-dir={self.state_dir}",
-            *self._options,
-            *options,
+    def launch_coordinator(self, *options: str, prelude: str = "") -> RunningProcess:
+        """Start a coordinator and don't wait until it serves.
+
+        Args:
+            options: More than those of the cluster.
+            prelude: Python that its process runs first, to let a test look inside.
+        """
+        arguments = [f"--port={self.port}", f"--state-dir={self.state_dir}", *self._options, *options]
+        script = f"{prelude}\nfrom rota.cli.main import main\nmain()"
+        process = RunningProcess(
+            [sys.executable, "-c", script, "coordinator", *arguments],
             log_path=self.folder / "coordinator.log",
             env=self._env,
         )
         self._coordinators.append(process)
         return process
 
-    def start_coordinator(self, *options: str) -> RunningProcess:
-        """Start a coordinator, on the port and the state of those before."""
-        process = self.launch_coordinator(*options)
+    def start_coordinator(self, *options: str, prelude: str = "") -> RunningProcess:
+        """Start a coordinator, on the port and the state of those before; see `launch_coordinator`."""
+        process = self.launch_coordinator(*options, prelude=prelude)
         process.wait_for_line(r"^rota coordinator listening", timeout_s=START_S_MAX)
         return process
 

@@ -1,0 +1,146 @@
+"""The coordinator's cyclic collector is off: so whatever is done with it, there must be nothing for it to find."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import struct
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import httpx
+import msgspec
+import pytest
+
+from tests.support.real_cluster import Cluster, Gate
+from tests.support.waiting import wait_until
+
+COLLECTING: Final = """
+import collections, gc, signal
+def collect(*_):
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    gc.collect()
+    kinds = collections.Counter(f"{type(found).__module__}.{type(found).__qualname__}" for found in gc.garbage)
+    print("garbage", len(gc.garbage), dict(kinds.most_common(12)), flush=True)
+    gc.garbage.clear()
+    gc.set_debug(0)
+    gc.collect()
+signal.signal(signal.SIGUSR1, collect)
+"""
+
+TASKS: Final = 2_000
+REQUESTS: Final = 60
+
+UPGRADE: Final = (
+    b"Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+def garbage(cluster: Cluster) -> tuple[int, str]:
+    """Let the coordinator look for garbage; return how many objects it found, and of which types."""
+    before = cluster.coordinator.output().count("\ngarbage ")
+    cluster.coordinator.send_signal(signal.SIGUSR1)
+    wait_until(lambda: cluster.coordinator.output().count("\ngarbage ") > before, what="its answer")
+    said = [line for line in cluster.coordinator.output().splitlines() if line.startswith("garbage ")][-1]
+    return int(said.split()[1]), said
+
+
+def run_tasks(cluster: Cluster, client: httpx.Client) -> None:
+    before = cluster.count("completed")
+    body = msgspec.json.encode([{"name": "brief", "command": ["true"]}] * TASKS)
+    assert client.post("/tasks", content=body).status_code == 201
+    cluster.wait_for_all(before + TASKS, timeout_s=30.0)
+
+
+def read_and_wait(cluster: Cluster, client: httpx.Client) -> None:
+    for _ in range(REQUESTS):
+        task = client.post("/tasks", json={"shell": "echo hello"}).json()
+        client.get(f"/tasks/{task['id']}", params={"wait": 10})
+        client.get(f"/tasks/{task['id']}/logs", params={"follow": 1})
+        client.get("/tasks", params={"limit": 3})
+
+
+def be_refused(cluster: Cluster, client: httpx.Client) -> None:
+    for number in range(REQUESTS):
+        assert client.post("/tasks", json={"comand": ["true"]}).status_code == 400
+        assert client.post("/tasks", content=b"no json").status_code == 400
+        assert client.get("/tasks/nobody").status_code == 404
+        client.post("/tasks", json={"id": f"chosen-{number}", "command": ["true"]})
+        assert client.post("/tasks", json={"id": f"chosen-{number}", "command": ["false"]}).status_code == 409
+        assert client.get("/tasks", headers={"Host": "evil.example"}).status_code == 403
+
+
+def give_up_waiting(cluster: Cluster, client: httpx.Client) -> None:
+    task = client.post("/tasks", json={"shell": "sleep 60"}).json()
+    for path in ("?wait=30", "/logs?follow=1"):
+        for _ in range(REQUESTS):
+            with socket.create_connection(("127.0.0.1", cluster.port), timeout=10.0) as connection:
+                connection.sendall(f"GET /api/v1/tasks/{task['id']}{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    for _ in range(REQUESTS):
+        assert client.get(f"/tasks/{task['id']}", params={"wait": 0.001}).status_code == 200
+    client.delete(f"/tasks/{task['id']}")
+    cluster.wait_for_end(task["id"])
+
+
+def listen_to_events(cluster: Cluster, client: httpx.Client) -> None:
+    for _ in range(REQUESTS):
+        with client.stream("GET", "/events") as stream:
+            client.post("/tasks", json={"command": ["true"]})
+            next(stream.iter_lines())
+
+
+def break_channels(cluster: Cluster, client: httpx.Client) -> None:
+    for way in ("closed", "junk", "reset", "refused"):
+        for _ in range(REQUESTS // 3):
+            path = "/api/v1/channel" if way != "refused" else "/nowhere"
+            with socket.create_connection(("127.0.0.1", cluster.port), timeout=10.0) as connection:
+                connection.sendall(f"GET {path} HTTP/1.1\r\n".encode() + UPGRADE)
+                assert connection.recv(4096).startswith(b"HTTP/1.1 404" if way == "refused" else b"HTTP/1.1 101")
+                if way == "junk":
+                    connection.sendall(b"\x82\x85\0\0\0\0junk!")
+                    connection.recv(4096)
+                elif way == "reset":
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def lose_workers(cluster: Cluster, client: httpx.Client) -> None:
+    for _ in range(3):
+        with Gate(cluster.folder / f"gate-{uuid.uuid4().hex}") as gate:
+            worker = cluster.start_worker("doomed", "--resources=cpu=8000,memory=1G,special=8")
+            spec = {"shell": gate.shell, "resources": {"special": 1}, "losses": 0}
+            ids = [task["id"] for task in client.post("/tasks", json=[spec] * 8).json()]
+            cluster.wait_for_state(ids[0], "running")
+            worker.kill()
+            replacement = cluster.start_worker("doomed", "--resources=cpu=1000,memory=1G")
+            cluster.wait_for_end(ids[0])
+            for task_id in ids:
+                client.delete(f"/tasks/{task_id}")
+            replacement.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "use",
+    [run_tasks, read_and_wait, be_refused, give_up_waiting, listen_to_events, break_channels, lose_workers],
+    ids=lambda use: use.__name__,
+)
+def test_using_the_coordinator_leaves_no_garbage(
+    collecting: Cluster, use: Callable[[Cluster, httpx.Client], None]
+) -> None:
+    with httpx.Client(base_url=f"{collecting.url}/api/v1", timeout=20.0) as client:
+        use(collecting, client)  # what is made at first use stays
+        garbage(collecting)
+        use(collecting, client)
+    found, said = garbage(collecting)
+    assert found < REQUESTS // 4, said
+
+
+@pytest.fixture(scope="module")
+def collecting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster whose coordinator looks for garbage when it is told to."""
+    with Cluster(tmp_path_factory.mktemp("garbage")) as cluster:
+        cluster.start_coordinator(prelude=COLLECTING)
+        cluster.start_worker("w1", "--resources=cpu=4000,memory=1G")
+        yield cluster
