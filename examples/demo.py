@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -194,7 +195,13 @@ def show(tasks: list[Json]) -> None:
         return
     for task in tasks:
         attempts = f", attempt {task['attempt']}" if task["attempt"] > 1 else ""
-        say(f"   {task['name']:10} {task['state']:10} on {task['worker']}{attempts}")
+        say(f"   {task['name']:10} {task['state']:10} on {task['worker']} in {seconds(task):.1f} s{attempts}")
+
+
+def seconds(task: Json) -> float:
+    """How long the last attempt of a task took."""
+    started, ended = (datetime.fromisoformat(task[name]) for name in ("started_at", "ended_at"))
+    return (ended - started).total_seconds()
 
 
 def check(condition: bool, what: str) -> None:
