@@ -114,12 +114,13 @@ class House:
         Raises:
             StoreError: The process must leave.
         """
-        self._background = [
-            asyncio.create_task(self._retention.run()),
-            asyncio.create_task(self._sample_rates()),
-            asyncio.create_task(_collect_garbage()),
-        ]
-        await self._loop.run(self._performer)
+        turning = asyncio.create_task(self._loop.run(self._performer))
+        beside = (self._retention.run(), self._sample_rates(), _collect_garbage())
+        self._background = [turning, *map(asyncio.create_task, beside)]
+        # None of them ends by itself: whichever does has failed, and the process with it.
+        done, _ = await asyncio.wait(self._background, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
 
     async def stop(self) -> None:
         """Refuse new work and finish the turn under way."""

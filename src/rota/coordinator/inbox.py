@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import TypeVar
 
-from rota.core.commands import Command, ReplyTo
+from rota.core.commands import Command, ReplyTo, SubmitTasks
 from rota.core.effects import Answer
 from rota.core.errors import RotaError
 
@@ -21,6 +21,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._commands: list[Command] = []
+        self._tasks = 0
         self._waiting: dict[ReplyTo, asyncio.Future[Answer]] = {}
         self._numbers = count(1)
         self._arrival: asyncio.Future[None] | None = None
@@ -28,9 +29,15 @@ class Inbox:
     def __bool__(self) -> bool:
         return bool(self._commands)
 
+    @property
+    def tasks(self) -> int:
+        """How many tasks wait here to be accepted."""
+        return self._tasks
+
     def put(self, command: Command) -> None:
         """Add a command, and wake the loop if it sleeps."""
         self._commands.append(command)
+        self._tasks += _tasks_in(command)
         self.wake()
 
     def wake(self) -> None:
@@ -41,6 +48,7 @@ class Inbox:
     def take(self) -> list[Command]:
         """Remove and return all commands."""
         commands, self._commands = self._commands, []
+        self._tasks = 0
         return commands
 
     async def arrival(self, timeout_s: float | None) -> None:
@@ -67,9 +75,13 @@ class Inbox:
         to = ReplyTo(next(self._numbers))
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[to] = future
+        command = make(to)
         try:
-            self.put(make(to))
+            self.put(command)
             answer = await future
+        except asyncio.CancelledError:
+            self._withdraw(command)
+            raise
         finally:
             self._waiting.pop(to, None)
         assert isinstance(answer, answer_type), answer
@@ -89,6 +101,18 @@ class Inbox:
 
     def refuse_all(self, error: RotaError) -> None:
         """Drop all commands and let all who wait fail: there is no leader to carry them out."""
-        self._commands.clear()
+        self.take()
         for to in list(self._waiting):
             self.refuse(to, error)
+
+    def _withdraw(self, command: Command) -> None:
+        """Drop what a client that has gone had asked for, if no turn has taken it yet."""
+        for index, waiting in enumerate(self._commands):
+            if waiting is command:
+                del self._commands[index]
+                self._tasks -= _tasks_in(command)
+                return
+
+
+def _tasks_in(command: Command) -> int:
+    return len(command.drafts) if isinstance(command, SubmitTasks) else 0

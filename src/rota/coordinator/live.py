@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final
 
 from rota import __version__
 from rota.coordinator.drafts import draft_of, same_spec
@@ -43,6 +44,9 @@ from rota.store.base import Leadership, TaskQuery
 
 __all__ = ["LiveService"]
 
+TRIES: Final = 3
+"""Of a submit whose chosen id is taken just then: the next look finds the task that has it."""
+
 
 class LiveService:
     """Implements `rota.coordinator.service.Service`."""
@@ -73,22 +77,23 @@ class LiveService:
 
     async def submit(self, requests: Sequence[TaskRequest], *, is_array: bool) -> list[TaskView]:
         """Accept all or none."""
-        self._check_room(len(requests))
-        known = await self._find_chosen(requests, is_array=is_array)
-        new = [request for request in requests if request.id not in known]
-        if not new:
-            return self._views([known[request.id] for request in requests if request.id is not None])
+        for _ in range(TRIES):
+            self._check_room(len(requests))
+            known = await self._find_chosen(requests, is_array=is_array)
+            new = [request for request in requests if request.id not in known]
+            accepted = await self._accept(new) if new else []
+            if len(accepted) < len(new):
+                continue  # somebody was quicker: now their tasks are on the record
+            rest = iter(accepted)
+            return self._views([known.get(request.id or "") or next(rest) for request in requests])
+        raise Conflict("a chosen id was that of a task that has just been removed: try again in a minute")
+
+    async def _accept(self, requests: Sequence[TaskRequest]) -> list[TaskRecord]:
+        """Let the core accept tasks; none comes back if one of their ids is taken."""
         wall = wall_s()
-        drafts = [draft_of(request, accepted_at=wall) for request in new]
-        answer: Accepted | IdsTaken = await self._loop.inbox.ask(
-            lambda to: SubmitTasks(drafts, to), (Accepted, IdsTaken)
-        )
-        if isinstance(answer, IdsTaken):  # somebody was quicker: now their tasks are on the record
-            return await self.submit(requests, is_array=is_array)
-        if not known:
-            return self._views(answer.tasks)
-        accepted = iter(answer.tasks)
-        return self._views([known.get(request.id or "") or next(accepted) for request in requests])
+        drafts = [draft_of(request, accepted_at=wall) for request in requests]
+        answer: Accepted | IdsTaken = await self._loop.ask(lambda to: SubmitTasks(drafts, to), (Accepted, IdsTaken))
+        return answer.tasks if isinstance(answer, Accepted) else []
 
     async def get(self, task_id: str) -> TaskView:
         """Return a task."""
@@ -126,9 +131,8 @@ class LiveService:
         record = await self._get_record(task_id)
         if record.progress.state in ENDED_STATES:
             return self._views([record])[0], True
-        self._loop.scheduler()
         seq = record.facts.seq
-        settled = await self._loop.inbox.ask(lambda to: CancelTasks([seq], to), Settled)
+        settled = await self._loop.ask(lambda to: CancelTasks([seq], to), Settled)
         return await self.get(task_id), not settled.seqs
 
     async def retry(self, task_id: str) -> TaskView:
@@ -139,7 +143,7 @@ class LiveService:
                 f"task {task_id} is {record.progress.state.word}: only failed and cancelled ones can be retried"
             )
         self._check_room(1)
-        settled = await self._loop.inbox.ask(lambda to: RetryTask(record, to), Settled)
+        settled = await self._loop.ask(lambda to: RetryTask(record, to), Settled)
         if not settled.seqs:
             raise Conflict(f"task {task_id} was retried by somebody else at the same time")
         return await self.get(task_id)
@@ -214,7 +218,7 @@ class LiveService:
 
     def _check_room(self, more: int) -> None:
         state = self._loop.scheduler().state
-        waiting = state.pending.size + sum(state.held.values())
+        waiting = state.pending.size + sum(state.held.values()) + self._loop.inbox.tasks
         if waiting + more > self._max_pending:
             raise Overloaded(
                 f"{waiting:,} tasks wait and {more:,} more would be over the limit of {self._max_pending:,} "
@@ -271,8 +275,7 @@ class LiveService:
         return views
 
     async def _set_drained(self, worker_id: WorkerId, *, drained: bool) -> NodeView:
-        self._loop.scheduler()
-        answer = await self._loop.inbox.ask(lambda to: SetDrained(worker_id, drained, to), WorkerKnown)
+        answer = await self._loop.ask(lambda to: SetDrained(worker_id, drained, to), WorkerKnown)
         worker = self._loop.scheduler().state.cluster.workers.get(worker_id)
         if not answer.known or worker is None:
             raise NotFound(f"there is no node {worker_id!r}")

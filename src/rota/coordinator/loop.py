@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
@@ -19,10 +19,11 @@ from rota.coordinator.inbox import Inbox
 from rota.coordinator.metrics import Counters
 from rota.coordinator.recorder import Recorder
 from rota.core.changes import Changes
-from rota.core.commands import Command, ObserverStalled, WorkerBeat
+from rota.core.commands import Command, ObserverStalled, ReplyTo, WorkerBeat
 from rota.core.config import SchedulerConfig
 from rota.core.errors import RotaError, StoreUnavailable, Unavailable
 from rota.core.model import Epoch, TaskSeq
+from rota.core.protocol import OutputChunk
 from rota.core.scheduler import Scheduler
 from rota.core.state import Counts
 from rota.core.turn import Performer, Turn
@@ -42,6 +43,8 @@ PULSE_S: Final = 0.25
 """How often the loop shows itself that it lives, when nothing else happens."""
 
 log = structlog.get_logger(__name__)
+
+A = TypeVar("A")
 
 
 class Loop:
@@ -71,6 +74,8 @@ class Loop:
         self._wake_at: float | None = None
         self._alive_at = steady_s()
         self._stopping = False
+        self._retry_s = RETRY_S_MIN
+        self._unsaved_output: list[OutputChunk] = []
         self._idle = asyncio.Event()
         self._refusal: RotaError = Unavailable("the coordinator is starting: try again in a moment", code="starting")
 
@@ -147,12 +152,19 @@ class Loop:
         Raises:
             StoreError: The store is broken, or another leader has it: the process must leave.
         """
-        while not self._stopping:
-            try:
-                await self._turns()
-            except StoreUnavailable as error:
-                await self._recover(error, performer)
-        self._idle.set()
+        try:
+            while not self._stopping:
+                try:
+                    await self._turns()
+                except StoreUnavailable as error:
+                    await self._recover(error, performer)
+        except Exception as error:
+            self._refusal = Unavailable(f"the coordinator is leaving: {error}", code="stopping")
+            raise
+        finally:  # whatever ended it: nobody may wait for a turn that will never come
+            self._stopping = True
+            self.inbox.refuse_all(self._refusal)
+            self._idle.set()
 
     async def stop(self) -> None:
         """Refuse what comes from now on, and return when the turn under way is over."""
@@ -160,7 +172,15 @@ class Loop:
         self._stopping = True
         self.inbox.wake()
         await self._idle.wait()
-        self.inbox.refuse_all(self._refusal)
+
+    async def ask(self, make: Callable[[ReplyTo], Command], answer_type: type[A] | tuple[type[A], ...]) -> A:
+        """Put a command, if there is a scheduler to carry it out, and return its answer.
+
+        Raises:
+            RotaError: It was not carried out.
+        """
+        self.scheduler()
+        return await self.inbox.ask(make, answer_type)
 
     async def _turns(self) -> None:
         assert self.turn is not None
@@ -207,9 +227,11 @@ class Loop:
             await self._recorder.save(changes, number=self._number + 1)
         except RotaError as error:
             self._counters.commit_failures += 1
+            self._unsaved_output = changes.output
             self.turn.abandon(error)
             raise
         self._number += 1
+        self._retry_s = RETRY_S_MIN
         counters = self._counters
         counters.commits += 1
         counters.commit_seconds.observe(time.perf_counter() - began)
@@ -227,13 +249,14 @@ class Loop:
         self.turn = None
         self.inbox.refuse_all(error)
         self._on_outage(str(error))
-        delay_s = RETRY_S_MIN
         while not self._stopping:
-            await asyncio.sleep(delay_s)
-            delay_s = min(RETRY_S_MAX, 2 * delay_s)
+            await asyncio.sleep(self._retry_s)
+            self._retry_s = min(RETRY_S_MAX, 2 * self._retry_s)  # until a turn of work is saved, not just this
             try:
-                await self._recorder.save(Changes(), number=self._number + 1)
+                # With the output that did not fit: else a full log store would be found out again by the next turn.
+                await self._recorder.save(Changes(output=self._unsaved_output), number=self._number + 1)
                 self._number += 1
+                self._unsaved_output = []
                 await self.load(performer)
             except StoreUnavailable as again:
                 self._refusal = again

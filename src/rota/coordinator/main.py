@@ -92,14 +92,13 @@ async def _leave(
     house: House, server: uvicorn.Server, *, serving: asyncio.Task[None], turning: asyncio.Task[None]
 ) -> int:
     """Refuse new work, finish the turn under way, tell the workers, and stop serving."""
-    failure = turning.exception() if turning.done() else None
     log.info("stopping")
-    if failure is None:
-        await house.stop()
+    await house.stop()  # returns also when the loop has failed, before or just now
     house.close_sessions("the coordinator is leaving; come back in a moment")
     house.app.stop_streams()
     server.should_exit = True
-    await serving
+    await asyncio.wait([serving, turning])
+    failure = turning.exception() or serving.exception()
     if failure is None:
         log.info("stopped")
         return 0

@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from rota.core.errors import RotaError
+from rota.core.errors import StoreUnavailable
 from rota.process.clock import wall_s
 from rota.store.base import Retention, Store
 from rota.store.logs import LogStore
@@ -40,14 +40,18 @@ class RetentionService:
         return len(gone)
 
     async def run(self) -> None:
-        """Look again and again. A store that takes no writes is left alone until the next look."""
+        """Look again and again. A store that takes no writes is left alone until the next look.
+
+        Raises:
+            StoreError: The store is broken, or another leader has it: the process must leave.
+        """
         while True:
             removed = 0
             try:
                 while (step := await self.run_once(wall=wall_s())) > 0:
                     removed += step
                     await asyncio.sleep(0)
-            except RotaError as error:
+            except StoreUnavailable as error:
                 log.warning("retention_failed", error=str(error))
             if removed:
                 log.info("retention", removed=removed)

@@ -84,12 +84,12 @@ class AgentShell:
 
     def closed(self, reason: str) -> None:
         """Note that the channel is gone."""
-        if self._is_news(reason):
-            log.info("channel_closed", reason=reason)
         self._channel = None
         self.is_welcome = False
+        self.lost.set()  # before anything that could fail: nobody else would open a new channel
+        if self._is_news(reason):
+            log.info("channel_closed", reason=reason)
         self.do(ChannelLost())
-        self.lost.set()
 
     def hang_up(self, reason: str) -> None:
         """Close the channel, if there is one."""
