@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from rota.core.errors import BadRequest, BadSpec, TooLarge
 from rota.core.model import Backoff, Resources, Shape, Terms
@@ -154,8 +155,8 @@ def encode_spec(spec: TaskSpec) -> bytes:
     Raises:
         TooLarge: Over `SPEC_BYTES_MAX`.
     """
-    if type(spec) is not TaskSpec:
-        spec = TaskSpec(**{name: getattr(spec, name) for name in TaskSpec.__struct_fields__})
+    if isinstance(spec, TaskRequest) and spec.id is not None:
+        spec = replace(spec, id=None)  # left out like all that has its default: a request is encoded as its spec
     encoded = _spec_encoder.encode(spec)
     if len(encoded) > SPEC_BYTES_MAX:
         raise TooLarge(
