@@ -58,6 +58,7 @@ COUNT_MAX: Final = 1_000_000
 
 KINDS: Final = ("process", "function", "python", "go", "container", "workload")
 QUEUE_DEFAULT: Final = "default"
+LOSSES_DEFAULT: Final = 5
 EXECUTOR_TAG: Final = "executor:"
 """Prefix of the tag by which a shape asks for an executor. Users can't use it."""
 
@@ -98,7 +99,7 @@ class TaskSpec(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=T
     queue: str = QUEUE_DEFAULT
     timeout: float | None = None
     retries: int = 0
-    losses: int = 5
+    losses: int = LOSSES_DEFAULT
     backoff: float | dict[str, float] | None = None
     start_at: datetime | None = None
     delay: float | None = None
@@ -268,27 +269,37 @@ def _explain(problem: str) -> BadSpec:
 def _check(request: TaskRequest, index: int | None) -> None:
     """Check and normalise one request, in place."""
     try:
+        # Most tasks have few of the fields, and this is done a hundred thousand times a second: what is not
+        # there is not looked at further (3.1 to 1.9 µs for a task with a command alone).
         if request.id is not None:
             parse_task_id(request.id)
-        _check_names(request)
+        if request.queue is not QUEUE_DEFAULT:
+            _check_queue(request)
+        if request.name is not None or request.tags or request.labels:
+            _check_names(request)
         _check_work(request)
         _check_process(request)
-        _check_amounts(request)
+        if request.resources or request.retries or request.losses != LOSSES_DEFAULT:
+            _check_amounts(request)
         _check_times(request)
-        request.priority = _check_priority(request.priority)
-        if request.queue == QUEUE_DEFAULT:
-            request.queue = QUEUE_DEFAULT  # the same object: only then is it left out of what is encoded
+        if request.priority is not None:
+            request.priority = _check_priority(request.priority)
     except BadSpec as error:
         if index is None:
             raise
         raise BadSpec(error.field, error.problem, index=index) from None
 
 
+def _check_queue(spec: TaskSpec) -> None:
+    if not _QUEUE.match(spec.queue):
+        raise BadSpec("queue", "must be 1 to 100 letters, digits or ._- and begin with a letter or a digit")
+    if spec.queue == QUEUE_DEFAULT:
+        spec.queue = QUEUE_DEFAULT  # the same object: only then is it left out of what is encoded
+
+
 def _check_names(spec: TaskSpec) -> None:
     if spec.name is not None:
         _check_text("name", spec.name, chars_max=NAME_CHARS_MAX)
-    if not _QUEUE.match(spec.queue):
-        raise BadSpec("queue", "must be 1 to 100 letters, digits or ._- and begin with a letter or a digit")
     if len(spec.tags) > TAGS_MAX:
         raise BadSpec("tags", f"has {len(spec.tags)} tags: at most {TAGS_MAX}")
     for tag in spec.tags:
@@ -312,6 +323,9 @@ def _check_text(field: str, text: str, *, chars_max: int, may_be_empty: bool = F
 
 def _check_work(spec: TaskSpec) -> None:
     """Exactly one thing to run, of a kind that goes with it."""
+    others = spec.kind, spec.shell, spec.code, spec.data, spec.image
+    if spec.command is not None and others == (None, None, None, None, None):
+        return
     given = [name for name in ("command", "shell", "code", "data", "image") if getattr(spec, name) is not None]
     if "image" in given and "command" in given:
         given.remove("command")
@@ -383,6 +397,9 @@ def _check_amounts(spec: TaskSpec) -> None:
 
 
 def _check_times(spec: TaskSpec) -> None:
+    given = spec.timeout, spec.start_at, spec.delay, spec.deadline, spec.backoff
+    if given == (None, None, None, None, None):
+        return
     if spec.start_at is not None and spec.delay is not None:
         raise BadSpec("delay", "give start_at or delay, not both")
     for field, seconds, least in (("timeout", spec.timeout, 0.001), ("delay", spec.delay, 0.0)):
