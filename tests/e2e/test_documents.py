@@ -1,0 +1,85 @@
+"""What the documents show is what happens: their console blocks, typed in order into a fresh cluster.
+
+A block is a list of commands after ``$``, each with what it prints, if the document shows that. The
+cluster is there already, and of the size that the documents have in mind; what starts one is not typed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+
+from tests.support.commands import Rota, running_cluster
+from tests.support.debian import require_program
+from tests.support.house import ROOT
+
+DOCUMENTS: Final = ("README.md", "docs/guide.md", "docs/reference/rest.md")
+
+STARTS_A_CLUSTER: Final = re.compile(r"^(make|rota (up|coordinator|worker)|export) ?")
+
+ELSEWHERE: Final = "## Several machines"
+"""From here on the guide needs more machines than one."""
+
+NEEDED_FILES: Final = {"backup.sh": "#!/bin/sh\necho saved\n", **{f"{number}.csv": "1,2\n" for number in range(40)}}
+"""What the reader of the guide is thought to have."""
+
+
+class Typed(NamedTuple):
+    """A command, and the lines under it."""
+
+    line: str
+    shown: list[str]
+
+
+def typed_in(document: str) -> Iterator[Typed]:
+    text = (ROOT / document).read_text().split(ELSEWHERE)[0]
+    for kind, block in re.findall(r"^```(console|sh)\n(.*?)^```", text, re.M | re.S):
+        commands: list[Typed] = []
+        for line in block.splitlines():
+            if kind == "sh" or line.startswith("$ "):
+                commands.append(Typed(line.removeprefix("$ "), []))
+            else:
+                commands[-1].shown.append(line)
+        yield from (command for command in commands if not STARTS_A_CLUSTER.match(command.line))
+
+
+def test_blocks_are_found_with_what_they_print() -> None:
+    assert Typed("rota run -- python3 -c 'print(6 * 7)'", ["42"]) in list(typed_in("docs/guide.md"))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_reader_who_types_along_sees_what_is_shown(document: str, tmp_path: Path) -> None:
+    for program in ("jq", "curl"):
+        require_program(program, package=program)
+    for name, content in NEEDED_FILES.items():
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o755)
+    with running_cluster(tmp_path, "--workers", "2", "--resources", "cpu=2000,memory=8G") as (rota, _):
+        for command in typed_in(document):
+            assert_shows(rota, command)
+
+
+def assert_shows(rota: Rota, command: Typed) -> None:
+    line = command.line.replace("localhost:8080", rota.url.removeprefix("http://"))
+    # What a user types at a prompt: the exit code is that of the first program that fails.
+    result = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**rota.env, "PWD": os.fspath(rota.folder)},
+        cwd=rota.folder,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, f"{line}\n{result.stdout}"
+    assert '"error"' not in result.stdout, line
+    if command.shown:
+        assert result.stdout.splitlines() == command.shown, line
