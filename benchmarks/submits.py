@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import multiprocessing
 import time
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -35,12 +37,22 @@ def run(*, quick: bool) -> list[Result]:
 
 
 def submit_arrays(running: Cluster, count: int, *, batch: int) -> float:
-    """Submit so many tasks, one array after another; return how many a second."""
+    """Submit so many tasks, one array after another on one connection; return how many a second.
+
+    The answers are read and not parsed: a client's own work is not what is measured.
+    """
     body = json.dumps([TASK] * batch).encode()
+    connection = http.client.HTTPConnection(urlsplit(running.url).netloc)
     began = time.perf_counter()
     for _ in range(count // batch):
-        running.client.submit_many(body)
-    return count / (time.perf_counter() - began)
+        connection.request("POST", "/api/v1/tasks", body)
+        response = connection.getresponse()
+        response.read()
+        if response.status != HTTPStatus.CREATED:
+            raise SystemExit(f"submit was answered with {response.status}")
+    seconds = time.perf_counter() - began
+    connection.close()
+    return count / seconds
 
 
 def _in_a_process(url: str, requests: int) -> float:
