@@ -19,6 +19,7 @@ import uvloop
 
 from rota.coordinator.config import CoordinatorConfig
 from rota.coordinator.house import House
+from rota.coordinator.http.protocol import JoiningHttpProtocol
 from rota.core.errors import RotaError, StoreError
 from rota.process.logs import set_up_logs
 
@@ -109,7 +110,7 @@ async def _leave(
 def _server_config(house: House) -> uvicorn.Config:
     return uvicorn.Config(
         house.app,
-        http="httptools",
+        http=JoiningHttpProtocol,
         ws=house.channel_protocol,
         loop="none",
         lifespan="off",
