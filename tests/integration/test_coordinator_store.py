@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import Final
 
+import apsw
 import pytest
 
 from rota.client.http import HttpClient
@@ -27,6 +30,13 @@ connection.execute("BEGIN IMMEDIATE")
 print("locked", flush=True)
 sys.stdin.read() or __import__("time").sleep(600)
 """
+
+
+LONG_PAUSES: Final = """
+import rota.coordinator.loop as loop
+loop.RETRY_S_MIN = loop.RETRY_S_MAX = 600.0
+"""
+"""Between two tries of a store that takes no writes."""
 
 
 def expect_refusal(process: RunningProcess, sentence: str) -> None:
@@ -89,6 +99,19 @@ def test_a_full_disk_refuses_new_tasks_and_loses_none(tmp_path: Path) -> None:
         cluster.coordinator.kill()
         cluster.start_coordinator()
         assert cluster.tasks().keys() == known, "what was shown is on the disk"
+
+
+def test_a_stop_is_heeded_while_the_disk_is_full(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", size_mib=6) as disk, Cluster(tmp_path, state_dir=disk / "state") as cluster:
+        coordinator = cluster.start_coordinator(prelude=LONG_PAUSES)
+        fill(disk)
+        accepted = submit_until_refused(cluster.client)
+        coordinator.wait_for_line("store_unavailable")
+        coordinator.send_signal(signal.SIGTERM)
+        assert coordinator.wait_for_exit() == 0
+        (disk / "ballast").unlink()
+        cluster.start_coordinator()
+        assert cluster.tasks().keys() == set(accepted)
 
 
 def test_a_foreign_lock_refuses_new_tasks_until_it_is_gone(tmp_path: Path) -> None:
@@ -180,3 +203,18 @@ def test_a_coordinator_without_a_disk_runs_tasks(tmp_path: Path) -> None:
         task = cluster.client.submit({"shell": "echo hello"})
         assert cluster.wait_for_end(task["id"])["state"] == "completed"
         assert b"".join(cluster.client.logs(task["id"], {})) == b"hello\n"
+
+
+def test_a_coordinator_whose_state_was_taken_stops_deciding_and_leaves(tmp_path: Path) -> None:
+    with Cluster(tmp_path) as cluster:
+        coordinator = cluster.start_coordinator()
+        known = cluster.client.submit({"command": ["true"]})["id"]
+        # What another leader does first, and what our lock prevents on a file system that keeps its promises.
+        apsw.Connection(str(cluster.state_dir / DATABASE)).execute("UPDATE fence SET epoch = epoch + 1")
+        asked = time.monotonic()
+        with pytest.raises(Unavailable):
+            cluster.client.submit({"command": ["true"]})
+        assert time.monotonic() - asked < 4.0, "who waits is answered, not left hanging until the server is gone"
+        assert coordinator.wait_for_exit() == EXIT_STORE
+        cluster.start_coordinator()
+        assert cluster.tasks().keys() == {known}

@@ -249,8 +249,10 @@ class Loop:
         self.turn = None
         self.inbox.refuse_all(error)
         self._on_outage(str(error))
-        while not self._stopping:
-            await asyncio.sleep(self._retry_s)
+        while True:
+            await self.inbox.arrival(self._retry_s)  # nothing arrives without a scheduler, but `stop` ends the pause
+            if self._stopping:
+                return
             self._retry_s = min(RETRY_S_MAX, 2 * self._retry_s)  # until a turn of work is saved, not just this
             try:
                 # With the output that did not fit: else a full log store would be found out again by the next turn.
