@@ -54,6 +54,12 @@ def test_a_plus_that_became_a_space_in_a_moment_is_read_as_meant() -> None:
     assert read(b"since=2026-01-01T02:00:00+02:00") == read(b"since=2026-01-01T00:00:00Z")
 
 
+@pytest.mark.parametrize("wait,words", [(b"999", "wait: must be at most 300"), (b"-1", "wait: must be at least 0")])
+def test_a_number_out_of_bounds_is_told_the_bound(wait: bytes, words: str) -> None:
+    with pytest.raises(BadRequest, match=words):
+        QueryReader(WaitQuery).read(b"wait=" + wait)
+
+
 def test_an_endpoint_without_parameters_says_so() -> None:
     with pytest.raises(BadRequest, match="none"):
         QueryReader(NoQuery).read(b"verbose=1")

@@ -54,13 +54,14 @@ class _Batch(Struct, frozen=True):
             if change.is_new and change.state is not TaskState.PENDING:
                 states.insert(0, TaskState.PENDING)  # accepted and placed in one turn: both are told
             for state in states:
+                is_acceptance = change.is_new and state is TaskState.PENDING
                 yield Event(
                     f"{self.number}.{index}",
                     f"task.{state.word}",
                     self.at,
                     task=task,
-                    attempt=change.attempt if state is not TaskState.PENDING or change.attempt else None,
-                    cause=change.cause,
+                    attempt=None if is_acceptance else change.attempt or None,
+                    cause=None if is_acceptance else change.cause,
                 )
                 index += 1
         for node, word in self.nodes:

@@ -26,6 +26,9 @@ PARAMETERS_MAX: Final = 200
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _SPACE_FOR_PLUS: Final = re.compile(r" (?=\d\d:?\d\d\Z)")
 _AT_PARAMETER: Final = re.compile(r"(.*) - at `\$\.(\w+)(?:\[\d+\])?`\Z")
+_BOUND: Final = re.compile(r"Expected `\w+` ([<>]=) ([\d.]+)")
+_BOUND_WORDS: Final = {"<=": "most", ">=": "least"}
+"""How msgspec words a number that is out of bounds, and how people do."""
 
 Q = TypeVar("Q", bound=Struct)
 
@@ -117,6 +120,7 @@ def _decode(raw: bytes, *, what: str, is_checked_only: bool = False) -> str:
 
 
 def _explain(problem: str) -> BadRequest:
+    problem = _BOUND.sub(lambda found: f"must be at {_BOUND_WORDS[found[1]]} {float(found[2]):,g}", problem)
     at = _AT_PARAMETER.match(problem)
     return _refusal(at[2], at[1]) if at else BadRequest(problem, code="bad_query")
 
