@@ -101,6 +101,26 @@ def test_a_full_disk_refuses_new_tasks_and_loses_none(tmp_path: Path) -> None:
         assert cluster.tasks().keys() == known, "what was shown is on the disk"
 
 
+def test_output_that_finds_no_room_is_there_when_there_is_room_again(tmp_path: Path) -> None:
+    with (
+        small_disk(tmp_path / "disk", size_mib=8) as disk,
+        Cluster(tmp_path, state_dir=disk / "state") as cluster,
+        Gate(tmp_path / "gate") as gate,
+    ):
+        coordinator = cluster.start_coordinator()
+        cluster.start_worker("w1", ONE_CORE)
+        task = cluster.client.submit({"shell": f"{gate.shell}; yes 0123456 | head -c 400000"})
+        cluster.wait_for_state(task["id"], "running")
+        ballast = fill(disk)
+        gate.open()
+        coordinator.wait_for_line("store_unavailable")
+        assert cluster.client.wait(task["id"], timeout_s=0.1)["state"] == "running"
+        ballast.unlink()
+        ended = cluster.wait_for_end(task["id"])  # asked while nothing could be recorded, and answered after
+        assert (ended["state"], ended["attempt"]) == ("completed", 1)
+        assert b"".join(cluster.client.logs(task["id"], {})) == b"0123456\n" * 50_000
+
+
 def test_a_stop_is_heeded_while_the_disk_is_full(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", size_mib=6) as disk, Cluster(tmp_path, state_dir=disk / "state") as cluster:
         coordinator = cluster.start_coordinator(prelude=LONG_PAUSES)

@@ -106,7 +106,7 @@ class LiveService:
             with self._watches.watch(record.facts.seq) as changed:
                 deadline = asyncio.get_running_loop().time() + timeout_s
                 record = await self._get_record(task_id)  # it may have ended before we watched
-                while record.progress.state not in ENDED_STATES and self._loop.is_serving:
+                while record.progress.state not in ENDED_STATES and not self._loop.is_stopping:
                     try:
                         async with asyncio.timeout_at(deadline):
                             await changed.wait()

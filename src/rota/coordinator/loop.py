@@ -111,6 +111,11 @@ class Loop:
         return self.turn is not None and not self._stopping
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether there will be no more turns."""
+        return self._stopping
+
+    @property
     def number(self) -> int:
         """The number of the last commit."""
         return self._number
