@@ -133,6 +133,7 @@ def test_a_cancelled_tree_is_gone_when_the_record_says_cancelled(cluster: Cluste
     pids = tmp_path / "pids"
     task = cluster.client.submit({"command": escapee(pids)})
     tree = wait_for_escapees(pids)
+    cluster.wait_for_state(task["id"], "running")
     wished = cluster.client.cancel(task["id"])
     assert (wished["state"], wished["cancel_requested"]) == ("running", True)
     ended = cluster.wait_for_end(task["id"])
