@@ -237,6 +237,16 @@ def test_welcome_stops_what_is_not_wanted_any_more() -> None:
     assert bench.agent.holds == 2
 
 
+def test_new_work_waits_until_what_a_welcome_stops_is_gone() -> None:
+    """The coordinator counts on the room that it takes."""
+    bench = Bench()
+    bench.assign(A, B)
+    bench.lose_channel()
+    bench.connect(stop=[B])
+    assert bench.assign(C) == []
+    assert bench.slots(ended=[Ended(*B, Cause.CANCELLED)]) == [Run([assignment(C)])]
+
+
 @pytest.mark.parametrize(
     "message,hang_up",
     [

@@ -171,7 +171,7 @@ class Agent:
         self._quarantined = 0
         self._quarantine_message = ""
         self._holds: dict[AttemptKey, Held] = {}
-        self._foreign: set[AttemptKey] = set()
+        self._doomed: set[AttemptKey] = set()
         self._parked: dict[AttemptKey, Assignment] = {}
         self._unacknowledged: OrderedDict[int, tuple[Report, int]] = OrderedDict()
         self._unacknowledged_bytes = 0
@@ -181,7 +181,7 @@ class Agent:
     @property
     def holds(self) -> int:
         """How many attempts it has that have not ended."""
-        return len(self._holds) + len(self._foreign)
+        return len(self._holds) + len(self._doomed)
 
     @property
     def is_leaving(self) -> bool:
@@ -249,7 +249,7 @@ class Agent:
             self._holds[key] = Held(given.task, given.attempt, given.lane, given.place, started=False)
         if self._is_leaving:  # sent before the coordinator knew
             return self._report([], [_returned(given) for given in attempts], [])
-        if self._is_full() or self._foreign:
+        if self._is_full() or self._doomed:
             self._parked.update({(given.task, given.attempt): given for given in attempts})
             return []
         return [Run(attempts)]
@@ -266,7 +266,7 @@ class Agent:
         if self._cluster not in (None, welcome.cluster):
             effects = self._forget_cluster()
         else:
-            effects = self._stop(welcome.stop, Cause.CANCELLED, grace_s=0.0)
+            effects = self._give_up(welcome.stop)
         self._cluster = welcome.cluster
         # Not before: reports must go in the order of their numbers, since one acknowledgement covers all before it.
         self._is_welcome = True
@@ -278,17 +278,26 @@ class Agent:
         return [*effects, *self._farewell()]
 
     def _forget_cluster(self) -> list[AgentEffect]:
-        """Another cluster answers at the old address: what the last one gave must not be told to this one.
-
-        New work waits until it is gone, because the same task numbers may come again.
-        """
-        runs = [key for key in self._holds if key not in self._parked]
-        self._foreign.update(runs)
+        """Another cluster answers at the old address: what the last one gave must not be told to this one."""
+        effects = self._give_up([key for key in self._holds if self._runs(key)])
         self._holds.clear()
         self._parked.clear()
         self._unacknowledged.clear()
         self._unacknowledged_bytes = 0
-        return [StopAttempt(key, Cause.CANCELLED, 0.0) for key in runs]
+        return effects
+
+    def _give_up(self, keys: Sequence[AttemptKey]) -> list[AgentEffect]:
+        """Stop attempts that are nobody's any more, or somebody else's. Of those that run nothing is told.
+
+        New work waits until they are gone: the coordinator counts on the room that they still take, and
+        in another cluster the same task numbers may come again.
+        """
+        doomed = [key for key in keys if self._runs(key)]
+        self._doomed.update(doomed)
+        for key in doomed:
+            del self._holds[key]
+        stops: list[AgentEffect] = [StopAttempt(key, Cause.CANCELLED, 0.0) for key in doomed]
+        return stops + self._answer_for([key for key in keys if key not in self._doomed], Cause.CANCELLED)
 
     # What the slots tell
 
@@ -302,7 +311,7 @@ class Agent:
         for start in started:
             held = self._holds[start.task, start.attempt]
             self._holds[start.task, start.attempt] = Held(held.task, held.attempt, held.lane, held.place, started=True)
-        self._foreign -= over
+        self._doomed -= over
         effects = self._report(started, ended, output)
         return [*effects, *self._unpark(), *self._farewell()]
 
@@ -367,7 +376,7 @@ class Agent:
         return self._unacknowledged_bytes > UNACKNOWLEDGED_BYTES_MAX
 
     def _unpark(self) -> list[AgentEffect]:
-        if not self._parked or self._is_full() or self._foreign:
+        if not self._parked or self._is_full() or self._doomed:
             return []
         ready = list(self._parked.values())
         self._parked.clear()
