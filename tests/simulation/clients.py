@@ -1,0 +1,186 @@
+"""Clients submit, ask again when no answer came, cancel, retry and drain, and remember what they were promised."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from rota.coordinator.drafts import draft_of
+from rota.core.commands import CancelTasks, Draft, RetryTask, SetDrained, SubmitTasks
+from rota.core.effects import Accepted, Answer, IdsTaken, WorkerKnown
+from rota.core.errors import RotaError
+from rota.core.model import TaskRecord, TaskState, WorkerId
+from rota.core.spec import parse_requests
+from rota.core.turn import Turn
+from tests.simulation.checker import Checker
+from tests.simulation.coordinator import Coordinator
+from tests.simulation.model_store import ModelStore
+from tests.simulation.slots import RUN_S
+from tests.simulation.world import World
+
+__all__ = ["Clients"]
+
+AGAIN_S: Final = (0.05, 2.0)
+LOOK_UP_S: Final = (0.0005, 0.01)
+"""From a look into the store to the command that follows from it."""
+
+BATCH_MAX: Final = 12
+RETRY_PART: Final = 0.3
+"""Of those failed or cancelled tasks that somebody thinks of."""
+
+SHAPES: Final[tuple[dict[str, Any], ...]] = (
+    {"resources": {"cpu": 1000}},
+    {"resources": {"cpu": 1000}},
+    {"resources": {"cpu": 500, "memory": 100}},
+    {"resources": {"cpu": 2000}},
+    {"resources": {"cpu": 500}, "tags": ["ssd"]},
+    {"resources": {"cpu": 100, "gpu": 1}},
+    {"resources": {"cpu": 100, "gpu_memory": 3000}},
+    {"resources": {"cpu": 64_000}},  # more than anybody has
+)
+
+EXTRAS: Final[tuple[dict[str, Any], ...]] = (
+    {},
+    {},
+    {},
+    {"retries": 2, "backoff": 0.2},
+    {"losses": 0},
+    {"delay": 2},
+    {"deadline": 6},
+    {"priority": "high"},
+    {"priority": "low", "retries": 1, "backoff": 0},
+)
+
+
+class Clients:
+    """All clients together. ``busy`` counts requests that are not answered for good."""
+
+    def __init__(self, world: World, coordinator: Coordinator, *, store: ModelStore, checker: Checker) -> None:
+        self.busy = 0
+        self._world = world
+        self._coordinator = coordinator
+        self._store = store
+        self._checker = checker
+        self._batches = 0
+
+    # What they want
+
+    def submit(self) -> None:
+        """Send a batch of like tasks, with ids of their own or without."""
+        world = self._world
+        self._batches += 1
+        count = world.rng.randint(1, BATCH_MAX)
+        fields = {
+            "name": world.rng.choice(sorted(RUN_S)),
+            "command": ["work"],
+            **world.rng.choice(SHAPES),
+            **world.rng.choice(EXTRAS),
+        }
+        ids = [f"b{self._batches}-{index}" for index in range(count)] if world.chance(0.7) else [None] * count
+        world.note("client", f"submits {count} {fields['name']} as {ids[0] or 'anything'}")
+        self.busy += 1
+        self._send([{**fields, "id": task_id} if task_id else fields for task_id in ids])
+        if ids[0] is not None and world.chance(0.1):  # somebody else sends the same
+            self.busy += 1
+            self._send([{**fields, "id": task_id} for task_id in ids])
+
+    def cancel(self) -> None:
+        """Cancel some of the tasks that have not ended."""
+        open_seqs = [record.facts.seq for record in self._store.record.unfinished()]
+        if not open_seqs:
+            return
+        first = self._world.rng.randrange(len(open_seqs))
+        seqs = open_seqs[first : first + self._world.rng.randint(1, 4)]
+        self._world.note("client", f"cancels {seqs}")
+        self._checker.cancel_asked.update(seqs)
+        self.busy += 1
+
+        def on_answer(answer: Answer | RotaError | None) -> None:
+            del answer
+            self.busy -= 1
+
+        self._coordinator.ask(lambda to: CancelTasks(seqs, to), on_answer, of=self._coordinator.turn)
+
+    def retry(self) -> None:
+        """Bring failed and cancelled tasks back; now and then two people do so at once, or one with an old record."""
+        rows = self._store.record
+        ended = [
+            rows.task(seq)
+            for seq, progress in rows.progress.items()
+            if progress.state in (TaskState.FAILED, TaskState.CANCELLED) and self._world.chance(RETRY_PART)
+        ]
+        for record in ended:
+            turn = self._coordinator.turn
+            self._bring_back(record, turn)
+            if self._world.chance(0.2):
+                late_s = self._world.between(0.001, 3.0)
+                self._world.after(late_s, partial(self._bring_back, record, turn))
+
+    def set_drained(self, worker: str, *, drained: bool, must_be: bool = False) -> None:
+        """Drain or resume a worker; ask until it is done if it must be."""
+        self.busy += 1
+
+        def on_answer(answer: Answer | RotaError | None) -> None:
+            self.busy -= 1
+            if must_be and not isinstance(answer, WorkerKnown):
+                self._again(lambda: self.set_drained(worker, drained=drained, must_be=True))
+
+        self._world.note("client", f"{'drains' if drained else 'resumes'} {worker}")
+        self._coordinator.ask(
+            lambda to: SetDrained(WorkerId(worker), drained, to), on_answer, of=self._coordinator.turn
+        )
+
+    # Helpers
+
+    def _send(self, requests: list[dict[str, Any]]) -> None:
+        """Look chosen ids up and submit what is not there, as the service does."""
+        chosen = [request["id"] for request in requests if "id" in request]
+        known = {task_id: task for task_id in chosen if (task := self._store.find_task(task_id)) is not None}
+        self._checker.accepted.update(task.facts.seq for task in known.values())
+        new = [request for request in requests if request.get("id") not in known]
+        if not new:
+            self.busy -= 1
+            return
+        drafts, turn = self._drafts(new), self._coordinator.turn
+
+        def on_answer(answer: Answer | RotaError | None) -> None:
+            self.busy -= 1
+            if isinstance(answer, Accepted):
+                self._checker.accepted.update(task.facts.seq for task in answer.tasks)
+            elif isinstance(answer, IdsTaken) or chosen:  # without ids it would run twice: whoever sent it gives up
+                self._again(lambda: self._resend(requests))
+
+        delay_s = self._world.between(*LOOK_UP_S)
+        self._world.after(
+            delay_s, lambda: self._coordinator.ask(lambda to: SubmitTasks(drafts, to), on_answer, of=turn)
+        )
+
+    def _resend(self, requests: list[dict[str, Any]]) -> None:
+        self.busy += 1
+        self._send(requests)
+
+    def _drafts(self, requests: list[dict[str, Any]]) -> list[Draft]:
+        parsed, _ = parse_requests(json.dumps(requests).encode(), tasks_max=BATCH_MAX)
+        wall = self._world.wall + self._coordinator.wall_jump_s
+        return [draft_of(request, accepted_at=wall) for request in parsed]
+
+    def _bring_back(self, record: TaskRecord, turn: Turn | None) -> None:
+        self.busy += 1
+        self._world.note("client", f"retries {record.facts.seq} after attempt {record.progress.attempt}")
+
+        def on_answer(answer: Answer | RotaError | None) -> None:
+            del answer
+            self.busy -= 1
+
+        self._coordinator.ask(lambda to: RetryTask(record, to), on_answer, of=turn)
+
+    def _again(self, action: Callable[[], None]) -> None:
+        self.busy += 1
+
+        def act() -> None:
+            self.busy -= 1
+            action()
+
+        self._world.after(self._world.between(*AGAIN_S), act)

@@ -1,0 +1,395 @@
+"""A coordinator's process: the real `Turn` and `Scheduler` between links, a model store and clients.
+
+It does what the real loop does: gather, apply, commit, perform; heartbeats are answered during a commit; after
+a commit that failed everything is dropped and loaded. It can be killed at any point, also between two effects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, assert_never
+
+from rota.core.changes import Changes, Fence
+from rota.core.commands import (
+    Command,
+    LeavingArrived,
+    ObserverStalled,
+    ReplyTo,
+    ReportArrived,
+    SessionClosed,
+    SessionId,
+    SlotsLostArrived,
+    WorkerBeat,
+    WorkerHello,
+)
+from rota.core.config import SchedulerConfig
+from rota.core.effects import Answer, Notice
+from rota.core.errors import RotaError, StoreUnavailable, Unavailable
+from rota.core.invariants import check_invariants
+from rota.core.model import AttemptKey, Epoch, TaskSeq
+from rota.core.protocol import (
+    Closing,
+    FromCoordinator,
+    FromWorker,
+    Heartbeat,
+    Hello,
+    Leaving,
+    Report,
+    ReportAck,
+    SlotsLost,
+)
+from rota.core.scheduler import Scheduler
+from rota.core.turn import Turn
+from tests.simulation.checker import Checker
+from tests.simulation.model_store import ModelStore
+from tests.simulation.network import Link, WorkerEnd
+from tests.simulation.world import Event, World
+
+__all__ = ["Coordinator", "OnAnswer"]
+
+TURN_S: Final = (0.00005, 0.001)
+"""From a command to the turn that takes it."""
+
+PROBE_S: Final = (0.1, 1.0)
+"""Between tries of a store that takes no writes."""
+
+RESTART_S: Final = (0.05, 4.0)
+"""Until whoever looks after the process has started it again."""
+
+ANSWER_S: Final = (0.0001, 0.01)
+ANSWER_LOST_PART: Final = 0.02
+
+OnAnswer = Callable[[Answer | RotaError | None], None]
+"""Is told the answer; ``None`` if the connection broke before it came."""
+
+
+class _Killed(BaseException):
+    """The process is killed here. Nothing may catch it on its way."""
+
+
+class Coordinator:
+    """One process after another on one store."""
+
+    def __init__(self, world: World, store: ModelStore, config: SchedulerConfig, checker: Checker) -> None:
+        self.turn: Turn | None = None
+        self.is_up = False
+        self.wall_jump_s = 0.0
+        self.stalled_until = 0.0
+        self._world = world
+        self._store = store
+        self._config = config
+        self._checker = checker
+        self._reign = 0
+        self._fuse: int | None = None
+        self._numbers = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._inbox: list[Command] = []
+        self._waiting: dict[ReplyTo, tuple[Command, OnAnswer]] = {}
+        self._links: dict[SessionId, Link] = {}
+        self._sessions: dict[Link, SessionId] = {}
+        self._told: dict[SessionId, dict[int, list[AttemptKey]]] = {}
+        self._wake: Event | None = None
+        self._next_turn: Event | None = None
+        self._stall_s = 0.0
+
+    # What may happen to it
+
+    def start(self) -> None:
+        """Start a process: take the store, load, serve."""
+        self._reign += 1
+        self._clear()
+        self._leadership = self._store.campaign("coordinator")
+        self._number = self._leadership.number
+        self._next_seq = TaskSeq(self._leadership.last_seq + 1)
+        self.is_up = True
+        self._load()
+
+    def kill(self, *, after_effects: int = 0) -> None:
+        """Kill -9, now, or after so many more effects."""
+        if not self.is_up:
+            return
+        if after_effects:
+            self._fuse = after_effects
+        else:
+            self._die()
+
+    def spare(self) -> None:
+        """Let it live from now on."""
+        self._fuse = None
+
+    def stall(self, seconds: float) -> None:
+        """Stand still, as a process that gets no processor does."""
+        self._world.note("coordinator", f"stands still for {seconds:.1f} s")
+        self.stalled_until = max(self.stalled_until, self._world.now + seconds)
+        self._stall_s += seconds
+
+    # For workers
+
+    def connect(self, worker: WorkerEnd) -> Link | None:
+        """Open a link."""
+        if self.turn is None:
+            return None
+        link = Link(self._world, worker, self)
+        self._numbers += 1
+        session = SessionId(self._numbers)
+        self._links[session], self._sessions[link] = link, session
+        return link
+
+    def received(self, link: Link, message: FromWorker) -> None:
+        """Turn a message into a command."""
+        session = self._sessions.get(link)
+        if session is None or self.turn is None:
+            return
+        match message:
+            case Heartbeat():
+                self._beat(WorkerBeat(session, message))
+            case Report():
+                ended: list[AttemptKey] = [(end.task, end.attempt) for end in message.ended]
+                self._told.setdefault(session, {})[message.number] = ended
+                self.put(ReportArrived(session, message))
+            case Hello():
+                self._world.note("coordinator", f"hears a hello of {message.instance} on {session}")
+                self.put(WorkerHello(session, message))
+            case SlotsLost():
+                self.put(SlotsLostArrived(session, message.count, message.message))
+            case Leaving():
+                self.put(LeavingArrived(session, message.done))
+            case _:
+                assert_never(message)
+
+    def lost(self, link: Link) -> None:
+        """Tell the core that a link is gone."""
+        session = self._sessions.pop(link, None)
+        if session is not None:
+            del self._links[session]
+            self.put(SessionClosed(session))
+
+    # For clients
+
+    def ask(self, make: Callable[[ReplyTo], Command], on_answer: OnAnswer, *, of: Turn | None) -> None:
+        """Put a command whose answer comes after the commit that records it.
+
+        Refused if it follows from a look into the store under another scheduler than the present one: that one
+        remembered what had changed since.
+        """
+        if self.turn is None or self.turn is not of:
+            self._hand_out(on_answer, Unavailable("not now") if self.is_up else None)
+            return
+        self._numbers += 1
+        to = ReplyTo(self._numbers)
+        command = make(to)
+        self._waiting[to] = (command, on_answer)
+        self.put(command)
+
+    def put(self, command: Command) -> None:
+        """Hand over a command; dropped while there is no scheduler, because all channels are closed then."""
+        if self.turn is not None:
+            self._inbox.append(command)
+            self._plan_turn()
+
+    # The loop
+
+    def _plan_turn(self) -> None:
+        if self.turn is not None and not self.turn.is_saving and self._next_turn is None:
+            delay_s = max(self.stalled_until - self._world.now, 0.0) + self._world.between(*TURN_S)
+            self._next_turn = self._world.after(delay_s, lambda: self._guard(self._begin))
+
+    def _begin(self) -> None:
+        turn = self.turn
+        assert turn is not None
+        self._next_turn = None
+        self._forget_wake()
+        commands, self._inbox = self._inbox, []
+        if self._stall_s:
+            commands = [ObserverStalled(self._stall_s), *commands]
+            self._stall_s = 0.0
+        changes = turn.begin(commands, now=self._world.now, wall=self._wall())
+        check_invariants(turn.scheduler.state)
+        if changes is None:
+            self._go_on()
+        else:
+            self._save(changes)
+
+    def _save(self, changes: Changes) -> None:
+        turn, reign = self.turn, self._reign
+        assert turn is not None
+        fence = Fence(self._leadership.epoch, self._leadership.holder, self._number + 1)
+
+        def done(error: RotaError | None) -> None:
+            if self._reign == reign and self.turn is turn:
+                self._guard(lambda: self._saved(error))
+
+        self._store.commit(changes, fence, done)
+
+    def _saved(self, error: RotaError | None) -> None:
+        turn = self.turn
+        assert turn is not None
+        if error is None:
+            self._number += 1
+            turn.finish()
+            assert turn.number == self._number
+            check_invariants(turn.scheduler.state)
+            self._go_on()
+        else:
+            assert isinstance(error, StoreUnavailable), error
+            turn.abandon(error)
+            self._recover(error)
+
+    def _go_on(self) -> None:
+        if self._inbox:
+            self._plan_turn()
+
+    def _beat(self, beat: WorkerBeat) -> None:
+        turn = self.turn
+        assert turn is not None
+        if turn.is_saving and self._world.now >= self.stalled_until:
+            self._guard(lambda: turn.meanwhile([beat], now=self._world.now, wall=self._wall()))
+        else:
+            self.put(beat)
+
+    # Beginnings and ends
+
+    def _load(self) -> None:
+        record = self._store.record
+        scheduler = Scheduler(
+            self._config,
+            cluster_id=self._leadership.cluster,
+            epoch=Epoch(self._leadership.epoch),
+            next_seq=self._next_seq,
+            now=self._world.now,
+            wall=self._wall(),
+        )
+        scheduler.restore_workers(record.workers[name] for name in sorted(record.workers))
+        scheduler.restore_tasks(record.unfinished())
+        scheduler.finish_restore()
+        check_invariants(scheduler.state)
+        self.turn = Turn(scheduler, self, number=self._number)
+        self._world.note("coordinator", f"loaded {len(scheduler.state.tasks)} tasks at commit {self._number}")
+        self._checker.count("loads")
+
+    def _recover(self, error: RotaError) -> None:
+        """Drop everything, wait until the store takes a write again, and load."""
+        assert self.turn is not None
+        self._world.note("coordinator", f"drops its state: {error}")
+        self._next_seq = self.turn.scheduler.state.next_seq
+        self._drop_all(error)
+        for link in list(self._links.values()):
+            link.send_down(Closing("the store takes no writes"))
+            link.close_from_coordinator()
+        self._clear()
+        self._probe_later()
+
+    def _probe_later(self) -> None:
+        reign = self._reign
+
+        def probe() -> None:
+            if self._reign == reign:
+                fence = Fence(self._leadership.epoch, self._leadership.holder, self._number + 1)
+                self._store.commit(Changes(), fence, done)
+
+        def done(error: RotaError | None) -> None:
+            if self._reign != reign:
+                return
+            if error is not None:
+                self._probe_later()
+                return
+            self._number += 1
+            self._load()
+
+        self._world.after(self._world.between(*PROBE_S), probe)
+
+    def _guard(self, action: Callable[[], None]) -> None:
+        if not self.is_up:
+            return
+        try:
+            action()
+        except _Killed:
+            self._die()
+
+    def _die(self) -> None:
+        self._world.note("coordinator", "is killed")
+        self._checker.count("kills of the coordinator")
+        self._reign += 1
+        self._fuse = None
+        self.is_up = False
+        self._drop_all(None)
+        self._store.abandon()
+        for link in self._links.values():
+            # What it said last may be on its way, or may be lost with the machine.
+            self._world.rng.choice((link.close_from_coordinator, link.cut, link.die))()
+        self._clear()
+        self._world.after(self._world.between(*RESTART_S), self.start)
+
+    def _drop_all(self, error: RotaError | None) -> None:
+        self.turn = None
+        self._forget_wake()
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+        for _, on_answer in self._waiting.values():
+            self._hand_out(on_answer, error)
+        self._waiting = {}
+
+    # The performer
+
+    def reply(self, to: ReplyTo, answer: Answer) -> None:
+        self._burn()
+        command, on_answer = self._waiting.pop(to)
+        self._checker.answer_leaves(command, answer)
+        self._hand_out(on_answer, answer)
+
+    def refuse(self, to: ReplyTo, error: RotaError) -> None:
+        self._hand_out(self._waiting.pop(to)[1], error)
+
+    def send(self, session: SessionId, message: FromCoordinator) -> None:
+        self._burn()
+        self._checker.message_leaves(message)
+        if isinstance(message, ReportAck):
+            told = self._told.get(session, {})
+            for number in [number for number in told if number <= message.number]:
+                self._checker.report_acknowledged(told.pop(number))
+        if session in self._links:
+            self._links[session].send_down(message)
+
+    def disconnect(self, session: SessionId, reason: str) -> None:
+        self._burn()
+        link = self._links.pop(session, None)
+        if link is not None:
+            self._world.note("coordinator", f"disconnects {session}: {reason}")
+            del self._sessions[link]
+            link.close_from_coordinator()
+            self.put(SessionClosed(session))
+
+    def publish(self, number: int, changes: Changes) -> None:
+        self._burn()
+        assert number == self._store.number, "published before it was on record"
+        del changes
+
+    def notice(self, notice: Notice) -> None:
+        self._world.note("coordinator", f"{notice.event} {notice.worker or ''} {notice.detail}")
+
+    def wake_at(self, at: float) -> None:
+        self._forget_wake()
+        self._wake = self._world.after(max(0.0, at - self._world.now), self._plan_turn)
+
+    # Helpers
+
+    def _burn(self) -> None:
+        """One more effect: the one at which the process is killed, perhaps."""
+        if self._fuse is not None:
+            self._fuse -= 1
+            if self._fuse <= 0:
+                raise _Killed
+
+    def _forget_wake(self) -> None:
+        if self._wake is not None:
+            self._wake.cancel()
+
+    def _hand_out(self, on_answer: OnAnswer, answer: Answer | RotaError | None) -> None:
+        if self._world.chance(ANSWER_LOST_PART):
+            answer = None
+        self._world.after(self._world.between(*ANSWER_S), lambda: on_answer(answer))
+
+    def _wall(self) -> float:
+        return self._world.wall + self.wall_jump_s

@@ -1,0 +1,255 @@
+"""A machine with a worker: the real agent between a link and pretended slots, as the worker's process drives it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol, assert_never
+
+from rota.core.agent import (
+    Agent,
+    AgentCommand,
+    BeatDue,
+    ChannelLost,
+    ChannelOpened,
+    HangUp,
+    HurryUp,
+    LeaveWished,
+    MessageArrived,
+    Run,
+    SendUp,
+    SlotQuarantined,
+    SlotsReported,
+    StopAttempt,
+    TakeBack,
+)
+from rota.core.model import AttemptKey, Offer, WorkerId
+from rota.core.protocol import Ended, FromCoordinator, Started, Stop, Usage, Welcome
+from tests.simulation.network import Link, WorkerEnd
+from tests.simulation.slots import Slots, SlotWatch
+from tests.simulation.world import Event, World
+
+__all__ = ["Exchange", "Machine", "MachineWatch"]
+
+DIAL_S: Final = (0.001, 0.02)
+REDIAL_S: Final = (0.1, 3.0)
+SILENCE_BEATS: Final = 3
+"""As with the worker's process: after so many heartbeats without an answer it hangs up."""
+
+GOODBYE_S: Final = 0.1
+"""Between looks at whether a worker that leaves may go."""
+
+
+class Exchange(Protocol):
+    """Where workers find the coordinator."""
+
+    def connect(self, worker: WorkerEnd) -> Link | None:
+        """Open a link; ``None`` while nobody is there."""
+        ...
+
+
+class MachineWatch(SlotWatch, Protocol):
+    """Who sees what a machine does and is told."""
+
+    def stop_arrived(self, worker: str, keys: list[AttemptKey]) -> None: ...
+
+    def machine_down(self, worker: str) -> None: ...
+
+
+class Machine:
+    """One machine. ``agent`` is ``None`` while no worker runs on it."""
+
+    def __init__(self, world: World, name: str, offer: Offer, *, exchange: Exchange, watch: MachineWatch) -> None:
+        self.name = name
+        self.offer = offer
+        self.agent: Agent | None = None
+        self.link: Link | None = None
+        self.is_steady = False
+        self._world = world
+        self._exchange = exchange
+        self._watch = watch
+        self._starts = 0
+        self._skew_s = world.between(-3.0, 3.0)
+        self._quarantined = False
+        self._answered_at = 0.0
+        self._left_at: float | None = None
+        self._timers: list[Event] = []
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has a link, and nothing to do on either side of it."""
+        return self.agent is not None and self.link is not None and not self.agent.holds and self.slots.is_empty
+
+    # What may happen to it
+
+    def start(self, offer: Offer | None = None) -> None:
+        """Start a worker, which is a new instance."""
+        assert self.agent is None
+        self._starts += 1
+        self.offer = offer or self.offer
+        instance = f"{self.name}/{self._starts}"
+        self._quarantined, self._left_at = False, None
+        self.agent = Agent(WorkerId(self.name), instance=instance, offer=self.offer)
+        self.slots = Slots(
+            self._world,
+            self._watch,
+            worker=self.name,
+            instance=instance,
+            offer=self.offer,
+            wall=self._wall,
+            tell=self._slots_tell,
+        )
+        self._note(f"starts as {instance}")
+        self._timers = []
+        self._later(self._world.between(*DIAL_S), self._dial)
+        self._later(self._world.between(0.5, 1.0), self._beat)
+
+    def start_if_down(self) -> None:
+        """Start a worker unless there is one."""
+        if self.agent is None:
+            self.start()
+
+    def kill(self, *, is_noticed: bool = True) -> None:
+        """Kill -9, or, if nobody notices, pull the plug."""
+        if self.agent is None:
+            return
+        self._note("is killed" if is_noticed else "loses its power")
+        if self.link is not None:
+            if is_noticed:
+                self.link.close_from_worker()
+            else:
+                self.link.die()
+        self._end()
+
+    def leave(self) -> None:
+        """SIGTERM."""
+        if self.agent is None or self._left_at is not None:
+            return
+        self._note("is asked to leave")
+        self._left_at = self._world.now
+        self._do(LeaveWished())
+        self._later(GOODBYE_S, self._go_if_done)
+
+    def hurry(self) -> None:
+        """SIGTERM again."""
+        if self.agent is not None and self._left_at is not None:
+            self._note("is asked to hurry")
+            self._do(HurryUp(0.5))
+
+    def break_slot(self, *, is_stuck: bool) -> None:
+        """Kill the process of a slot; its tree can't be emptied if ``is_stuck``."""
+        if self.agent is not None and self.slots.break_one():
+            self._note("loses a slot" + (", quarantined" if is_stuck else ""))
+            if is_stuck:
+                self._quarantined = True
+                self._do(SlotQuarantined("processes that can't be killed"))
+
+    def calm_down(self, offer: Offer) -> None:
+        """From now on nothing happens to it any more; what is broken is started anew."""
+        self.is_steady = True
+        if self.agent is not None and (self._quarantined or self._left_at is not None or self.offer != offer):
+            self.kill()
+        if self.agent is None:
+            self.start(offer)
+
+    # Of its link
+
+    def received(self, link: Link, message: FromCoordinator) -> None:
+        """Hand a message to the agent."""
+        if link is not self.link or self.agent is None:
+            return
+        self._answered_at = self._world.now
+        if isinstance(message, Welcome):
+            self._note(f"is welcome, stops {message.stop}")
+        elif isinstance(message, Stop):
+            self._watch.stop_arrived(self.name, message.attempts)
+        self._do(MessageArrived(message))
+
+    def lost(self, link: Link) -> None:
+        """Say so to the agent and dial again."""
+        if link is self.link and self.agent is not None:
+            self._note("lost its link")
+            self._forget_link()
+
+    # Helpers
+
+    def _do(self, command: AgentCommand) -> None:
+        agent = self.agent
+        assert agent is not None
+        for effect in agent.apply(command):
+            match effect:
+                case SendUp():
+                    if self.link is not None:
+                        self.link.send_up(effect.message)
+                case Run():
+                    self.slots.run(effect.attempts)
+                case StopAttempt():
+                    self.slots.stop(effect.key, effect.cause, effect.grace_s)
+                case TakeBack():
+                    self.slots.take_back(effect.keys)
+                case HangUp():
+                    assert effect.retryable, effect
+                    self._hang_up(effect.reason)
+                case _:
+                    assert_never(effect)
+
+    def _slots_tell(self, started: list[Started], ended: list[Ended]) -> None:
+        self._do(SlotsReported(started, ended, []))
+
+    def _dial(self) -> None:
+        self.link = self._exchange.connect(self)
+        if self.link is None:
+            self._later(self._world.between(*REDIAL_S), self._dial)
+            return
+        self._answered_at = self._world.now
+        self._do(ChannelOpened(self._wall()))
+
+    def _beat(self) -> None:
+        assert self.agent is not None
+        if self.link is not None:
+            if self._world.now - self._answered_at > SILENCE_BEATS * max(1.0, self.agent.heartbeat_s):
+                self._hang_up("nothing is answered")
+            else:
+                self._do(BeatDue(self._wall(), Usage()))
+        self._later(self.agent.heartbeat_s * self._world.between(0.8, 1.0), self._beat)
+
+    def _hang_up(self, reason: str) -> None:
+        if self.link is not None:
+            self._note(f"hangs up: {reason}")
+            self.link.close_from_worker()
+            self._forget_link()
+
+    def _forget_link(self) -> None:
+        self.link = None
+        self._do(ChannelLost())
+        self._later(self._world.between(*REDIAL_S), self._dial)
+
+    def _go_if_done(self) -> None:
+        """Leave once the coordinator has heard everything. Unlike the real one it waits for that for ever."""
+        assert self.agent is not None
+        if not self.agent.is_done:
+            self._later(GOODBYE_S, self._go_if_done)
+            return
+        self._note("has left")
+        if self.link is not None:
+            self.link.close_from_worker()
+        self._end()
+
+    def _end(self) -> None:
+        self.slots.kill()
+        self.agent = self.link = None
+        for timer in self._timers:
+            timer.cancel()
+        self._watch.machine_down(self.name)
+        if not self.is_steady:
+            self._world.after(self._world.between(0.1, 15.0), self.start_if_down)
+
+    def _later(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Plan something that only this instance does."""
+        self._timers = [timer for timer in self._timers if not timer.is_over]
+        self._timers.append(self._world.after(delay_s, action))
+
+    def _wall(self) -> float:
+        return self._world.wall + self._skew_s
+
+    def _note(self, what: str) -> None:
+        self._world.note(self.name, what)

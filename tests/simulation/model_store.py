@@ -1,0 +1,114 @@
+"""A store in memory that is slow, refuses, and answers late, and that keeps its promises to the letter.
+
+A commit takes effect at one moment and is reported at a later one. In between the coordinator may
+die: then the commit has happened or not, and nobody told. The rows are those of the
+core's tests, which refuse what would break a promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from rota.core.changes import Changes, Fence
+from rota.core.errors import LostLeadership, RotaError, StoreUnavailable
+from rota.core.model import TaskRecord, TaskSeq
+from rota.store.base import Leadership
+from tests.simulation.world import Event, World
+from tests.support.core import CLUSTER, Record
+
+__all__ = ["ModelStore"]
+
+COMMIT_S: Final = (0.0002, 0.003)
+SLOW_S: Final = (0.05, 4.0)
+"""Of a commit that is slow, or whose outcome has to be looked up. Longer than heartbeats are apart."""
+
+Done = Callable[[RotaError | None], None]
+"""Is told how a commit went: ``None`` if it is on the record."""
+
+
+class ModelStore:
+    """Rows, a fence, and outcomes by lot. ``watch`` sees each commit, with the rows as they were before."""
+
+    def __init__(self, world: World, record: Record, *, watch: Callable[[Record, Changes], None]) -> None:
+        self.record = record
+        self.number = 0
+        self.last_seq = TaskSeq(0)
+        self._slow_part = self._late_part = self._refusal_part = 0.0
+        self._full_until = 0.0
+        self._world = world
+        self._watch = watch
+        self._epoch = 0
+        self._holder = ""
+        self._under_way: tuple[Changes, Fence, Event] | None = None
+
+    def get_worse(self, *, slow_part: float = 0.0, late_part: float = 0.0, refusal_part: float = 0.0) -> None:
+        """From now on let so many of the commits be slow, be answered late, or be refused."""
+        self._slow_part += slow_part
+        self._late_part += late_part
+        self._refusal_part = min(0.5, self._refusal_part + refusal_part)
+
+    def fill_up(self, seconds: float) -> None:
+        """Take nothing for a while."""
+        self._full_until = self._world.now + seconds
+
+    def get_well(self) -> None:
+        """Nothing more goes wrong."""
+        self._slow_part = self._late_part = self._refusal_part = self._full_until = 0.0
+
+    def campaign(self, candidate: str) -> Leadership:
+        """Begin a reign."""
+        self._epoch += 1
+        self._holder = f"{candidate}/{self._epoch}"
+        return Leadership(CLUSTER, self._epoch, self._holder, self.number, self.last_seq)
+
+    def commit(self, changes: Changes, fence: Fence, done: Done) -> None:
+        """Write, at once or in a while, and say so, at once or in a while."""
+        world = self._world
+        assert self._under_way is None
+        if world.now < self._full_until or world.chance(self._refusal_part):
+            world.after(world.between(*COMMIT_S), lambda: self._report(done, StoreUnavailable("the store is full")))
+            return
+        takes_s = world.between(*(SLOW_S if world.chance(self._slow_part) else COMMIT_S))
+        self._under_way = (changes, fence, world.after(takes_s, lambda: self._apply_and_report(changes, fence, done)))
+
+    def abandon(self) -> None:
+        """The writer has died: what is under way happens now or never."""
+        if self._under_way is None:
+            return
+        changes, fence, event = self._under_way
+        self._under_way = None
+        event.cancel()
+        if self._world.chance(0.5):
+            self._world.note("store", f"commit {fence.number} happened, nobody was told")
+            self._apply(changes, fence)
+
+    def find_task(self, task_id: str) -> TaskRecord | None:
+        """A task by its chosen id, as of the last commit."""
+        for seq, facts in self.record.facts.items():
+            if facts.id == task_id:
+                return self.record.task(seq)
+        return None
+
+    def _apply_and_report(self, changes: Changes, fence: Fence, done: Done) -> None:
+        self._under_way = None
+        error = self._apply(changes, fence)
+        if not self._world.chance(self._late_part):
+            self._report(done, error)
+            return
+        # The answer is lost: the store finds by the fence's number what became of it.
+        self._world.note("store", f"the outcome of commit {fence.number} is unknown")
+        late_s = self._world.between(*SLOW_S)
+        self._world.after(late_s, lambda: self._report(done, None if self.number >= fence.number else error))
+
+    def _apply(self, changes: Changes, fence: Fence) -> RotaError | None:
+        if (fence.epoch, fence.holder, fence.number) != (self._epoch, self._holder, self.number + 1):
+            return LostLeadership(epoch=fence.epoch, found=self._epoch)
+        self._watch(self.record, changes)
+        self.record.take(changes)
+        self.number = fence.number
+        self.last_seq = max(self.last_seq, *(facts.seq for facts in changes.accepted), TaskSeq(0))
+        return None
+
+    def _report(self, done: Done, error: RotaError | None) -> None:
+        done(error)

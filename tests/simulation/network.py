@@ -1,0 +1,153 @@
+"""Channels between workers and a coordinator: in order each way, late, and breaking in every way they break.
+
+- *closed*: one end closes; what it sent before still arrives, then the other end hears of it.
+- *cut*: what is on its way is lost; each end hears of it, at its own time.
+- *dead*: what is on its way and all that follows is lost, and nobody hears of it for a long time (half-open).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Generic, Protocol, TypeVar
+
+from rota.core.protocol import FromCoordinator, FromWorker
+from tests.simulation.world import World
+
+__all__ = ["CoordinatorEnd", "Link", "WorkerEnd"]
+
+M = TypeVar("M")
+
+DELAY_S: Final = (0.0001, 0.002)
+"""Of most messages."""
+
+LATE_S: Final = (0.01, 2.0)
+"""Of a few: a full buffer, a lost packet."""
+
+LATE_PART: Final = 0.01
+
+NOTICED_S: Final = (0.001, 1.0)
+"""Until an end hears of a cut."""
+
+GIVEN_UP_S: Final = (20.0, 60.0)
+"""Until the system gives a dead connection up."""
+
+
+class WorkerEnd(Protocol):
+    """What a worker hears."""
+
+    def received(self, link: Link, message: FromCoordinator) -> None: ...
+
+    def lost(self, link: Link) -> None: ...
+
+
+class CoordinatorEnd(Protocol):
+    """What a coordinator hears."""
+
+    def received(self, link: Link, message: FromWorker) -> None: ...
+
+    def lost(self, link: Link) -> None: ...
+
+
+class _Pipe(Generic[M]):
+    """One direction. Nothing overtakes."""
+
+    def __init__(self, world: World, deliver: Callable[[M], None], end: Callable[[], None]) -> None:
+        self._world = world
+        self._deliver = deliver
+        self._end = end
+        self._arrives_at = 0.0
+        self.is_dead = False
+
+    def send(self, message: M) -> None:
+        self._plan(lambda: self._deliver(message))
+
+    def close(self) -> None:
+        """Let the other end hear of it after what was sent before."""
+        self._plan(self._end)
+
+    def _plan(self, action: Callable[[], None]) -> None:
+        world = self._world
+        low, high = LATE_S if world.chance(LATE_PART) else DELAY_S
+        self._arrives_at = max(self._arrives_at, world.now + world.between(low, high))
+        world.after(self._arrives_at - world.now, lambda: None if self.is_dead else action())
+
+
+class Link:
+    """One channel. An end that has closed or has heard of the end hears nothing more."""
+
+    def __init__(self, world: World, worker: WorkerEnd, coordinator: CoordinatorEnd) -> None:
+        self._world = world
+        self._worker: WorkerEnd | None = worker
+        self._coordinator: CoordinatorEnd | None = coordinator
+        self._up: _Pipe[FromWorker] = _Pipe(world, self._arrive_up, self._end_coordinator)
+        self._down: _Pipe[FromCoordinator] = _Pipe(world, self._arrive_down, self._end_worker)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether both ends are there and hear each other."""
+        return (
+            self._worker is not None
+            and self._coordinator is not None
+            and not self._up.is_dead
+            and not self._down.is_dead
+        )
+
+    def send_up(self, message: FromWorker) -> None:
+        """The worker speaks."""
+        if self._worker is not None:
+            self._up.send(message)
+
+    def send_down(self, message: FromCoordinator) -> None:
+        """The coordinator speaks."""
+        if self._coordinator is not None:
+            self._down.send(message)
+
+    def close_from_worker(self) -> None:
+        """The worker hangs up, or its process is gone."""
+        if self._worker is not None:
+            self._worker = None
+            self._up.close()
+
+    def close_from_coordinator(self) -> None:
+        """The coordinator hangs up, or its process is gone."""
+        if self._coordinator is not None:
+            self._coordinator = None
+            self._down.close()
+
+    def cut(self) -> None:
+        """Break it: both ends hear of it, soon."""
+        self._break(NOTICED_S)
+
+    def die(self) -> None:
+        """Break it so that nobody hears of it for a long time."""
+        self._break(GIVEN_UP_S)
+
+    def deafen_coordinator(self) -> None:
+        """Lose what the worker says; the other direction goes on."""
+        self._up.is_dead = True
+        self._world.after(self._world.between(*GIVEN_UP_S), self._end_worker)
+
+    def _break(self, heard_after_s: tuple[float, float]) -> None:
+        self._up.is_dead = self._down.is_dead = True
+        self._world.after(self._world.between(*heard_after_s), self._end_worker)
+        self._world.after(self._world.between(*heard_after_s), self._end_coordinator)
+
+    def _arrive_up(self, message: FromWorker) -> None:
+        if self._coordinator is not None:
+            self._coordinator.received(self, message)
+
+    def _arrive_down(self, message: FromCoordinator) -> None:
+        if self._worker is not None:
+            self._worker.received(self, message)
+
+    def _end_worker(self) -> None:
+        end, self._worker = self._worker, None
+        if end is not None:
+            self._up.close()
+            end.lost(self)
+
+    def _end_coordinator(self) -> None:
+        end, self._coordinator = self._coordinator, None
+        if end is not None:
+            self._down.close()
+            end.lost(self)

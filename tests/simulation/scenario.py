@@ -1,0 +1,229 @@
+"""One run: a cluster, a time of faults, a time of peace in which everything must end.
+
+Every seed switches some kinds of fault on and leaves others off, because what always rains hides what
+only a dry spell shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from rota.core.config import SchedulerConfig
+from rota.core.invariants import check_invariants
+from rota.core.model import Gpu, Offer
+from tests.simulation.checker import Checker
+from tests.simulation.clients import Clients
+from tests.simulation.coordinator import Coordinator
+from tests.simulation.machine import Machine
+from tests.simulation.model_store import ModelStore
+from tests.simulation.world import World
+from tests.support.core import Record
+
+__all__ = ["COORDINATOR_FAULTS", "FAULTS", "Outcome", "Scenario"]
+
+CONFIG: Final = SchedulerConfig(
+    heartbeat_s=1.0,
+    suspicious_after_s=3.0,
+    offline_after_s=6.0,
+    grace_s=12.0,
+    blackout_s=8.0,
+    impossible_after_s=15.0,
+    kill_grace_s=0.5,
+    forget_after_s=12.0,
+)
+
+FAULTS_S: Final = (5.0, 25.0)
+"""How long faults go on."""
+
+PEACE_S: Final = 150.0
+"""In which everything must end: impossible tasks wait longest, and long ones run up to 6 s, a few at a time."""
+
+LOOK_S: Final = 0.5
+"""Between looks at whether everything is over."""
+
+OFFERS: Final = (
+    Offer((("cpu", 3000), ("memory", 400)), frozenset({"ssd"}), gpus=(Gpu(4000), Gpu(8000))),
+    Offer((("cpu", 2000), ("memory", 1000)), max_tasks=3),
+    Offer((("cpu", 1000),), frozenset({"ssd"}), gpus=(Gpu(8000),)),
+    Offer((("cpu", 4000), ("memory", 200))),
+)
+
+COORDINATOR_FAULTS: Final = ("kill coordinator", "kill between effects")
+"""With these alone no worker is ever given up, and nothing that a worker has is run again."""
+
+FAULTS: Final = (
+    *COORDINATOR_FAULTS,
+    "stall coordinator",
+    "jump of the wall clock",
+    "kill worker",
+    "unplug worker",
+    "restart with less",
+    "leave",
+    "hurry",
+    "break slot",
+    "quarantine slot",
+    "cut link",
+    "dead link",
+    "deaf link",
+    "drain",
+    "slow store",
+    "late store",
+    "refusing store",
+    "full store",
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What two runs of one seed have in common, and what happened in it."""
+
+    trace_hash: str
+    ended_s: float
+    faults: frozenset[str]
+    counts: dict[str, int] = field(hash=False)
+
+
+class Scenario:
+    """Built from a seed, run once.
+
+    Args:
+        seed: Of everything.
+        faults: Which kinds are on; drawn if not given.
+        on_line: Is handed each line of the trace.
+    """
+
+    def __init__(
+        self, seed: int, *, faults: frozenset[str] | None = None, on_line: Callable[[str], None] | None = None
+    ) -> None:
+        self.world = world = World(seed, on_line=on_line)
+        self.faults = faults if faults is not None else self._draw_faults()
+        record = Record()
+        self.checker = Checker(world, record, workers_may_be_lost=not self.faults <= {*COORDINATOR_FAULTS})
+        self.store = ModelStore(world, record, watch=self.checker.commit)
+        self.coordinator = Coordinator(world, self.store, CONFIG, self.checker)
+        self.clients = Clients(world, self.coordinator, store=self.store, checker=self.checker)
+        self.machines = [
+            Machine(world, f"m{number}", offer, exchange=self.coordinator, watch=self.checker)
+            for number, offer in enumerate(OFFERS[: world.rng.randint(1, len(OFFERS))], start=1)
+        ]
+        self._is_peace = False
+
+    def run(self) -> Outcome:
+        """Let it all happen.
+
+        Raises:
+            AssertionError: A promise was broken.
+        """
+        world = self.world
+        faults_s = world.between(*FAULTS_S)
+        world.note("world", f"faults for {faults_s:.1f} s: {', '.join(sorted(self.faults)) or 'none'}")
+        self._begin(faults_s)
+        world.run(until=faults_s)
+        self._make_peace()
+        is_over = world.run(until=faults_s + PEACE_S, is_over=self._look())
+        self.checker.check_over()
+        assert is_over, f"not at rest after {PEACE_S:g} s of peace: {self._unrest()}"
+        return Outcome(world.trace_hash(), world.now, self.faults, self.checker.counts)
+
+    # Beginning
+
+    def _draw_faults(self) -> frozenset[str]:
+        if self.world.chance(0.15):
+            return frozenset(COORDINATOR_FAULTS)
+        part = self.world.rng.random() * 0.7
+        return frozenset(fault for fault in FAULTS if self.world.chance(part))
+
+    def _begin(self, faults_s: float) -> None:
+        world = self.world
+        self.coordinator.start()
+        for machine in self.machines:
+            world.after(world.between(0.0, 2.0), machine.start_if_down)
+        for _ in range(world.rng.randint(3, 20)):
+            world.after(world.between(0.0, faults_s), self.clients.submit)
+        for _ in range(world.rng.randint(0, 8)):
+            world.after(world.between(0.0, faults_s), self.clients.cancel)
+        for _ in range(world.rng.randint(0, 4)):
+            world.after(world.between(0.0, faults_s), self.clients.retry)
+        for fault in sorted(self.faults):
+            for _ in range(world.rng.randint(1, 6)):
+                world.after(world.between(0.0, faults_s), self._happens(fault))
+
+    def _happens(self, fault: str) -> Callable[[], None]:
+        def happen() -> None:
+            self.world.note("world", f"fault: {fault}")
+            self._actions()[fault]()
+
+        return happen
+
+    def _actions(self) -> dict[str, Callable[[], None]]:
+        """What each kind of fault does, to somebody drawn by lot."""
+        world, coordinator, store = self.world, self.coordinator, self.store
+        machine = world.rng.choice(self.machines)
+        return {
+            "kill coordinator": coordinator.kill,
+            "kill between effects": lambda: coordinator.kill(after_effects=world.rng.randint(1, 8)),
+            "stall coordinator": lambda: coordinator.stall(world.between(0.5, 8.0)),
+            "jump of the wall clock": self._jump,
+            "kill worker": machine.kill,
+            "unplug worker": lambda: machine.kill(is_noticed=False),
+            "restart with less": lambda: self._restart_with_less(machine),
+            "leave": machine.leave,
+            "hurry": machine.hurry,
+            "break slot": lambda: machine.break_slot(is_stuck=False),
+            "quarantine slot": lambda: machine.break_slot(is_stuck=True),
+            "cut link": lambda: machine.link.cut() if machine.link else None,
+            "dead link": lambda: machine.link.die() if machine.link else None,
+            "deaf link": lambda: machine.link.deafen_coordinator() if machine.link else None,
+            "drain": lambda: self.clients.set_drained(machine.name, drained=world.chance(0.6)),
+            "slow store": lambda: store.get_worse(slow_part=0.3),
+            "late store": lambda: store.get_worse(late_part=0.2),
+            "refusing store": lambda: store.get_worse(refusal_part=0.1),
+            "full store": lambda: store.fill_up(world.between(0.5, 5.0)),
+        }
+
+    def _jump(self) -> None:
+        self.coordinator.wall_jump_s += self.world.rng.choice((-100.0, -5.0, 5.0, 100.0))
+
+    def _restart_with_less(self, machine: Machine) -> None:
+        """Somebody reinstalls the machine: less memory, no cards, no tags."""
+        machine.kill()
+        machine.start(Offer((("cpu", 2000),), max_tasks=2))
+
+    # Peace
+
+    def _make_peace(self) -> None:
+        self.world.note("world", "peace")
+        self.store.get_well()
+        self.coordinator.spare()
+        for machine, offer in zip(self.machines, OFFERS, strict=False):
+            machine.calm_down(offer)
+            self.clients.set_drained(machine.name, drained=False, must_be=True)
+
+    def _look(self) -> Callable[[], bool]:
+        """Look now and then; the answer is whether all was over at the last look."""
+        is_over = False
+
+        def look() -> None:
+            nonlocal is_over
+            is_over = not self._unrest()
+            self.world.after(LOOK_S, look)
+
+        look()
+        return lambda: is_over
+
+    def _unrest(self) -> str:
+        """What is not at rest yet; empty when all is over."""
+        if self.clients.busy:
+            return f"{self.clients.busy} requests without an answer"
+        if unfinished := self.store.record.unfinished():
+            return f"{len(unfinished)} tasks have not ended, such as {unfinished[0]}"
+        turn = self.coordinator.turn
+        if turn is None or turn.is_saving:
+            return "the coordinator does not serve"
+        check_invariants(turn.scheduler.state)
+        if turn.scheduler.state.tasks:
+            return "the coordinator holds tasks that have ended"
+        busy = [machine.name for machine in self.machines if not machine.is_idle]
+        return f"{busy} are not idle" if busy else ""

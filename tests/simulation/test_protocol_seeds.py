@@ -1,0 +1,33 @@
+"""Hundreds of short runs under chance: whatever fails, nothing that was promised is broken.
+
+A failure names its seed and the command that replays it. Mended ones move to ``test_found.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+from tests.simulation.replay import run_seed
+from tests.simulation.scenario import COORDINATOR_FAULTS
+
+SEEDS: Final = 400
+CHUNK: Final = 20
+"""Seeds of one test: about half a second."""
+
+CRASH_SEEDS: Final = 100
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+def test_promises_hold_whatever_fails(first: int) -> None:
+    for seed in range(first, first + CHUNK):
+        run_seed(seed)
+
+
+@pytest.mark.parametrize("first", range(0, CRASH_SEEDS, CHUNK))
+def test_coordinator_crash_alone_disturbs_no_worker(first: int) -> None:
+    """No worker is given up, so nothing that one was running or had finished is run again."""
+    for seed in range(first, first + CHUNK):
+        outcome = run_seed(seed, faults=frozenset(COORDINATOR_FAULTS))
+        assert "attempts worker-lost" not in outcome.counts
