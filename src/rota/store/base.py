@@ -74,7 +74,7 @@ class Page(Struct, frozen=True):
 class Retention(Struct, frozen=True, kw_only=True):
     """How long ended tasks are kept: up to ``max_age_s`` and ``max_tasks``, whichever is less.
 
-    Over the count, completed and cancelled tasks go before failed ones.
+    Over the count, completed and cancelled tasks go before failed ones, and what ended first before what ended later.
     """
 
     max_age_s: float = 7 * 86_400.0

@@ -177,8 +177,11 @@ class MemoryStore:
         for facts in changes.accepted:
             shelf.put_facts(facts)
         for facts in changes.revived:
-            if facts.seq not in shelf.facts:
+            if (kept := shelf.facts.get(facts.seq)) is None:
                 shelf.put_facts(facts)
+            else:  # a person's retry is not bound by the old times
+                times = {"start_at": facts.start_at, "deadline_at": facts.deadline_at}
+                shelf.facts[facts.seq] = msgspec.structs.replace(kept, **times)
         for seq, progress in changes.progress:
             shelf.put_progress(seq, progress)
         for attempt in changes.attempts:
@@ -196,12 +199,13 @@ class MemoryStore:
                 yield record
 
     def _disposable(self, retention: Retention, wall: float) -> Iterator[TaskSeq]:
-        """Yield what may go: the too old ones, then those over the count, failed ones last."""
+        """Yield what may go: the too old ones, then those over the count: failed ones last, else what ended first."""
         ended = sorted(seq for seq, state in self._shelf.states.items() if state in ENDED_STATES)
         ends = {seq: decode_progress(self._shelf.progress[seq]).ended_at for seq in ended}
         expired = [seq for seq in ended if (end := ends[seq]) is not None and end < wall - retention.max_age_s]
         yield from expired
-        rest = sorted(set(ended) - set(expired), key=lambda seq: (self._shelf.states[seq] is TaskState.FAILED, seq))
+        kept = set(ended) - set(expired)
+        rest = sorted(kept, key=lambda seq: (self._shelf.states[seq] is TaskState.FAILED, ends[seq] or 0.0, seq))
         yield from rest[: max(0, len(rest) - retention.max_tasks)]
 
 

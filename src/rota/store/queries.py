@@ -91,12 +91,12 @@ CREATE TEMP TRIGGER commit_turn INSTEAD OF INSERT ON turn BEGIN
         WHERE progress.state >= 3
     ) AS old
     WHERE id = 1 AND (NEW.revived IS NOT NULL OR NEW.completed + NEW.failed + NEW.cancelled > 0);
-    -- Facts never change: where the row is still there it is right.
+    -- Where the row is still there it is right, but for its times: a person's retry is not bound by the old ones.
     INSERT INTO task (seq, chosen_id, name, queue, priority, labels, created_at, start_at, deadline_at, spec)
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8,
         coalesce(substr(NEW.specs, value->>9, value->>10), x'')
     FROM jsonb_each(NEW.revived) WHERE true
-    ON CONFLICT (seq) DO NOTHING;
+    ON CONFLICT (seq) DO UPDATE SET start_at = excluded.start_at, deadline_at = excluded.deadline_at;
 
     -- New tasks and old ones alike.
     INSERT INTO progress (seq, state, worker, ended_at, data)
@@ -137,7 +137,8 @@ COMMIT_TURN: Final = f"INSERT INTO turn VALUES ({', '.join('?' * 16)})"
 PRUNE: Final = "INSERT INTO pruning VALUES (?, ?, ?, ?, ?, ?)"
 
 # Retention: [seq, state] pairs of tasks to remove. Age is looked at within the oldest ?2 tasks of each ended
-# state, because an index on the time of the end would cost every task; count removes failed tasks last.
+# state, because an index on the time of the end would cost every task; count removes failed tasks last, and of
+# those in the same window what ended first: a task that ran for days and has just ended is not the oldest.
 PICK_EXPIRED: Final = """
 SELECT json_group_array(json_array(seq, state)) FROM (
     SELECT seq, state FROM (
@@ -153,12 +154,12 @@ SELECT json_group_array(json_array(seq, state)) FROM (
 PICK_SURPLUS: Final = """
 SELECT json_group_array(json_array(seq, state)) FROM (
     SELECT seq, state FROM (
-        SELECT * FROM (SELECT seq, state FROM progress WHERE state = 3 ORDER BY seq LIMIT ?1)
+        SELECT * FROM (SELECT seq, state, ended_at FROM progress WHERE state = 3 ORDER BY seq LIMIT ?1)
         UNION ALL
-        SELECT * FROM (SELECT seq, state FROM progress WHERE state = 5 ORDER BY seq LIMIT ?1)
+        SELECT * FROM (SELECT seq, state, ended_at FROM progress WHERE state = 5 ORDER BY seq LIMIT ?1)
         UNION ALL
-        SELECT * FROM (SELECT seq, state FROM progress WHERE state = 4 ORDER BY seq LIMIT ?1)
-    ) ORDER BY state = 4, seq LIMIT ?1
+        SELECT * FROM (SELECT seq, state, ended_at FROM progress WHERE state = 4 ORDER BY seq LIMIT ?1)
+    ) ORDER BY state = 4, ended_at, seq LIMIT ?2
 )
 """
 

@@ -21,7 +21,7 @@ from rota.store.reading import read_fence, read_sized
 __all__ = ["commit_turn", "install_leader", "prune"]
 
 PRUNE_WINDOW_ROWS: Final = 5_000
-"""How many of the oldest ended tasks of each state are looked at for their age in one step: some milliseconds."""
+"""How many of the oldest ended tasks of each state are looked at for when they ended in one step: some milliseconds."""
 
 
 def install_leader(connection: apsw.Connection) -> Leadership:
@@ -59,12 +59,12 @@ def prune(
     connection: apsw.Connection, leader: Leadership, retention: Retention, *, wall: float, at_most: int
 ) -> list[TaskSeq]:
     """Remove up to ``at_most`` ended tasks that are too old or too many."""
-    oldest = (wall - retention.max_age_s, max(at_most, PRUNE_WINDOW_ROWS), at_most)
-    removed = dict(read_sized(connection, queries.PICK_EXPIRED, oldest))
+    window = max(at_most, PRUNE_WINDOW_ROWS)
+    removed = dict(read_sized(connection, queries.PICK_EXPIRED, (wall - retention.max_age_s, window, at_most)))
     kept = connection.execute(queries.COUNT_ENDED).get - len(removed)
     surplus = min(kept - retention.max_tasks, at_most - len(removed))
     if surplus > 0:
-        candidates = read_sized(connection, queries.PICK_SURPLUS, (surplus + len(removed),))
+        candidates = read_sized(connection, queries.PICK_SURPLUS, (window, surplus + len(removed)))
         removed |= [pair for pair in candidates if pair[0] not in removed][:surplus]
     if removed:
         _remove(connection, leader, removed)

@@ -64,6 +64,17 @@ class KeepingSuite:
             assert removed == [[2, 3], [1, 5, 6], [], [4]]
             assert await leader.seqs(TaskQuery()) == [8, 7]
 
+    async def test_retention_by_count_keeps_what_ended_last(self, store_factory: StoreFactory) -> None:
+        async with leading(store_factory) as leader:
+            await leader.accept(*(make_facts(seq) for seq in range(1, 6)))
+            await leader.move([2, 3], make_progress(TaskState.COMPLETED, ended_at=100.0))
+            await leader.move([4], make_progress(TaskState.CANCELLED, ended_at=150.0))
+            await leader.move([1, 5], make_progress(TaskState.COMPLETED, ended_at=200.0))
+            removed = [
+                await leader.store.prune(Retention(max_tasks=2), wall=200.0, at_most=at_most) for at_most in (1, 9)
+            ]
+            assert removed == [[2], [3, 4]]
+
     async def test_age_and_count_work_together(self, store_factory: StoreFactory) -> None:
         async with leading(store_factory) as leader:
             await leader.accept(*(make_facts(seq) for seq in range(1, 7)), state=TaskState.COMPLETED)
@@ -105,6 +116,16 @@ class KeepingSuite:
             assert (counts[TaskState.PENDING], counts[TaskState.FAILED]) == (1, 1)
             await leader.move([1], make_progress(TaskState.COMPLETED))
             assert (await leader.store.count_by_state())[TaskState.COMPLETED] == 1
+
+    async def test_a_revived_task_is_not_bound_by_its_old_times(self, store_factory: StoreFactory) -> None:
+        facts = make_facts(1, start_at=1.0, deadline_at=2.0)
+        free = make_facts(1)
+        async with leading(store_factory) as leader:
+            await leader.accept(facts, state=TaskState.FAILED)
+            again = make_progress(TaskState.PENDING)
+            await leader.commit(Changes(revived=[free], progress=[(facts.seq, again)]))
+        async with leading(store_factory) as leader:
+            assert await leader.unfinished() == [TaskRecord(free, again)]
 
     async def test_empty_changes_advance_the_fence(self, store_factory: StoreFactory) -> None:
         async with leading(store_factory) as leader:
