@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 
-from rota.core.errors import StoreUnavailable
+from rota.core.errors import StoreUnavailable, StoreUnusable
 from rota.core.model import StreamName, TaskSeq
 from rota.core.protocol import OutputChunk
 from rota.store import LogStore
-from rota.store.log_index import LogIndex
+from rota.store.log_index import LogIndex, Piece
+from rota.store.segments import read_record
 from tests.integration.test_store_faults import NEEDS_MOUNT, fill, small_disk
 
 __all__ = ["small_disk"]
@@ -27,10 +32,15 @@ def open_logs(tmp_path: Path) -> Iterator[OpenLogs]:
     opened: list[LogStore] = []
 
     def open_one(
-        directory: Path = tmp_path / "logs", *, bytes_max: int = 1 << 30, segment_bytes: int = 1 << 20
+        directory: Path = tmp_path / "logs",
+        *,
+        bytes_max: int = 1 << 30,
+        segment_bytes: int = 1 << 20,
+        cluster: str = "ours",
+        last_seq: int = 1_000,
     ) -> LogStore:
         logs = LogStore(directory, bytes_max=bytes_max, segment_bytes=segment_bytes)
-        logs.open()
+        logs.open(cluster=cluster, last_seq=TaskSeq(last_seq))
         opened.append(logs)
         return logs
 
@@ -238,3 +248,140 @@ def test_full_disk_stores_nothing_of_an_append_until_there_is_room(open_logs: Op
     logs.append([chunk(6, b" and after")])
     assert text(logs) == b"before and after"
     logs.close()
+
+
+# Whose output it is -----------------------------------------------------------------------
+
+
+def test_output_of_another_cluster_is_moved_aside(open_logs: OpenLogs, tmp_path: Path) -> None:
+    old = open_logs(cluster="old")
+    old.append([chunk(0, b"secret of an old task")])
+    old.close()
+    new = open_logs(cluster="new")
+    assert text(new) == b""
+    new.append([chunk(0, b"new")])
+    assert text(new) == b"new"
+    assert {path.name for path in tmp_path.iterdir()} == {"logs", "logs.old"}
+
+
+def test_output_comes_back_with_its_cluster(open_logs: OpenLogs, tmp_path: Path) -> None:
+    for cluster in ("old", "new", "old", "new"):
+        logs = open_logs(cluster=cluster)
+        logs.append([chunk(0, cluster.encode())])
+        assert text(logs) == cluster.encode()
+        logs.close()
+    assert {path.name for path in tmp_path.iterdir()} == {"logs", "logs.old"}
+
+
+def test_move_that_was_cut_short_is_finished(open_logs: OpenLogs, tmp_path: Path) -> None:
+    logs = open_logs(cluster="old")
+    logs.append([chunk(0, b"kept")])
+    logs.close()
+    (tmp_path / "logs").rename(tmp_path / "logs.old")
+    assert text(open_logs(cluster="old")) == b"kept"
+
+
+def test_nothing_is_moved_over_what_is_there(open_logs: OpenLogs, tmp_path: Path) -> None:
+    open_logs(cluster="old").close()
+    (tmp_path / "logs.old").mkdir()
+    with pytest.raises(StoreUnusable, match=r"logs\.old is in the way"):
+        open_logs(cluster="new")
+
+
+@pytest.mark.parametrize("is_index_kept", [True, False])
+def test_output_of_tasks_that_the_database_lost_is_dropped(
+    open_logs: OpenLogs, tmp_path: Path, *, is_index_kept: bool
+) -> None:
+    logs = open_logs()
+    logs.append([chunk(0, b"one"), chunk(0, b"lost", task=2), chunk(3, b"+"), chunk(0, b"lost", task=3)])
+    logs.close()
+    open_logs(last_seq=1).close()
+    if not is_index_kept:
+        (tmp_path / "logs" / "index.db").unlink()
+    logs = open_logs(last_seq=3)  # their numbers were given again
+    assert [text(logs, task=task) for task in (1, 2, 3)] == [b"one+", b"", b""]
+    logs.append([chunk(0, b"new", task=2)])
+    assert text(logs, task=2) == b"new"
+    logs.close()
+    logs = open_logs(last_seq=3)
+    assert [text(logs, task=task) for task in (1, 2, 3)] == [b"one+", b"new", b""]
+
+
+def test_segments_of_dropped_output_go(open_logs: OpenLogs, tmp_path: Path) -> None:
+    logs = open_logs(segment_bytes=10)
+    for offset in range(0, 50, 10):
+        logs.append([chunk(offset, b"x" * 10, task=2)])
+    logs.close()
+    open_logs(last_seq=1)
+    assert len(list((tmp_path / "logs").glob("*.log"))) == 1
+
+
+# Beside readers ---------------------------------------------------------------------------
+
+
+def test_append_waits_for_no_reader(open_logs: OpenLogs, monkeypatch: pytest.MonkeyPatch) -> None:
+    logs = open_logs()
+    logs.append([chunk(0, b"before")])
+    is_reading, may_go_on = Event(), Event()
+
+    def read_slowly(fd: int, position: int) -> OutputChunk | None:
+        is_reading.set()
+        assert may_go_on.wait(10.0)
+        return read_record(fd, position)
+
+    monkeypatch.setattr("rota.store.logs.read_record", read_slowly)
+    with ThreadPoolExecutor(2) as threads:
+        page = threads.submit(logs.read, TaskSeq(1), 1, None)
+        assert is_reading.wait(10.0)
+        threads.submit(logs.append, [chunk(6, b" and after")]).result(timeout=10.0)
+        may_go_on.set()
+        assert [piece.data for piece in page.result(timeout=10.0).pieces] == [b"before"]
+    assert text(logs) == b"before and after"
+
+
+def test_appends_beside_many_readers_stay_quick(open_logs: OpenLogs) -> None:
+    logs = open_logs()
+    logs.append([chunk(offset, b"x" * 1_000) for offset in range(0, 1_000_000, 1_000)])
+    is_over = Event()
+
+    def read_on() -> int:
+        pages = 0
+        while not is_over.is_set():
+            pages += len(logs.read(TaskSeq(1), 1, None).pieces) == 1_000
+        return pages
+
+    with ThreadPoolExecutor(4) as threads:
+        readers = [threads.submit(read_on) for _ in range(4)]
+        try:
+            begun = time.monotonic()
+            for offset in range(10):
+                logs.append([chunk(offset, b"y", task=2)])
+            took_s = time.monotonic() - begun
+        finally:
+            is_over.set()
+        assert all(reader.result() for reader in readers)
+    assert took_s < 5.0  # behind whole pages of four readers each append waited for as long as they went on
+
+
+def test_segment_that_goes_while_it_is_read_reads_as_removed(
+    open_logs: OpenLogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = open_logs(bytes_max=100, segment_bytes=10)
+    logs.append([chunk(0, b"x" * 80)])
+    find = LogIndex.find
+
+    def find_then_lose(index: LogIndex, task: TaskSeq, attempt: int, **options: Any) -> list[Piece]:
+        found = find(index, task, attempt, **options)
+        logs.append([chunk(0, b"y" * 80, task=2)])
+        return found
+
+    monkeypatch.setattr(LogIndex, "find", find_then_lose)
+    page = logs.read(TaskSeq(1), 1, None)
+    assert (page.pieces, page.removed) == ([], True)
+
+
+@pytest.mark.parametrize("offset", [-1, (1 << 62) + 1, (1 << 64) - 1])
+def test_offset_that_no_output_has_is_left_out(open_logs: OpenLogs, offset: int) -> None:
+    logs = open_logs()
+    logs.append([chunk(0, b"good"), chunk(offset, b"bad")])
+    assert text(logs) == b"good"

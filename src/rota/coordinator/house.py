@@ -77,7 +77,9 @@ class House:
         logs = LogStore(
             config.state_dir / "logs", bytes_max=config.log_retention_bytes, durable=config.durability == "full"
         )
-        await asyncio.to_thread(logs.open)
+        # A memory store forgets its tasks: so must the output, under one name for all such clusters.
+        cluster = leadership.cluster if config.store != "memory" else "memory"
+        await asyncio.to_thread(logs.open, cluster=cluster, last_seq=leadership.last_seq)
         self._recorder = Recorder(self._store, logs, leadership)
         self._inbox = Inbox()
         self._events = EventHub(leadership.number)

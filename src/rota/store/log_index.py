@@ -27,6 +27,9 @@ _INDEX_VERSION: Final = 1
 _PLACE_BITS: Final = 32
 """Of the position: a segment is far below 4 GiB."""
 
+READER_TIMEOUT_MS: Final = 1_000
+"""A reader waits so long in the moment in which the file is checkpointed whole; else it waits for nobody."""
+
 _SCHEMA: Final = f"""
 CREATE TABLE piece (
     place INTEGER PRIMARY KEY, seq INTEGER NOT NULL, attempt INTEGER NOT NULL,
@@ -66,6 +69,14 @@ SELECT json_group_array(json_array(place, stream, offset, length) ORDER BY place
 
 _IS_REMOVED: Final = "SELECT EXISTS (SELECT 1 FROM removed WHERE seq = ? AND attempt = ?)"
 
+# Tasks beyond a seq.
+_PLACES_AFTER: Final = "SELECT json_group_array(place) FROM piece WHERE seq > ?"
+
+_FORGET_AFTER: Final = """
+DELETE FROM piece WHERE seq > ?1;
+DELETE FROM removed WHERE seq > ?1;
+"""
+
 _FORGET: Final = """
 DELETE FROM piece WHERE seq IN (SELECT value FROM json_each(?1));
 DELETE FROM removed WHERE seq IN (SELECT value FROM json_each(?1));
@@ -93,14 +104,19 @@ class Piece(Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def segment(self) -> int:
-        return self.place >> _PLACE_BITS
+        return _location(self.place)[0]
 
     @property
     def position(self) -> int:
-        return self.place & ((1 << _PLACE_BITS) - 1)
+        return _location(self.place)[1]
 
 
 _pieces_decoder: Final = msgspec.json.Decoder(list[Piece])
+
+
+def _location(place: int) -> tuple[int, int]:
+    """The segment and the position in it that a place is made of."""
+    return place >> _PLACE_BITS, place & ((1 << _PLACE_BITS) - 1)
 
 
 def key_of(chunk: OutputChunk) -> PieceKey:
@@ -111,7 +127,12 @@ def key_of(chunk: OutputChunk) -> PieceKey:
 class LogIndex:
     """The index, opened; one thread at a time. Raises `apsw.Error`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_reader: bool = False) -> None:
+        """Open or make the file; or, for a reader, open the one that another `LogIndex` keeps open."""
+        if is_reader:
+            self._connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+            self._connection.set_busy_timeout(READER_TIMEOUT_MS)
+            return
         try:
             self._connection = _open(path)
         except (apsw.CorruptError, apsw.NotADBError):
@@ -160,6 +181,15 @@ class LogIndex:
     def is_removed(self, task: TaskSeq, attempt: int) -> bool:
         """Whether retention has removed output of the attempt."""
         return bool(self._connection.execute(_IS_REMOVED, (task, attempt)).get)
+
+    def places_after(self, last: TaskSeq) -> list[tuple[int, int]]:
+        """Where the pieces of tasks beyond this one are: (segment, position)."""
+        return list(map(_location, _numbers_decoder.decode(self._connection.execute(_PLACES_AFTER, (last,)).get)))
+
+    def forget_after(self, last: TaskSeq) -> None:
+        """Forget all about tasks beyond this one."""
+        with self._connection:
+            self._connection.execute(_FORGET_AFTER, (last,) * 2)
 
     def forget(self, tasks: Sequence[TaskSeq]) -> None:
         """Forget all about some tasks."""

@@ -4,7 +4,9 @@ Chunks are appended to segment files and indexed by (task, attempt, stream, offs
 sends again is stored once. The segments are the truth; the index beside them is made again where it is missing
 or behind. Space is bounded: over ``bytes_max`` the oldest segment goes, whosever output is in it.
 
-Everything here blocks: the coordinator calls it in a thread, `append` before the commit of the same turn.
+Everything here blocks: the coordinator calls it in a thread, `append` before the commit of the same turn. So
+an append waits for no reader: these have an index connection and a lock of their own, and read files under no lock.
+A segment that goes while it is read is one that retention has removed.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from contextlib import contextmanager
 from itertools import accumulate, islice
 from pathlib import Path
 from threading import Lock
-from typing import Final
+from typing import Final, Self
 
 from msgspec import Struct
 
@@ -23,9 +25,19 @@ from rota.core.errors import StoreBroken, StoreUnavailable
 from rota.core.model import StreamName, TaskSeq
 from rota.core.protocol import OutputChunk
 from rota.store.failures import translated
-from rota.store.locking import make_state_dir, sync_directory
+from rota.store.locking import sync_directory
+from rota.store.log_home import claim_log_directory
 from rota.store.log_index import LogIndex, Piece, PieceKey, key_of
-from rota.store.segments import HEADER_BYTES, encode_record, find_segments, read_record, scan_records, segment_path
+from rota.store.segments import (
+    HEADER_BYTES,
+    OFFSET_MAX,
+    encode_record,
+    find_segments,
+    make_void,
+    read_record,
+    scan_records,
+    segment_path,
+)
 
 __all__ = ["LogPage", "LogPiece", "LogStore"]
 
@@ -84,20 +96,30 @@ class LogStore:
         self._segment_bytes = segment_bytes
         self._durable = durable
         self._lock = Lock()
+        self._reader_lock = Lock()
         self._sizes: dict[int, int] = {}
         self._current = 0
         self._fd = -1
         self._index: LogIndex | None = None
+        self._reader: LogIndex | None = None
 
-    def open(self) -> None:
-        """Make or open the directory, cut off a torn record, and bring the index up to the segments."""
+    def open(self, *, cluster: str, last_seq: TaskSeq) -> None:
+        """Make or open the directory, cut off a torn record, and bring the index up to the segments.
+
+        Args:
+            cluster: Whose output this is; that of another one is moved aside.
+            last_seq: Of the cluster's tasks. Output of later ones is dropped: it belongs to tasks that the
+                database has lost, and whose numbers will be given again.
+        """
         with self._lock, translated(self._directory):
-            make_state_dir(self._directory)
+            claim_log_directory(self._directory, cluster)
             self._index = LogIndex(self._directory / INDEX_NAME)
             numbers = find_segments(self._directory)
             self._sizes = {number: segment_path(self._directory, number).stat().st_size for number in numbers}
             self._catch_up(self._index)
             self._use_segment(max(numbers, default=1))
+            self._drop_after(self._index, last_seq)
+            self._reader = LogIndex(self._directory / INDEX_NAME, is_reader=True)
 
     def append(self, chunks: Sequence[OutputChunk]) -> None:
         """Store chunks, one fdatasync for all; those that are there already are left out.
@@ -136,24 +158,23 @@ class LogStore:
             after: Only what arrived after the piece with this ``arrival``.
             bytes_max: About how much; at least one piece comes if there is one.
         """
-        with self._used() as index:
+        with self._read_only() as index:
             found = index.find(task, attempt, stream=stream, offset=offset, after=after, limit=PIECES_MAX + 1)
-            totals = accumulate((piece.length for piece in found), initial=0)
-            chosen = [piece for piece, total in zip(found, totals, strict=False) if total < bytes_max][:PIECES_MAX]
-            pieces = list(self._read_pieces(chosen))
-            # A segment that somebody deleted by hand is no different from one that retention removed.
-            removed = index.is_removed(task, attempt) or any(piece.segment not in self._sizes for piece in chosen)
+            removed = index.is_removed(task, attempt)
+        totals = accumulate((piece.length for piece in found), initial=0)
+        chosen = [piece for piece, total in zip(found, totals, strict=False) if total < bytes_max][:PIECES_MAX]
+        with translated(self._directory), _Segments(self._directory) as segments:
+            pieces = list(_read_pieces(segments, chosen))
         if stream is not None:
             pieces = list(_without_overlaps(pieces, offset))
-        return LogPage(pieces, has_more=len(chosen) < len(found), removed=removed)
+        # A segment that somebody deleted by hand is no different from one that retention removed.
+        return LogPage(pieces, has_more=len(chosen) < len(found), removed=removed or segments.is_any_gone)
 
     def forget(self, tasks: Sequence[TaskSeq]) -> None:
         """Forget the output of tasks; a segment in which nothing else is goes at once, others by retention."""
         with self._used() as index:
             index.forget(tasks)
-            for number in [number for number in self._sizes if number != self._current]:
-                if index.is_segment_empty(number):
-                    self._delete_segment(number)
+            self._delete_empty(index)
 
     def total_bytes(self) -> int:
         """How much all segments hold, with their headers."""
@@ -166,6 +187,10 @@ class LogStore:
             if self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
+            with self._reader_lock:
+                reader, self._reader = self._reader, None
+                if reader is not None:
+                    reader.close()
             if self._index is not None:
                 self._index.close()
                 self._index = None
@@ -173,12 +198,21 @@ class LogStore:
     @contextmanager
     def _used(self) -> Iterator[LogIndex]:
         """The lock, the index, and errors in our words."""
-        with self._lock:
-            index = self._index
-            if index is None:
-                raise StoreUnavailable(f"the log store in {self._directory} is not open")
-            with translated(self._directory, system_errno=lambda: index.system_errno):
-                yield index
+        with self._lock, self._translated(self._index) as index:
+            yield index
+
+    @contextmanager
+    def _read_only(self) -> Iterator[LogIndex]:
+        """The same for readers, whom no writer waits for."""
+        with self._reader_lock, self._translated(self._reader) as index:
+            yield index
+
+    @contextmanager
+    def _translated(self, index: LogIndex | None) -> Iterator[LogIndex]:
+        if index is None:
+            raise StoreUnavailable(f"the log store in {self._directory} is not open")
+        with translated(self._directory, system_errno=lambda: index.system_errno):
+            yield index
 
     def _catch_up(self, index: LogIndex) -> None:
         """Index what a crash kept from being indexed, and cut off the record that it tore."""
@@ -216,6 +250,18 @@ class LogStore:
         finally:
             os.close(fd)
 
+    def _drop_after(self, index: LogIndex, last: TaskSeq) -> None:
+        """Forget output of tasks that are not on the record, in the segments first: the index is made from them."""
+        places = index.places_after(last)
+        with _Segments(self._directory, flags=os.O_RDWR) as segments:
+            for segment, position in places:
+                if (fd := segments.find(segment)) is not None:
+                    make_void(fd, position)
+            segments.sync()
+        if places:
+            index.forget_after(last)
+            self._delete_empty(index)
+
     def _use_segment(self, number: int) -> None:
         path = segment_path(self._directory, number)
         is_new = not path.exists()
@@ -231,7 +277,8 @@ class LogStore:
     def _fresh(self, index: LogIndex, chunks: Sequence[OutputChunk]) -> list[OutputChunk]:
         by_key: dict[PieceKey, OutputChunk] = {}
         for chunk in chunks:
-            if chunk.data:
+            # An offset that no output can have is a mistake of the worker's: a gap for whoever reads, not our end.
+            if chunk.data and 0 <= chunk.offset <= OFFSET_MAX:
                 by_key.setdefault(key_of(chunk), chunk)
         known = index.known(list(by_key))
         return [chunk for key, chunk in by_key.items() if key not in known]
@@ -265,26 +312,60 @@ class LogStore:
             index.remove_segment(oldest)
             self._delete_segment(oldest)
 
+    def _delete_empty(self, index: LogIndex) -> None:
+        for number in [number for number in self._sizes if number != self._current]:
+            if index.is_segment_empty(number):
+                self._delete_segment(number)
+
     def _delete_segment(self, number: int) -> None:
         segment_path(self._directory, number).unlink(missing_ok=True)
         del self._sizes[number]
 
-    def _read_pieces(self, pieces: Sequence[Piece]) -> Iterator[LogPiece]:
-        """The pieces with their bytes; one whose record is damaged is left out, as a gap."""
-        fds: dict[int, int] = {}
-        try:
-            for piece in pieces:
-                if piece.segment not in self._sizes:
-                    continue
-                if piece.segment not in fds:
-                    path = segment_path(self._directory, piece.segment)
-                    fds[piece.segment] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                chunk = read_record(fds[piece.segment], piece.position)
-                if chunk is not None:
-                    yield LogPiece(chunk.stream, chunk.offset, chunk.data, piece.place)
-        finally:
-            for fd in fds.values():
+
+class _Segments:
+    """Segment files by number, each opened once, until the end of a ``with`` block."""
+
+    def __init__(self, directory: Path, *, flags: int = os.O_RDONLY) -> None:
+        self._directory = directory
+        self._flags = flags | os.O_CLOEXEC
+        self._fds: dict[int, int | None] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self._fds.values():
+            if fd is not None:
                 os.close(fd)
+
+    @property
+    def is_any_gone(self) -> bool:
+        """Whether one of those that were asked for is not there."""
+        return None in self._fds.values()
+
+    def find(self, number: int) -> int | None:
+        """The descriptor of a segment, or ``None`` if it is gone."""
+        if number not in self._fds:
+            try:
+                self._fds[number] = os.open(segment_path(self._directory, number), self._flags)
+            except FileNotFoundError:
+                self._fds[number] = None
+        return self._fds[number]
+
+    def sync(self) -> None:
+        """Bring what was written in them to the disk."""
+        for fd in self._fds.values():
+            if fd is not None:
+                os.fsync(fd)
+
+
+def _read_pieces(segments: _Segments, pieces: Sequence[Piece]) -> Iterator[LogPiece]:
+    """The pieces with their bytes; one that is gone, or whose record is damaged, is left out, as a gap."""
+    for piece in pieces:
+        fd = segments.find(piece.segment)
+        chunk = None if fd is None else read_record(fd, piece.position)
+        if chunk is not None:
+            yield LogPiece(chunk.stream, chunk.offset, chunk.data, piece.place)
 
 
 def _write_all(fd: int, data: bytes, position: int) -> None:
