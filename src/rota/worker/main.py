@@ -17,6 +17,7 @@ import uvloop
 from rota.core.agent import Agent, BeatDue, HurryUp, LeaveWished
 from rota.core.model import WorkerId
 from rota.process.clock import steady_s, wall_s
+from rota.process.limits import raise_file_limit
 from rota.process.logs import set_up_logs
 from rota.wire.backoff import reconnect_delay_s
 from rota.wire.channel import ChannelError
@@ -68,6 +69,7 @@ class _Process:
             worker_id=config.id,
             has_gpus=bool(self._offer.gpus),
             output_limit_bytes=config.output_limit_bytes,
+            file_limit=raise_file_limit(),
         )
         self._shell.use(self._pool)
         self._rng = random.Random()

@@ -7,6 +7,7 @@ slots that it made, and can speak about, from those of an earlier one.
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import subprocess
 import sys
@@ -25,6 +26,9 @@ START_TIMEOUT_S: Final = 20.0
 
 RESTART_PAUSE_S: Final = 1.0
 """Between two keepers: one that dies at once, again and again, must not keep a core busy."""
+
+RESEND_PAUSE_S: Final = 0.05
+"""After the system had too many descriptors on their way at once: for the keeper to take some."""
 
 LEAVE_TIMEOUT_S: Final = 20.0
 """For slots and keeper to kill what runs and leave: more than they give themselves."""
@@ -58,8 +62,9 @@ class KeeperEvents(Protocol):
 class KeeperControl:
     """One keeper at a time."""
 
-    def __init__(self, events: KeeperEvents, *, environment: Mapping[str, str]) -> None:
+    def __init__(self, events: KeeperEvents, *, environment: Mapping[str, str], file_limit: int) -> None:
         self.reign = 0
+        self._file_limit = file_limit
         self._events = events
         self._environment = dict(environment)
         self._requests: deque[tuple[int, socket.socket]] = deque()
@@ -108,7 +113,7 @@ class KeeperControl:
         source_root = str(Path(rota.__file__).parents[1])
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-X", "utf8", "-c", _PROGRAM, source_root, str(far.fileno())],
+                [sys.executable, "-I", "-S", "-X", "utf8", "-c", _PROGRAM, source_root, *self._numbers(far)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 env=self._environment,
@@ -124,6 +129,9 @@ class KeeperControl:
         asyncio.get_running_loop().add_reader(near.fileno(), self._receive)
         self._send_requests()
 
+    def _numbers(self, far: socket.socket) -> tuple[str, str]:
+        return str(self._file_limit), str(far.fileno())
+
     def _send_requests(self) -> None:
         if self._socket is None:
             return
@@ -137,8 +145,10 @@ class KeeperControl:
         except BlockingIOError:
             asyncio.get_running_loop().add_writer(self._socket.fileno(), self._send_requests)
             return
-        except OSError:  # it has just died: reading says so, and the next one gets the request
-            pass
+        except OSError as error:
+            # Else it has just died: reading says so, and the next one gets the request.
+            if error.errno == errno.ETOOMANYREFS:
+                asyncio.get_running_loop().call_later(RESEND_PAUSE_S, self._send_requests)
         asyncio.get_running_loop().remove_writer(self._socket.fileno())
 
     def _receive(self) -> None:

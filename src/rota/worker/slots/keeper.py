@@ -8,6 +8,8 @@ It is the subreaper above the slots: if a slot is killed, what ran under it beco
 which kills it before it tells the agent. If the agent goes, its socket ends; the slots see
 the same and leave, and so does the keeper once nothing is left.
 
+It holds a descriptor for each slot, so it may open as many files as the agent; its slots set the limit back.
+
 Run as ``python -I -S -c "import rota.worker.slots.keeper …"`` by ``rota.worker.slots.control``.
 """
 
@@ -20,7 +22,7 @@ import time
 from _socket import MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET, socket
 
 from rota.worker.slots.frames import decode, encode
-from rota.worker.slots.linux import become_subreaper, ignore_signals, name_process
+from rota.worker.slots.linux import SIGKILL, become_subreaper, ignore_signals, name_process
 from rota.worker.slots.slot import run_slot
 from rota.worker.slots.tree import Reaped, kill_tree
 
@@ -58,11 +60,14 @@ class Keeper:
                 if request is None:
                     self._leave()
                     return None
-                if self._fork(*request):
-                    return request[1]
+                number, connection = request
+                if connection is None:
+                    self._tell(("refused", number, "no slot could be made: too many files are open"))
+                elif self._fork(number, connection):
+                    return connection
 
-    def _receive(self) -> tuple[int, socket] | None:
-        """The next request, or nothing if the agent is gone."""
+    def _receive(self) -> tuple[int, socket | None] | None:
+        """The next request, or nothing if the agent is gone. One without a socket found no room for it here."""
         try:
             # Closed on exec from the first moment: a task that had this socket could speak for its slot.
             packet, ancillary, _, _ = self._control.recvmsg(PACKET_BYTES_MAX, ANCILLARY_BYTES_MAX, MSG_CMSG_CLOEXEC)
@@ -76,7 +81,7 @@ class Keeper:
         for level, kind, data in ancillary:
             if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
                 fds.frombytes(data)
-        return number, socket(fileno=fds[0])
+        return number, socket(fileno=fds[0]) if fds else None
 
     def _fork(self, number: int, connection: socket) -> bool:
         """Make a slot; return whether this process is it."""
@@ -93,7 +98,13 @@ class Keeper:
                 os.close(fd)
             return True
         connection.close()
-        pid_fd = os.pidfd_open(pid)
+        try:
+            pid_fd = os.pidfd_open(pid)
+        except OSError as error:  # a slot whose end nobody would see
+            os.kill(pid, SIGKILL)
+            os.waitpid(pid, 0)
+            self._tell(("refused", number, f"no slot could be watched: {error.strerror}"))
+            return False
         self._slots[pid_fd] = number, pid
         self._poll.register(pid_fd, select.POLLIN)
         self._tell(("forked", number, pid))
@@ -133,7 +144,7 @@ class Keeper:
 
 
 def main() -> None:
-    """Be a keeper, or one of its slots, for the agent at the socket whose number is the last argument."""
+    """Be a keeper, or one of its slots, for the agent: the last arguments are slots' limit of files, and our socket."""
     ignore_signals()
     name_process("rota-keeper")
     become_subreaper()
@@ -145,7 +156,7 @@ def main() -> None:
     control.send(encode(("ready",)))
     connection = Keeper(control).serve()
     if connection is not None:
-        run_slot(connection)
+        run_slot(connection, file_limit=int(sys.argv[-2]))
 
 
 if __name__ == "__main__":

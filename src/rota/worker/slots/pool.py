@@ -6,18 +6,21 @@ the event loop and none waits for a slot, but `start` and `close`.
 
 Every attempt that was handed to `run` ends in exactly one `Ended`, whatever happens to slots and
 keeper: if a slot dies, its running attempt ends as ``agent-error`` once its process tree is gone, and the
-ones behind it are returned.
+ones behind it are returned. What no slot can be had for is returned, a moment later: the coordinator would give it
+back at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import time
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
+import structlog
 
 from rota.core.model import AttemptKey, Cause, LaneId
 from rota.core.protocol import Ended, OutputChunk, Started
@@ -42,6 +45,11 @@ OUTPUT_LIMIT_BYTES_MAX: Final = 64 << 20
 
 MEET_S: Final = 0.005
 """How long results that were held back by their slot wait for those of other slots, which come at the same moment."""
+
+RETURN_PAUSE_S: Final = 1.0
+"""Between not getting a slot and handing its attempts back: they may come again with the next message."""
+
+log = structlog.get_logger(__name__)
 
 _Report = tuple[list[Started], list[Ended], list[OutputChunk], str | None]
 
@@ -75,6 +83,7 @@ class SlotPool:
         output_limit_bytes: How much of each output stream of an attempt is kept.
         grace_s: From SIGTERM to SIGKILL for an attempt that is over its time-out.
         executors: By kind; only ``process`` if not given.
+        file_limit: How many files an attempt may open; as many as this process if not given.
     """
 
     def __init__(
@@ -86,6 +95,7 @@ class SlotPool:
         output_limit_bytes: int = 1 << 20,
         grace_s: float = 10.0,
         executors: Mapping[str, Executor] | None = None,
+        file_limit: int | None = None,
     ) -> None:
         if not OUTPUT_LIMIT_BYTES_MIN <= output_limit_bytes <= OUTPUT_LIMIT_BYTES_MAX:
             raise ValueError(
@@ -96,13 +106,15 @@ class SlotPool:
         self._executors = executors or {"process": ProcessExecutor(worker_id=worker_id, has_gpus=has_gpus)}
         environment = base_environment(os.environ)
         self._setup = ("setup", output_limit_bytes, float(grace_s), environment)
-        self._control = KeeperControl(self, environment=environment)
+        own_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._control = KeeperControl(self, environment=environment, file_limit=file_limit or own_limit)
         self._last_number = 0
         self._links: dict[int, SlotLink] = {}
         self._idle: list[SlotLink] = []
         self._lines: dict[LaneId, _Line] = {}
         self._line_of_link: dict[int, _Line] = {}
         self._line_of_key: dict[AttemptKey, _Line] = {}
+        self._stranded: set[AttemptKey] = set()
         self._fates: dict[int, _Fate] = {}
         self._started: list[Started] = []
         self._ended: list[Ended] = []
@@ -129,20 +141,20 @@ class SlotPool:
                 order = self._order(work)
             except LaunchRefused as refusal:
                 self._end_unstarted(work.key, Cause.LAUNCH_ERROR, message=str(refusal))
+            except Exception as error:  # of one must not keep the others from running
+                log.exception("attempt_failed")
+                self._fail([work.key], error)
             else:
                 orders.setdefault(work.lane, []).append(order)
         for lane, lane_orders in orders.items():
-            line = self._lines.get(lane) or self._open_line(lane)
-            for order in lane_orders:
-                key: AttemptKey = (order[0], order[1])  # type: ignore[assignment] # a TaskSeq, as it came in the work
-                line.keys[key] = None
-                self._line_of_key[key] = line
-            line.link.send(("run", lane_orders))
+            self._hand_over(lane, lane_orders)
 
     def stop(self, key: AttemptKey, *, cause: Cause, grace_s: float) -> None:
         """End an attempt: SIGTERM, ``grace_s`` later SIGKILL for the whole tree; at once if it has not started."""
         if (line := self._line_of_key.get(key)) is not None:
             line.link.send(("stop", key[0], key[1], cause.value, float(grace_s)))
+        else:
+            self._answer_for(key, cause)
 
     def use_grace(self, grace_s: float) -> None:
         """From now on give attempts that are over their time-out so long from SIGTERM to SIGKILL."""
@@ -157,11 +169,14 @@ class SlotPool:
         for key in keys:
             if (line := self._line_of_key.get(key)) is not None:
                 asked.setdefault(line.link.number, []).append(key)
+            else:
+                self._answer_for(key, Cause.RETURNED)
         for number, link_keys in asked.items():
             self._links[number].send(("take-back", link_keys))
 
     async def close(self, *, kill: bool) -> None:
         """Leave: after everything has ended, or, with ``kill``, at once and without a word about what ran."""
+        self._return_stranded(list(self._stranded))
         if not kill and self._line_of_key:
             self._nothing_runs = asyncio.get_running_loop().create_future()
             await self._nothing_runs
@@ -183,6 +198,24 @@ class SlotPool:
         task, attempt = work.key
         limits = launch.timeout_s, launch.memory_mib
         return (task, attempt, launch.argv, launch.env, launch.cwd, launch.stdin, *limits)
+
+    def _hand_over(self, lane: LaneId, orders: list[Order]) -> None:
+        keys: list[AttemptKey] = [(order[0], order[1]) for order in orders]  # type: ignore[misc] # as in the work
+        try:
+            line = self._lines.get(lane) or self._open_line(lane)
+        except OSError as error:
+            log.error("no_slot", lane=lane, attempts=len(keys), error=str(error))
+            self._stranded.update(keys)
+            asyncio.get_running_loop().call_later(RETURN_PAUSE_S, self._return_stranded, keys)
+            return
+        for key in keys:
+            line.keys[key] = None
+            self._line_of_key[key] = line
+        try:
+            line.link.send(("run", orders))
+        except Exception as error:  # of one lane must not keep the others from running
+            log.exception("attempts_failed", lane=lane)
+            self._fail(keys, error)
 
     def _open_line(self, lane: LaneId) -> _Line:
         link = self._idle.pop() if self._idle else self._make_slot()
@@ -290,6 +323,21 @@ class SlotPool:
             self._nothing_runs.set_result(None)
 
     # What the agent is told --------------------------------------------------------------
+
+    def _answer_for(self, key: AttemptKey, cause: Cause) -> None:
+        """End what no slot has, unless its end is about to be told: whoever asks would wait for ever."""
+        self._stranded.discard(key)
+        if not any((end.task, end.attempt) == key for end in self._ended):
+            self._end_unstarted(key, cause)
+
+    def _return_stranded(self, keys: Sequence[AttemptKey]) -> None:
+        for key in self._stranded.intersection(keys):
+            self._answer_for(key, Cause.RETURNED)
+
+    def _fail(self, keys: Sequence[AttemptKey], error: Exception) -> None:
+        """End attempts because of a mistake of ours."""
+        for key in keys:
+            self._end_unstarted(key, Cause.AGENT_ERROR, message=f"the worker could not run it: {error}")
 
     def _end_unstarted(self, key: AttemptKey, cause: Cause, *, message: str | None = None) -> None:
         self._ended.append(Ended(key[0], key[1], cause, ended_at=time.time(), message=message))

@@ -19,7 +19,7 @@ from _socket import socket
 
 from rota.worker.slots.attempt import Attempt, ended_unstarted
 from rota.worker.slots.frames import Order, Unpacker, pack
-from rota.worker.slots.linux import become_subreaper, hold_child_signals, name_process, wait_for_child
+from rota.worker.slots.linux import become_subreaper, hold_child_signals, limit_files, name_process, wait_for_child
 from rota.worker.slots.memory import MemoryWatch, watch_kernel
 from rota.worker.slots.output import OutputStream
 from rota.worker.slots.spawn import LaunchFailed, Spawner
@@ -325,9 +325,10 @@ class Slot:
         return False
 
 
-def run_slot(connection: socket) -> None:
-    """Be a slot for the agent at the other end, then return."""
+def run_slot(connection: socket, *, file_limit: int) -> None:
+    """Be a slot for the agent at the other end, then return. Attempts inherit the limit of open files."""
     name_process("rota-slot")
+    limit_files(file_limit)
     become_subreaper()
     hold_child_signals()
     Slot(connection).serve()
