@@ -259,6 +259,26 @@ def test_being_sent_away_says_whether_to_come_back(message: FromCoordinator, han
     assert Bench(is_welcome=False).hear(message) == [hang_up]
 
 
+def test_worker_whose_id_went_to_another_stops_what_it_runs() -> None:
+    bench = Bench()
+    bench.assign(A, B)
+    bench.lose_channel()
+    assert bench.hello().holds
+    effects = bench.hear(Refused("worker_id_taken", "in use", True))
+    assert effects == [*(StopAttempt(key, Cause.CANCELLED, 0.0) for key in (A, B)), HangUp("in use", True)]
+    assert bench.agent.holds == 2, "they are not gone yet"
+    assert bench.hear(Refused("worker_id_taken", "in use", True)) == [HangUp("in use", True)]
+    bench.end(A, B)
+    assert bench.agent.holds == 0
+    assert bench.hello().holds == []
+
+
+def test_other_refusals_stop_nothing() -> None:
+    bench = Bench()
+    bench.assign(A)
+    assert bench.hear(Refused("protocol_version", "too old", False)) == [HangUp("too old", False)]
+
+
 # Backlog
 
 

@@ -17,6 +17,7 @@ from msgspec import Struct
 from rota.core.model import AttemptKey, Cause, Offer, WorkerId
 from rota.core.protocol import (
     PROTOCOL_VERSION,
+    WORKER_ID_TAKEN,
     Assign,
     Assignment,
     Closing,
@@ -235,7 +236,7 @@ class Agent:
             case Welcome():
                 return self._welcome(message)
             case Refused():
-                return [HangUp(message.message, message.retryable)]
+                return [*self._refused(message), HangUp(message.message, message.retryable)]
             case Closing():
                 return [HangUp(message.message, retryable=True)]
             case HeartbeatAck():
@@ -276,6 +277,11 @@ class Agent:
         if self._is_leaving:
             effects.append(SendUp(Leaving(done=False)))
         return [*effects, *self._farewell()]
+
+    def _refused(self, refused: Refused) -> list[AgentEffect]:
+        """Where another instance has our id since we were welcome, all that we had runs elsewhere."""
+        is_replaced = refused.code == WORKER_ID_TAKEN and self._cluster is not None
+        return self._give_up(list(self._holds)) if is_replaced else []
 
     def _forget_cluster(self) -> list[AgentEffect]:
         """Another cluster answers at the old address: what the last one gave must not be told to this one."""

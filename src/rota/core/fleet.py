@@ -25,7 +25,7 @@ from rota.core.commands import (
 )
 from rota.core.effects import WorkerKnown
 from rota.core.model import AttemptKey, Cause, LaneId, Progress, WorkerId, WorkerRecord, WorkerState
-from rota.core.protocol import PROTOCOL_VERSION, Ended, HeartbeatAck, Hello, Refused, Welcome
+from rota.core.protocol import PROTOCOL_VERSION, WORKER_ID_TAKEN, Ended, HeartbeatAck, Hello, Refused, Welcome
 from rota.core.state import State
 from rota.core.task import CurrentAttempt, Task
 from rota.core.timers import WorkerDue
@@ -210,7 +210,7 @@ class Fleet:
         )
         if in_use:
             return Refused(
-                "worker_id_taken",
+                WORKER_ID_TAKEN,
                 f"another worker is connected as {hello.worker!r}: give this one another --id",
                 retryable=True,
             )

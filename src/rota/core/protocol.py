@@ -27,6 +27,7 @@ from rota.core.model import (
 
 __all__ = [
     "PROTOCOL_VERSION",
+    "WORKER_ID_TAKEN",
     "Assign",
     "Assignment",
     "Closing",
@@ -51,6 +52,9 @@ __all__ = [
 ]
 
 PROTOCOL_VERSION = 1
+
+WORKER_ID_TAKEN = "worker_id_taken"
+"""The code of a `Refused`: another instance has the id, so all that this one had is lost to the record."""
 
 
 class Held(Struct, frozen=True, array_like=True, gc=False):
