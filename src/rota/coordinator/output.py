@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Final
 
 from msgspec import Struct
 
@@ -15,9 +16,12 @@ from rota.coordinator.recorder import Recorder
 from rota.coordinator.watches import Watches
 from rota.core.errors import NotFound
 from rota.core.model import ENDED_STATES, AttemptRecord, Progress, StreamName, TaskRecord, TaskSeq
-from rota.store.logs import LogPiece
+from rota.store.logs import LogPage, LogPiece
 
-__all__ = ["OutputReader"]
+__all__ = ["READS_MAX", "OutputReader"]
+
+READS_MAX: Final = 4
+"""Of the log store at once, a thread and a page (1 MiB) each: many readers must not take the threads of all others."""
 
 
 class _Cursor:
@@ -54,6 +58,7 @@ class OutputReader:
     def __init__(self, recorder: Recorder, watches: Watches) -> None:
         self._recorder = recorder
         self._watches = watches
+        self._reading = asyncio.Semaphore(READS_MAX)
 
     async def read(
         self, record: TaskRecord, *, attempt: int | None, stream: StreamName | None, follow: bool
@@ -116,7 +121,7 @@ class OutputReader:
                 cursor.offsets[name] = len(whole)
             return
         while True:
-            page = await asyncio.to_thread(self._recorder.logs.read, seq, account.number, None, after=cursor.after)
+            page = await self._page(seq, account.number, after=cursor.after)
             for piece in page.pieces:
                 cursor.after = max(cursor.after, piece.arrival)
                 if piece.stream in streams:
@@ -127,6 +132,10 @@ class OutputReader:
             yield b"[output that was here has been removed by retention]\n"
         elif account.has_ended:
             yield b"".join(_end_of(name, account, cursor) for name in streams)
+
+    async def _page(self, seq: TaskSeq, attempt: int, *, after: int) -> LogPage:
+        async with self._reading:
+            return await asyncio.to_thread(self._recorder.logs.read, seq, attempt, None, after=after)
 
 
 def _account_of(number: int, kept: Progress | AttemptRecord, *, has_ended: bool) -> _Account:

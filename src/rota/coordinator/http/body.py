@@ -15,10 +15,21 @@ from starlette.types import Receive, Scope
 
 from rota.core.errors import BadRequest, TooLarge
 
-__all__ = ["BODY_BYTES_MAX", "ClientGone", "check_item_count", "read_body", "unless_gone", "until_gone"]
+__all__ = [
+    "BODY_BYTES_MAX",
+    "ClientGone",
+    "check_item_count",
+    "read_body",
+    "unless_gone",
+    "unless_gone_by_and_by",
+    "until_gone",
+]
 
 BODY_BYTES_MAX: Final = 8 << 20
 """Of one request: 10,000 tasks of some 800 bytes, and a bound on what one client makes us hold."""
+
+WATCH_AFTER_S: Final = 0.5
+"""Work that is usually over in milliseconds is watched only then: to watch costs two tasks, to plan it a timer."""
 
 T = TypeVar("T")
 
@@ -112,3 +123,35 @@ async def unless_gone(receive: Receive, work: Coroutine[object, object, T]) -> T
         watch.cancel()
         # A failed task holds its exception, which holds this frame: a cycle that nothing would collect.
         del task, watch
+
+
+async def unless_gone_by_and_by(receive: Receive, work: Coroutine[object, object, T]) -> T:
+    """Do as `unless_gone` does for work that is hardly ever long, at next to no cost when it is not.
+
+    Raises:
+        ClientGone: The client went away and the work, which took long, was cancelled.
+    """
+    here = asyncio.current_task()
+    assert here is not None
+    watches: list[asyncio.Task[None]] = []
+
+    def watch() -> None:
+        watches.append(asyncio.ensure_future(until_gone(receive)))
+        watches[0].add_done_callback(leave)
+
+    def leave(gone: asyncio.Task[None]) -> None:
+        if not gone.cancelled():
+            here.cancel()
+
+    timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, watch)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if watches and watches[0].done() and here.uncancel() == 0:
+            raise ClientGone from None
+        raise
+    finally:
+        timer.cancel()
+        for task in watches:
+            task.remove_done_callback(leave)
+            task.cancel()

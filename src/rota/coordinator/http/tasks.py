@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from rota.coordinator.http.answers import TEXT_TYPE, Answer, Stream, json_answer
-from rota.coordinator.http.body import check_item_count, unless_gone
+from rota.coordinator.http.body import check_item_count, unless_gone, unless_gone_by_and_by
 from rota.coordinator.http.endpoint import Call
 from rota.coordinator.http.logs import text_of_logs
 from rota.coordinator.http.query import next_page_link
@@ -85,7 +85,7 @@ async def submit_tasks(call: Call) -> Answer:
     """Accept one task or an array."""
     check_item_count(call.body, TASKS_MAX)
     requests, is_array = parse_requests(call.body, tasks_max=TASKS_MAX)
-    views = await call.service.submit(requests, is_array=is_array)
+    views = await unless_gone_by_and_by(call.receive, call.service.submit(requests, is_array=is_array))
     if is_array:
         return json_answer(201, [task_json(view) for view in views])
     task = task_json(views[0])
