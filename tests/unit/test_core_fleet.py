@@ -384,6 +384,16 @@ def test_worker_that_is_done_leaves_without_being_called_lost() -> None:
     assert notices(core.leave(done=True)) == []
 
 
+def test_worker_that_is_done_costs_nobody_a_loss() -> None:
+    """The assignment was on its way when the worker said that it has nothing and goes."""
+    core = watching()
+    core.hello()
+    [seq] = core.submit(losses=0)
+    core.leave(done=True)
+    assert core.states([seq]) == ["pending"]
+    assert core.progress(seq).losses_used == 0
+
+
 def test_worker_that_left_and_comes_back_is_online() -> None:
     core = watching()
     core.hello()

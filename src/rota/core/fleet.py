@@ -138,6 +138,9 @@ class Fleet:
             self._state.cluster.worker_changed(worker)
             self._state.notes.notice("worker_leaving", worker.id)
         if command.done:
+            # It has nothing and owes nothing, so what we gave it last came too late to start: no loss.
+            for task in list(worker.attempts()):
+                self._return(task)
             self._lose(worker, "left")
 
     def closed(self, command: SessionClosed) -> None:
@@ -265,10 +268,14 @@ class Fleet:
             reported.update(hello.ended)
         for key, task in known.items():
             if key not in reported:
-                message = "the assignment never reached the worker"
-                self._attempts.end(task, Ended(task.seq, task.attempt, Cause.RETURNED, message=message))
+                self._return(task)
         held_keys = [(held.task, held.attempt) for held in hello.holds]
         return [key for key in held_keys if key not in known or key not in reported]
+
+    def _return(self, task: Task) -> None:
+        """Let an attempt that its worker never had run again, at no charge."""
+        message = "the assignment never reached the worker"
+        self._attempts.end(task, Ended(task.seq, task.attempt, Cause.RETURNED, message=message))
 
     def _restate(self, worker: Worker) -> None:
         """Ask again for what a worker may not have heard: the end of attempts, and the way back of lines."""
