@@ -121,13 +121,14 @@ class EventHub:
         try:
             place, after = self._place_of(last_id)
             if place is None:
-                yield self._resync()
+                # Before the yield, which may take long: what happens from the resync on must be told.
                 place = self._dropped + len(self._ring)
+                yield self._resync()
             while True:
                 changed.clear()
                 if place < self._dropped:  # the listener was slower than 64 MiB of changes
-                    yield self._resync()
                     place, after = self._dropped + len(self._ring), None
+                    yield self._resync()
                 while place < self._dropped + len(self._ring):
                     batch = self._ring[place - self._dropped]
                     place += 1
