@@ -15,12 +15,12 @@ from rota import __version__
 from rota.coordinator.drafts import draft_of, same_spec
 from rota.coordinator.events import EventHub
 from rota.coordinator.loop import Loop
+from rota.coordinator.nodes import view_node, view_recorded_node
 from rota.coordinator.output import OutputReader
 from rota.coordinator.rates import Rates
 from rota.coordinator.recorder import Recorder
 from rota.coordinator.service import Event, NodeView, Stats, TaskView
 from rota.coordinator.watches import Watches
-from rota.core.cluster import Worker
 from rota.core.commands import CancelTasks, RetryTask, SetDrained, SubmitTasks
 from rota.core.effects import Accepted, IdsTaken, Settled, WorkerKnown
 from rota.core.errors import Conflict, NotFound, Overloaded
@@ -35,8 +35,6 @@ from rota.core.model import (
     TaskSeq,
     TaskState,
     WorkerId,
-    WorkerRecord,
-    WorkerState,
 )
 from rota.core.spec import TaskRequest
 from rota.process.clock import steady_s, wall_s
@@ -160,9 +158,9 @@ class LiveService:
         """Return all known workers; while the store takes no writes, as the record has them."""
         turn = self._loop.turn
         if turn is None:
-            return [_node_on_record(record) for record in await self._recorder.store.load_workers()]
+            return [view_recorded_node(record) for record in await self._recorder.store.load_workers()]
         workers = turn.scheduler.state.cluster.workers
-        return [_node_view(workers[worker_id]) for worker_id in sorted(workers)]
+        return [view_node(workers[worker_id]) for worker_id in sorted(workers)]
 
     async def drain(self, worker_id: str) -> NodeView:
         """Give a worker nothing new."""
@@ -279,37 +277,4 @@ class LiveService:
         worker = self._loop.scheduler().state.cluster.workers.get(worker_id)
         if not answer.known or worker is None:
             raise NotFound(f"there is no node {worker_id!r}")
-        return _node_view(worker)
-
-
-def _node_view(worker: Worker) -> NodeView:
-    return NodeView(
-        id=worker.id,
-        instance=worker.instance,
-        state=worker.shown_state,
-        offer=worker.offer,
-        used=worker.ledger.used(),
-        tasks=sum(len(lane.line) for lane in worker.lanes.values()),
-        quarantined_slots=worker.quarantined,
-        drained=worker.drained,
-        registered_at=worker.registered_at,
-        last_seen_s=max(0.0, steady_s() - worker.last_seen),
-        usage=worker.usage,
-    )
-
-
-def _node_on_record(record: WorkerRecord) -> NodeView:
-    """A worker while there is no scheduler: all channels are closed then, so nothing is known of it but the record."""
-    return NodeView(
-        id=record.id,
-        instance=record.instance,
-        state=WorkerState.SUSPICIOUS if record.lost_at is None else WorkerState.OFFLINE,
-        offer=record.offer,
-        used={},
-        tasks=0,
-        quarantined_slots=0,
-        drained=record.drained,
-        registered_at=record.registered_at,
-        last_seen_s=None,
-        usage=None,
-    )
+        return view_node(worker)
