@@ -9,6 +9,7 @@ import random
 import signal
 import sys
 import uuid
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -16,6 +17,7 @@ import uvloop
 
 from rota.core.agent import Agent, BeatDue, HurryUp, LeaveWished
 from rota.core.model import WorkerId
+from rota.core.protocol import Usage
 from rota.process.clock import steady_s, wall_s
 from rota.process.limits import raise_file_limit
 from rota.process.logs import set_up_logs
@@ -24,6 +26,7 @@ from rota.wire.channel import ChannelError
 from rota.wire.messages import WORKER_CODEC
 from rota.wire.websocket.client import connect
 from rota.worker.config import WorkerConfig
+from rota.worker.farewell import Farewell
 from rota.worker.machine import UsageSampler
 from rota.worker.offer import make_offer
 from rota.worker.shell import AgentShell
@@ -39,8 +42,20 @@ CONNECT_TIMEOUT_S: Final = 10.0
 SILENCE_BEATS: Final = 3
 """Heartbeats without any answer after which the channel is thought dead and opened anew."""
 
-FAREWELL_S: Final = 10.0
-"""How long a worker that is done waits for a coordinator that it can't reach, to hand over its last results."""
+FAREWELL_S: Final = 60.0
+"""How long a worker that is done waits for a coordinator that it can't reach, to hand over its last results.
+
+As long as a coordinator that has just started waits before it gives a silent worker up (its ``--grace``).
+"""
+
+HURRIED_FAREWELL_S: Final = 10.0
+"""The same for one that was told twice to leave: somebody waits for it."""
+
+HOPELESS_PAUSE_S: Final = 30.0
+"""Between two tries of a worker that is refused for good but still runs tasks: somebody may put it right."""
+
+LEAVING_PAUSE_S: Final = 0.5
+"""Between two tries of a worker that is about to leave, at most."""
 
 HURRY_GRACE_S: Final = 5.0
 """From SIGTERM to SIGKILL for tasks that are stopped because the worker is told twice to leave."""
@@ -75,6 +90,11 @@ class _Process:
         self._rng = random.Random()
         self._leaving = asyncio.Event()
         self._signals = 0
+        self._tries = 0
+        self._last_problem = ""
+        self._farewell = Farewell()
+        self._sampler: UsageSampler | None = None
+        self._can_sample = True
 
     async def run(self) -> int:
         """Serve until told to leave, or refused for good."""
@@ -85,43 +105,57 @@ class _Process:
         gc.freeze()
         resources = dict(self._offer.resources)
         log.info("worker_started", id=self._config.id, server=self._config.server, pid=os.getpid(), **resources)
-        beating = asyncio.create_task(self._beat())
+        staying, beating = asyncio.create_task(self._stay_connected()), asyncio.create_task(self._beat())
         try:
-            return await self._stay_connected()
+            await asyncio.wait((staying, beating), return_when=asyncio.FIRST_COMPLETED)
+            if beating.done():  # it never ends by itself, and a worker that doesn't beat is given up
+                beating.result()
+            return await staying
         finally:
             beating.cancel()
+            staying.cancel()
             await self._pool.close(kill=True)
 
     async def _stay_connected(self) -> int:
-        attempt = 0
-        last_problem = ""
-        while not await self._may_go():
-            try:
-                await connect(
-                    self._config.server,
-                    self._shell,
-                    codec=WORKER_CODEC,
-                    token=self._config.token,
-                    timeout_s=CONNECT_TIMEOUT_S,
-                    ca_file=self._config.ca_file,
-                )
-            except ChannelError as error:
-                if not error.retryable and not self._shell.was_welcome:
-                    sys.stderr.write(f"rota: {error}\n")
-                    return EXIT_REFUSED
-                if str(error) != last_problem:  # once for each new problem, not once for each try
-                    log.warning("not_connected", error=str(error))
-                    last_problem = str(error)
-            else:
-                await self._until_lost()
-                if self._shell.final_refusal is not None:
-                    sys.stderr.write(f"rota: {self._shell.final_refusal}\n")
-                    return EXIT_REFUSED
-                attempt, last_problem = (0, "") if self._shell.was_welcome else (attempt, last_problem)
-            attempt += 1
-            await self._pause(reconnect_delay_s(attempt, self._rng))
+        while not self._may_go():
+            refusal = await self._serve_once()
+            if refusal is not None and not (self._shell.was_welcome and self._agent.holds):
+                sys.stderr.write(f"rota: {refusal}\n")
+                return EXIT_REFUSED
+            if refusal is not None:
+                self._tell("refused_for_good", refusal, running=self._agent.holds, next_try_s=HOPELESS_PAUSE_S)
+            self._tries += 1
+            await self._pause(reconnect_delay_s(self._tries, self._rng) if refusal is None else HOPELESS_PAUSE_S)
         log.info("worker_left")
         return 0
+
+    async def _serve_once(self) -> str | None:
+        """Be connected, if that succeeds, until the channel is lost; return why no other try can succeed, if so."""
+        try:
+            await connect(
+                self._config.server,
+                self._shell,
+                codec=WORKER_CODEC,
+                token=self._config.token,
+                timeout_s=CONNECT_TIMEOUT_S,
+                ca_file=self._config.ca_file,
+            )
+        except ChannelError as error:
+            if not error.retryable and not self._shell.was_welcome:
+                return str(error)
+            self._tell("not_connected", str(error))
+            return None
+        await self._until_lost()
+        if self._shell.is_welcome:
+            self._tries, self._last_problem = 0, ""
+            self._farewell.begin_anew()
+        return self._shell.final_refusal
+
+    def _tell(self, event: str, problem: str, **more: object) -> None:
+        """Log a problem once, not once for each try."""
+        if problem != self._last_problem:
+            log.warning(event, error=problem, **more)
+            self._last_problem = problem
 
     async def _until_lost(self) -> None:
         """Return when the channel is gone, closing it when the worker is done and may go."""
@@ -140,34 +174,50 @@ class _Process:
         if silent_s > SILENCE_BEATS * max(1.0, self._agent.heartbeat_s):
             self._shell.hang_up(f"nothing was answered for {silent_s:.0f} s")
 
-    async def _may_go(self) -> bool:
+    def _may_go(self) -> bool:
+        """Without a channel: whether to leave instead of opening one."""
         if self._agent.is_done:
             return True
         if not self._leaving.is_set() or self._agent.holds:
             return False
-        # Nothing runs, but results wait for a coordinator that can't be reached.
-        return steady_s() - self._left_at > FAREWELL_S
+        at_most_s = FAREWELL_S if self._signals == 1 else HURRIED_FAREWELL_S
+        if not self._farewell.has_begun:
+            log.warning("results_wait", hint="for a coordinator that can't be reached", at_most_s=at_most_s)
+        is_over = self._farewell.is_over(steady_s(), at_most_s=at_most_s)
+        if is_over:
+            log.error("results_lost", hint="no coordinator has come back: what they are of will run again")
+        return is_over
 
     async def _pause(self, seconds: float) -> None:
-        try:
+        """Wait for the next try; not long once the worker is about to leave."""
+        if self._leaving.is_set():
+            await asyncio.sleep(min(seconds, LEAVING_PAUSE_S))
+            return
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._leaving.wait()
-                await asyncio.sleep(min(seconds, 0.2))
-        except TimeoutError:
-            pass
 
     async def _beat(self) -> None:
-        sampler = UsageSampler()
         while True:
             every_s = self._agent.heartbeat_s
             await asyncio.sleep(every_s * self._rng.uniform(1 - BEAT_JITTER, 1.0))
-            self._shell.do(BeatDue(wall_s(), sampler.sample()))
+            self._shell.do(BeatDue(wall_s(), self._sample()))
+
+    def _sample(self) -> Usage:
+        """How busy the machine is; nothing where it can't be found out: to beat matters more."""
+        try:
+            self._sampler = self._sampler or UsageSampler()
+            return self._sampler.sample()
+        except Exception:
+            if self._can_sample:
+                log.exception("usage_unknown")
+            self._can_sample = False
+            return Usage()
 
     def _on_signal(self) -> None:
         """First: finish what runs and leave. Again: stop what runs, which will run elsewhere."""
         self._signals += 1
         if self._signals == 1:
-            self._left_at = steady_s()
             self._leaving.set()
             log.info("leaving", running=self._agent.holds, hint="again to stop what runs")
             self._shell.do(LeaveWished())

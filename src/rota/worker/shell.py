@@ -44,8 +44,10 @@ class AgentShell:
         self.agent = agent
         self.answered_at = steady_s()
         self.is_welcome = False
+        """Whether the channel that is open, or was last, has been welcomed."""
         self.was_welcome = False
         self.final_refusal: str | None = None
+        """Why that channel was refused, if another try of this worker can't succeed."""
         self.lost = asyncio.Event()
         self._channel: Channel[FromWorker] | None = None
         self._pool: SlotPool | None = None
@@ -65,6 +67,8 @@ class AgentShell:
     def opened(self, channel: Channel[FromWorker]) -> None:
         """Say hello."""
         self._channel = channel
+        self.is_welcome = False
+        self.final_refusal = None
         self.lost.clear()
         self.answered_at = steady_s()
         self.do(ChannelOpened(wall_s()))
@@ -85,7 +89,6 @@ class AgentShell:
     def closed(self, reason: str) -> None:
         """Note that the channel is gone."""
         self._channel = None
-        self.is_welcome = False
         self.lost.set()  # before anything that could fail: nobody else would open a new channel
         if self._is_news(reason):
             log.info("channel_closed", reason=reason)
