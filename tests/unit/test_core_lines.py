@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rota.core.attempts import LINE_S, OVERDUE_S
-from rota.core.dispatch import LINE_MAX
+from rota.core.dispatch import IN_VAIN_MAX, LINE_MAX
 from rota.core.estimates import CLASSES_MAX, UNKNOWN_S, RunTimes
 from rota.core.model import Cause, TaskSeq
 from rota.core.protocol import Ended
@@ -199,6 +199,28 @@ def test_line_does_not_mind_who_waits_for_another_worker() -> None:
     core.submit(priority="high", tags=["ssd"], resources={"cpu": 100})
     seqs = core.submit(3)
     assert core.states(seqs) == ["assigned"] * 3
+
+
+def test_lane_that_can_take_nothing_does_not_keep_lines_from_the_others() -> None:
+    core = taught(0.01, cpu=100_000)
+    core.end(only(core.submit(name="long")), run_s=0.04)
+    core.end(only(core.submit(name="middling")), run_s=0.07)
+    core.submit(3 * IN_VAIN_MAX, name="long")  # with one of these a lane is hungry, and has no room for a middling one
+    core.submit(100 - 3 * IN_VAIN_MAX)
+    late = core.submit(5, name="middling")
+    for _ in range(5):
+        core.submit(name="middling")  # any pass will do: each asks others first
+    assert core.states(late) == ["assigned"] * 5
+
+
+def test_lanes_are_not_asked_for_work_that_is_too_long_for_a_line() -> None:
+    core = taught(0.01, cpu=100_000)
+    core.submit(100)
+    room = only(room for room in core.state.cluster.rooms.values() if room.lanes)
+    before = list(room.hungry)
+    core.submit(name="other")
+    assert list(room.hungry) == before
+    assert len(before) == 100
 
 
 def test_only_the_first_of_a_lane_is_charged_when_the_worker_is_lost() -> None:

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import pytest
 
+from rota.core.cluster import INDEXES_MAX, ROOMS_MAX, Worker
 from rota.core.effects import Effect, WorkerKnown
+from rota.core.model import TaskSeq
+from rota.core.placement.base import RoomIndex
 from rota.core.placement.least_loaded import LeastLoaded
 from rota.core.resources import Devices, Ledger, split_need
 from tests.support.core import Core, assignments, drafts_of, make_offer, notices, only, recalled
+
+
+class Looks(LeastLoaded):
+    """Counts the workers that its indexes begin with."""
+
+    def __init__(self) -> None:
+        super().__init__(random.Random(1))
+        self.noted = 0
+
+    def make_index(self, workers: Sequence[Worker]) -> RoomIndex:
+        self.noted += len(workers)
+        return super().make_index(workers)
+
 
 # Order
 
@@ -253,6 +270,74 @@ def test_ledger_gives_back_what_it_reserved() -> None:
     assert not ledger.fits((("y", 1),))
     ledger.release((("cpu", 250),))
     assert (ledger.used(), ledger.load) == ({"cpu": 0, "x": 0}, 0.0)
+
+
+# Many shapes
+
+
+def test_shape_of_its_own_costs_nothing_a_worker_while_it_waits() -> None:
+    core = Core()
+    for number in range(20):
+        core.hello(f"w{number}", cpu=1000)
+    core.submit(20)
+    looks = Looks()
+    core.state.cluster.policy = looks
+    for memory in range(50):
+        core.submit(resources={"memory": 1 + memory})
+    assert looks.noted == 0
+    core.end(TaskSeq(1))
+    assert looks.noted == 0
+    assert core.state.pending.size == 49
+
+
+def test_indexes_of_shapes_that_nobody_waits_for_are_bounded() -> None:
+    core = Core()
+    core.hello(cpu=10_000_000, memory=1_000_000)
+    for memory in range(2 * INDEXES_MAX):
+        core.submit(resources={"memory": 1 + memory})
+    indexes = [room for room in core.state.cluster.rooms.values() if room.index is not None]
+    assert len(indexes) == INDEXES_MAX
+
+
+def test_end_of_a_task_serves_the_first_of_many_shapes_that_wait() -> None:
+    core = Core()
+    core.hello("w1", cpu=1000)
+    core.hello("w2", cpu=500)
+    running = only(core.submit())
+    waiting = [only(core.submit(resources={"memory": 1 + index})) for index in range(100)]
+    small = only(core.submit(priority="low", resources={"cpu": 500, "memory": 1}))
+    assert core.worker_of(small) == "w2"
+    core.cancel(waiting[0])
+    for expected in waiting[1:20]:
+        [given] = assignments(core.end(running))
+        assert given.task == expected
+        running = given.task
+
+
+def test_freed_worker_is_shared_by_shapes_in_their_order() -> None:
+    core = Core()
+    core.hello(cpu=4000)
+    running = only(core.submit(resources={"cpu": 4000}))
+    shapes = (3000, 2000, 1500, 1000, 900)
+    seqs = [only(core.submit(resources={"cpu": cpu, "memory": cpu})) for cpu in shapes]
+    assert [given.task for given in assignments(core.end(running))] == [seqs[0], seqs[3]]
+
+
+def test_shape_whose_tasks_were_all_cancelled_is_placed_as_before() -> None:
+    core = Core()
+    core.hello(cpu=1000)
+    running = only(core.submit(resources={"memory": 1}))
+    core.cancel(*core.submit(3))
+    core.end(running)
+    assert core.states(core.submit()) == ["assigned"]
+
+
+def test_idle_shapes_are_forgotten_when_they_have_doubled() -> None:
+    core = Core()
+    core.hello()
+    for memory in range(ROOMS_MAX + 10):
+        core.end(only(core.submit(resources={"memory": 1 + memory})))
+    assert len(core.state.cluster.rooms) <= 10
 
 
 # Drains

@@ -2,9 +2,12 @@
 
 A worker offers resources; a lane reserves some for one shape and runs one attempt at a time,
 with a line of others of the same shape behind it. What is reserved of a worker is the sum of its
-lanes. For every shape in use there is a *room*: the workers that could ever hold it, indexed by
-the placement policy, and the lanes that have it, so that placing one task looks at no more
-workers than it needs.
+lanes. For every shape in use there is a *room*: the lanes that have it, and an index of the placement policy over
+the workers that may have room for it, so that placing one task looks at no more workers than it needs.
+
+Shapes can be as many as tasks, so a room costs nothing a worker until it is to be placed. Its index is made
+then; it is empty while the shape waits, because nobody has room, and of those that don't wait only the last
+few are kept. What changes with a worker is noted here and looked at once, by the next pass.
 """
 
 from __future__ import annotations
@@ -25,10 +28,13 @@ if TYPE_CHECKING:
     from rota.core.placement.base import PlacementPolicy, RoomIndex
     from rota.core.task import Task
 
-__all__ = ["Cluster", "Lane", "Room", "Worker"]
+__all__ = ["INDEXES_MAX", "ROOMS_MAX", "Cluster", "Lane", "Room", "Worker"]
 
-IDLE_ROOMS_MAX: Final = 256
-"""Rooms kept while nothing of their shape is there: making one anew looks at every worker."""
+ROOMS_MAX: Final = 256
+"""Rooms that may be there before the idle ones are looked for: each remembers how long its tasks take."""
+
+INDEXES_MAX: Final = 64
+"""Indexes kept for shapes that don't wait: 130 bytes a worker each, and 1 ms to make anew for 1,000 workers."""
 
 
 class Lane:
@@ -138,47 +144,49 @@ class Worker:
 
 
 class Room:
-    """All that belongs to one shape: who could hold it, which lanes have it, how long it runs.
+    """All that belongs to one shape: who may have room for it, which lanes have it, how long it runs.
 
-    ``impossible`` is the timer that ends the patience with tasks that nobody could ever hold.
+    ``index`` is there while tasks of the shape wait, and for some time afterwards. ``verdict`` is why they
+    wait, found when the workers were as `Cluster.version` says. ``impossible`` is the timer that ends the
+    patience with tasks that nobody could ever hold.
     """
 
     __slots__ = (
         "cards",
-        "eligible",
         "hungry",
         "impossible",
         "index",
         "lanes",
         "memory_mib",
         "plain",
-        "reason",
         "run_times",
         "shape",
+        "tags",
+        "verdict",
     )
 
-    def __init__(self, shape: Shape, index: RoomIndex) -> None:
+    def __init__(self, shape: Shape) -> None:
         self.shape = shape
+        self.tags = shape.tags
         self.plain, self.cards, self.memory_mib = split_need(shape.resources)
-        self.index = index
-        self.eligible: dict[WorkerId, Worker] = {}
+        self.index: RoomIndex | None = None
         self.lanes = 0
         self.hungry: dict[Lane, None] = {}
         self.run_times = RunTimes()
-        self.reason: Reason | None = None
+        self.verdict: tuple[int, Reason] | None = None
         self.impossible: Impossible | None = None
 
     def could_ever_run_on(self, worker: Worker) -> bool:
         """Say whether the worker has the tags and, empty, the resources."""
-        return self.shape.tags <= worker.tags and worker.ledger.could_ever(self.plain, self.cards, self.memory_mib)
+        return self.tags <= worker.tags and worker.ledger.could_ever(self.plain, self.cards, self.memory_mib)
 
     def fits_now(self, worker: Worker) -> bool:
-        """Say whether the worker may be given one more lane of this shape, now."""
+        """Say whether the worker may be given one more lane of this shape, now. First asked is what fails most."""
         return (
-            worker.is_open
-            and worker.id in self.eligible  # an index may still hold one that came back with less to offer
+            worker.ledger.fits(self.plain)
+            and worker.is_open
+            and self.tags <= worker.tags
             and len(worker.lanes) + worker.quarantined < worker.max_tasks
-            and worker.ledger.fits(self.plain)
             and (
                 not (self.cards or self.memory_mib)
                 or worker.ledger.devices.find(self.cards, self.memory_mib) is not None
@@ -187,7 +195,12 @@ class Room:
 
 
 class Cluster:
-    """All workers and rooms."""
+    """All workers and rooms.
+
+    For the next pass: ``stirred`` are rooms to look at, ``freed`` workers that may have room that they had not,
+    and ``has_changed`` says that workers came or went, so that whatever waits may wait for another reason.
+    ``indexed`` are the rooms that have an index though nothing waits for them.
+    """
 
     def __init__(self, policy: PlacementPolicy) -> None:
         self.policy = policy
@@ -195,7 +208,12 @@ class Cluster:
         self.sessions: dict[SessionId, Worker] = {}
         self.rooms: dict[Shape, Room] = {}
         self.stirred: dict[Room, None] = {}
+        self.freed: dict[Worker, None] = {}
+        self.indexed: dict[Room, None] = {}
+        self.has_changed = False
+        self.version = 0
         self._numbers = 0
+        self._rooms_max = ROOMS_MAX
 
     # Workers
 
@@ -217,66 +235,82 @@ class Cluster:
         """Forget a worker that has no lanes."""
         assert not worker.lanes
         del self.workers[worker.id]
-        for room in self.rooms.values():
-            room.eligible.pop(worker.id, None)
-            self._stir(room)
+        self.freed.pop(worker, None)
+        self._note_change()
 
     def worker_changed(self, worker: Worker) -> None:
-        """Look again at every shape the worker could hold: it came, was resumed, or went."""
-        for room in self.rooms.values():
-            if worker.id in room.eligible:
-                room.index.offer(worker)
-                self._stir(room)
+        """Look again at every shape that waits: the worker came, was resumed, or went."""
+        self.freed[worker] = None
+        self._note_change()
+
+    @property
+    def is_restless(self) -> bool:
+        """Whether there is anything for a pass to look at."""
+        return bool(self.stirred or self.freed or self.has_changed)
 
     def _seat(self, worker: Worker) -> None:
         for room in self.rooms.values():
-            if room.could_ever_run_on(worker):
-                room.eligible[worker.id] = worker
-                room.index.offer(worker)
+            if room.impossible is not None and room.could_ever_run_on(worker):
                 room.impossible = None
-            else:
-                room.eligible.pop(worker.id, None)
-            self._stir(room)
+        self.worker_changed(worker)
 
-    def _stir(self, room: Room) -> None:
-        """Look at the shape again, and find its reason anew: who there is has changed."""
-        room.reason = None
-        self.stirred[room] = None
+    def _note_change(self) -> None:
+        self.has_changed = True
+        self.version += 1
 
     # Rooms
 
     def room(self, shape: Shape) -> Room:
-        """Find or make the room of a shape. Making one looks at every worker once."""
+        """Find or make the room of a shape."""
         room = self.rooms.get(shape)
         if room is None:
-            room = self.rooms[shape] = Room(shape, self.policy.make_index())
-            for worker in self.workers.values():
-                if room.could_ever_run_on(worker):
-                    room.eligible[worker.id] = worker
-                    room.index.offer(worker)
+            room = self.rooms[shape] = Room(shape)
         return room
 
+    def index_of(self, room: Room) -> RoomIndex:
+        """The index of a room that is to be placed. Making it looks at every worker once."""
+        if room.index is None:
+            room.index = self.policy.make_index(
+                [worker for worker in self.workers.values() if room.fits_now(worker)],
+            )
+        return room.index
+
+    def keep_index(self, room: Room, index: RoomIndex) -> None:
+        """Keep the index of a room for which nothing waits any more, in place of the oldest."""
+        room.index = index
+        self.indexed[room] = None
+        if len(self.indexed) > INDEXES_MAX:
+            oldest = next(iter(self.indexed))
+            del self.indexed[oldest]
+            oldest.index = None
+
     def forget_idle_rooms(self, in_use: Container[Room]) -> None:
-        """Drop the rooms that have no lanes and no pending tasks, when there are too many of them."""
-        if len(self.rooms) <= IDLE_ROOMS_MAX:
+        """Drop rooms without lanes and pending tasks whenever rooms have doubled: O(1) a room, amortised."""
+        if len(self.rooms) <= self._rooms_max:
             return
         for shape, room in list(self.rooms.items()):
             if not room.lanes and room not in in_use:
                 del self.rooms[shape]
                 self.stirred.pop(room, None)
+                self.indexed.pop(room, None)
+        self._rooms_max = max(ROOMS_MAX, 2 * len(self.rooms))
+
+    def could_ever_run(self, room: Room) -> Iterator[Worker]:
+        """The workers that could hold the shape if they were empty. O(workers): for slow paths only."""
+        return (worker for worker in self.workers.values() if room.could_ever_run_on(worker))
 
     def refusal(self, room: Room) -> Reason:
         """Say what keeps the room's tasks waiting, now that nobody could be chosen. Kept until workers change."""
-        if room.reason is None:
-            room.reason = self._refusal(room)
-        return room.reason
+        if room.verdict is None or room.verdict[0] != self.version:
+            room.verdict = (self.version, self._refusal(room))
+        return room.verdict[1]
 
     def _refusal(self, room: Room) -> Reason:
-        if any(worker.is_open for worker in room.eligible.values()):
+        if any(worker.is_open for worker in self.could_ever_run(room)):
             return Reason.RESOURCES
-        if room.eligible or not self.workers:
+        if not self.workers or any(self.could_ever_run(room)):
             return Reason.NO_WORKERS
-        tagged = any(room.shape.tags <= worker.tags for worker in self.workers.values())
+        tagged = any(room.tags <= worker.tags for worker in self.workers.values())
         return Reason.IMPOSSIBLE if tagged else Reason.TAGS
 
     # Lanes
@@ -298,7 +332,7 @@ class Cluster:
         return lane
 
     def close_lane(self, lane: Lane) -> None:
-        """Give the reservation back, exactly once, and look again at what could use it."""
+        """Give the reservation back, exactly once; the next pass looks at what could use it."""
         assert not lane.line
         worker, room = lane.worker, lane.room
         del worker.lanes[lane.id]
@@ -306,11 +340,7 @@ class Cluster:
         worker.ledger.devices.give_back(lane.devices, room.cards, room.memory_mib)
         room.lanes -= 1
         room.hungry.pop(lane, None)
-        if worker.is_open:
-            for other in self.rooms.values():
-                if worker.id in other.eligible and other.fits_now(worker):
-                    other.index.offer(worker)
-                    self.stirred[other] = None
+        self.freed[worker] = None
 
     def capacity(self) -> dict[str, int]:
         """What all connected workers offer together."""

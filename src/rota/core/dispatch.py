@@ -7,21 +7,30 @@ its shape, unless a line would overtake an earlier task that waits for the same 
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
+from itertools import islice
 from typing import Final
 
 from rota.core.attempts import LINE_S, Attempts
-from rota.core.cluster import Lane, Room
+from rota.core.cluster import Lane, Room, Worker
 from rota.core.model import Reason
 from rota.core.ordering import Rank
 from rota.core.pending import Group
 from rota.core.state import State
 from rota.core.timers import Impossible
 
-__all__ = ["LINE_MAX", "Dispatch"]
+__all__ = ["IN_VAIN_MAX", "LINE_MAX", "Dispatch"]
 
 LINE_MAX: Final = 512
 """Attempts in a line, however short: bounds what a lost worker gives back at once."""
+
+IN_VAIN_MAX: Final = 16
+"""Lanes that are asked in vain to take more, in one look: they may be as many as the cluster has cores."""
+
+PRUNE_FACTOR: Final = 8
+"""The queue is searched for what is worth a look when so many times the groups served in vain are left in it."""
+
+_Entry = tuple[Rank, int, Group]
 
 
 class Dispatch:
@@ -32,23 +41,50 @@ class Dispatch:
         self._attempts = attempts
 
     def run(self) -> None:
-        """Serve the stirred groups from the lowest rank on."""
-        cluster = self._state.cluster
-        if not cluster.stirred:
+        """Serve the groups that something changed for, from the lowest rank on."""
+        cluster, pending = self._state.cluster, self._state.pending
+        if not cluster.is_restless:
             return
-        queue: list[tuple[Rank, int, Group]] = []
+        if cluster.has_changed:
+            cluster.has_changed = False
+            cluster.stirred.update(dict.fromkeys(pending.groups))
         stirred, cluster.stirred = cluster.stirred, {}
-        for room in stirred:
-            for group in self._state.pending.of_room(room):
+        freed, cluster.freed = list(cluster.freed), {}
+        for room in {**cluster.indexed, **stirred}:
+            _offer(room, freed)
+        waiting = pending.groups if freed else ()
+        hopeful = dict.fromkeys(room for room in waiting if room not in stirred and _can_use(room, freed))
+        queue: list[_Entry] = []
+        for room in (*stirred, *hopeful):
+            for group in pending.of_room(room):
                 self._enqueue(group, queue)
-        while queue:
-            _, _, group = heappop(queue)
-            if self._serve(group, queue[0][0] if queue else None):
-                self._enqueue(group, queue)
-        # What closing and opening lanes stirred in this pass has been served by it.
+        self._serve_all(queue, hopeful, freed=freed)
+        # What opening lanes stirred in this pass has been served by it.
         cluster.stirred = {}
 
-    def _enqueue(self, group: Group, queue: list[tuple[Rank, int, Group]]) -> None:
+    def _serve_all(self, queue: list[_Entry], hopeful: dict[Room, None], *, freed: list[Worker]) -> None:
+        """Serve groups by rank.
+
+        The rooms of ``hopeful`` have been refused before and only hope for workers that were ``freed``. Where many
+        shapes wait, the first few fill these up, so the others are passed over at little cost.
+        """
+        in_vain = 0
+        while queue:
+            _, _, group = heappop(queue)
+            if group.room in hopeful:
+                if not _can_use(group.room, freed):
+                    in_vain += 1
+                    if PRUNE_FACTOR * in_vain >= len(queue):
+                        in_vain = 0
+                        queue[:] = [entry for entry in queue if _is_worth_a_look(entry[2].room, hopeful, freed)]
+                        heapify(queue)
+                    continue
+                del hopeful[group.room]
+                _offer(group.room, freed)
+            if self._serve(group, queue[0][0] if queue else None):
+                self._enqueue(group, queue)
+
+    def _enqueue(self, group: Group, queue: list[_Entry]) -> None:
         rank = self._rank(group)
         if rank is not None:
             heappush(queue, (rank, len(queue), group))
@@ -61,52 +97,70 @@ class Dispatch:
         """Place tasks of a group until it is empty, out of room, or behind ``bound``: true for the last."""
         state, room = self._state, group.room
         cluster, ordering, pending = state.cluster, state.ordering, state.pending
+        index = cluster.index_of(room)
         while (head := group.head()) is not None:
             if bound is not None and ordering.rank(group.key, head.seq) > bound:
                 return True
-            worker = room.index.choose(room.fits_now)
+            worker = index.choose(room.fits_now)
             if worker is None:
-                self._extend_lines(group, bound)
+                if room.hungry:
+                    self._extend_lines(group, bound)
                 self._refuse(group)
-                return False
+                break
             lane = cluster.open_lane(worker, room)
             pending.take(group)
             self._attempts.assign(head, lane, estimate_s=room.run_times.estimate_s(head.terms.class_key))
+        if room not in pending.groups:
+            cluster.keep_index(room, index)
+        else:
+            cluster.indexed.pop(room, None)
         return False
 
     def _extend_lines(self, group: Group, bound: Rank | None) -> None:
-        """Share the first tasks of a group among the hungry lanes of its shape."""
-        lanes = [lane for lane in group.room.hungry if self._may_extend(lane, group)]
+        """Share the first tasks of a group among the hungry lanes of its shape.
+
+        Cost: O(tasks placed), whatever the number of lanes and of those that can take nothing.
+        """
+        room, head = group.room, group.head()
+        if head is None or room.run_times.estimate_s(head.terms.class_key) > LINE_S:
+            return
+        earlier = self._waiting_before(group)
+        lanes = list(islice(room.hungry, group.size + IN_VAIN_MAX))
+        in_vain = 0
         for index, lane in enumerate(lanes):
             share = -(-group.size // (len(lanes) - index))
-            if not share:
+            if not share or in_vain == IN_VAIN_MAX:
                 return
-            self._fill(lane, group, bound=bound, share=share)
+            if not _may_extend(lane, earlier) or not self._fill(lane, group, bound=bound, share=share):
+                in_vain += 1
+                if lane in room.hungry:  # to the end, so that it does not keep the next look from others
+                    room.hungry[lane] = room.hungry.pop(lane)
 
-    def _fill(self, lane: Lane, group: Group, *, bound: Rank | None, share: int) -> None:
+    def _fill(self, lane: Lane, group: Group, *, bound: Rank | None, share: int) -> int:
+        """Put up to ``share`` tasks in a line; return how many it took."""
         room, ordering, pending = group.room, self._state.ordering, self._state.pending
-        for _ in range(min(share, LINE_MAX - len(lane.line))):
+        most = min(share, LINE_MAX - len(lane.line))
+        for taken in range(most):
             head = group.head()
             if head is None or (bound is not None and ordering.rank(group.key, head.seq) > bound):
-                return
+                return taken
             estimate_s = room.run_times.estimate_s(head.terms.class_key)
             if lane.backlog_s + estimate_s > LINE_S:
-                return
+                return taken
             pending.take(group)
             self._attempts.assign(head, lane, estimate_s=estimate_s)
+        return most
 
-    def _may_extend(self, lane: Lane, group: Group) -> bool:
-        """A line must not keep a worker from an earlier task that waits for room there."""
-        if not lane.worker.is_open:
-            return False
+    def _waiting_before(self, group: Group) -> list[Room]:
+        """The shapes of earlier tasks that wait for room: no line may be made longer on a worker that could have it."""
         rank = self._rank(group)
         assert rank is not None
+        earlier = []
         for other in self._state.pending.waiting_for_room:
-            if other is not group and lane.worker.id in other.room.eligible:
-                other_rank = self._rank(other)
-                if other_rank is not None and other_rank < rank:
-                    return False
-        return True
+            other_rank = None if other is group else self._rank(other)
+            if other_rank is not None and other_rank < rank:
+                earlier.append(other.room)
+        return earlier
 
     def _refuse(self, group: Group) -> None:
         """Note why the group waits, and that nobody behind it may prolong a hold on what it waits for."""
@@ -127,3 +181,28 @@ class Dispatch:
         last = max(task.seq for group in state.pending.of_room(room) for task in group.tasks())
         room.impossible = Impossible(room.shape, last)
         state.timers.at(state.now + state.config.impossible_after_s, room.impossible)
+
+
+def _may_extend(lane: Lane, earlier: list[Room]) -> bool:
+    """A line must not keep a worker from an earlier task that waits for room there."""
+    return lane.worker.is_open and not any(room.could_ever_run_on(lane.worker) for room in earlier)
+
+
+def _can_use(room: Room, freed: list[Worker]) -> bool:
+    """Say whether any of some workers has room."""
+    for worker in freed:  # noqa: SIM110 - any() with a generator costs twice as much, once for every shape that waits
+        if room.fits_now(worker):
+            return True
+    return False
+
+
+def _is_worth_a_look(room: Room, hopeful: dict[Room, None], freed: list[Worker]) -> bool:
+    return room not in hopeful or _can_use(room, freed)
+
+
+def _offer(room: Room, freed: list[Worker]) -> None:
+    """Let the index of a room know of the workers that gained room and can hold it."""
+    if room.index is not None:
+        for worker in freed:
+            if room.fits_now(worker):
+                room.index.offer(worker)

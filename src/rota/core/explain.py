@@ -39,7 +39,7 @@ def explain_wait(state: State, task: Task) -> tuple[Reason, str]:
         case Reason.NO_WORKERS:
             return reason, _explain_no_workers(cluster, room)
         case _:
-            return reason, _explain_resources(room)
+            return reason, _explain_resources(cluster, room)
 
 
 def explain_impossible(cluster: Cluster, room: Room) -> str:
@@ -82,7 +82,7 @@ def _explain_no_workers(cluster: Cluster, room: Room) -> str:
     if not cluster.workers:
         return "no worker has registered yet"
     states: dict[str, int] = {}
-    for worker in room.eligible.values():
+    for worker in cluster.could_ever_run(room):
         is_away = worker.session is None and worker.state is WorkerState.ONLINE
         word = "disconnected" if is_away else worker.shown_state.value
         states[word] = states.get(word, 0) + 1
@@ -90,9 +90,9 @@ def _explain_no_workers(cluster: Cluster, room: Room) -> str:
     return f"no worker that could run it takes tasks now ({listed})"
 
 
-def _explain_resources(room: Room) -> str:
+def _explain_resources(cluster: Cluster, room: Room) -> str:
     """Say what is short where it fits best."""
-    open_workers = [worker for worker in room.eligible.values() if worker.is_open]
+    open_workers = [worker for worker in cluster.could_ever_run(room) if worker.is_open]
     short: list[str] = []
     for name, amount in room.plain:
         freest = max(open_workers, key=lambda worker: (worker.ledger.free.get(name, 0), worker.id))

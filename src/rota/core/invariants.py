@@ -5,7 +5,7 @@ Runs after every command in tests and simulations; costs O(everything), so never
 
 from __future__ import annotations
 
-from rota.core.cluster import Lane, Worker
+from rota.core.cluster import INDEXES_MAX, Lane, Worker
 from rota.core.model import ACTIVE_STATES, Reason, TaskState
 from rota.core.resources import GPU, GPU_MEMORY
 from rota.core.state import State
@@ -17,6 +17,7 @@ def check_invariants(state: State) -> None:
     """Raise `AssertionError` if the state contradicts itself."""
     _check_tasks(state)
     _check_pending(state)
+    _check_nobody_is_forgotten(state)
     for worker in state.cluster.workers.values():
         _check_worker(worker)
     _check_sessions(state)
@@ -49,6 +50,20 @@ def _check_pending(state: State) -> None:
         assert group.size == sum(1 for _ in group.tasks()) > 0
     for group in state.pending.waiting_for_room:
         assert state.pending.groups[group.room][group.key] is group
+
+
+def _check_nobody_is_forgotten(state: State) -> None:
+    """Once a pass is over, nothing waits that a worker has room for; and every index knows who has room."""
+    cluster, pending = state.cluster, state.pending
+    if cluster.is_restless:
+        return
+    for room in cluster.rooms.values():
+        has_room = any(room.fits_now(worker) for worker in cluster.workers.values())
+        assert not (has_room and room in pending.groups), room.shape
+        if room.index is not None:
+            assert room in pending.groups or room in cluster.indexed, room.shape
+            assert (room.index.choose(room.fits_now) is not None) == has_room, room.shape
+    assert len(cluster.indexed) <= INDEXES_MAX
 
 
 def _check_worker(worker: Worker) -> None:

@@ -122,3 +122,4 @@ class PendingTasks:
         del groups[group.key]
         if not groups:
             del self.groups[group.room]
+            group.room.index = None  # nobody keeps it up to date, unless the pass keeps it

@@ -101,9 +101,10 @@ class Ledger:
     def could_ever(self, plain: Resources, cards: int, memory_mib: int) -> bool:
         """Say whether the empty worker could hold this need."""
         capacity = self.capacity
-        return all(capacity.get(name, 0) >= amount for name, amount in plain) and (
-            not (cards or memory_mib) or self.devices.could_ever(cards, memory_mib)
-        )
+        for name, amount in plain:
+            if capacity.get(name, 0) < amount:
+                return False
+        return not (cards or memory_mib) or self.devices.could_ever(cards, memory_mib)
 
     def fits(self, plain: Resources) -> bool:
         """Say whether the plain amounts fit into what is free."""

@@ -143,7 +143,7 @@ class Scheduler:
     def _wake(self) -> list[Effect]:
         """When to look again: at the next timer, or at once if a heartbeat during a save brought a worker back."""
         state = self.state
-        if state.cluster.stirred:
+        if state.cluster.is_restless:
             return [WakeAt(state.now)]
         next_at = state.timers.next_at(now=state.now, wall=state.wall)
         return [] if next_at is None else [WakeAt(next_at)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from rota.core.cluster import Worker
@@ -36,4 +36,6 @@ class PlacementPolicy(Protocol):
     @property
     def name(self) -> str: ...
 
-    def make_index(self) -> RoomIndex: ...
+    def make_index(self, workers: Sequence[Worker]) -> RoomIndex:
+        """Make an index that has noted these workers, which have room. O(workers)."""
+        ...

@@ -6,7 +6,7 @@ Cost: O(log n) a choice in the number of workers of the shape, amortised.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Final
 
@@ -32,8 +32,8 @@ class LeastLoaded:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
 
-    def make_index(self) -> RoomIndex:
-        return _LoadHeap(self._rng)
+    def make_index(self, workers: Sequence[Worker]) -> RoomIndex:
+        return _LoadHeap(self._rng, workers)
 
 
 class _LoadHeap:
@@ -45,10 +45,11 @@ class _LoadHeap:
 
     __slots__ = ("_heap", "_noted", "_rng")
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, workers: Sequence[Worker]) -> None:
         self._rng = rng
+        self._noted = {worker.number: worker for worker in workers}
         self._heap: list[tuple[float, float, int, Worker]] = []
-        self._noted: dict[int, Worker] = {}
+        self._rebuild()
 
     def offer(self, worker: Worker) -> None:
         heappush(self._heap, (worker.ledger.load, self._rng.random(), worker.number, worker))
