@@ -14,7 +14,7 @@ from websockets.frames import Opcode
 from rota.core.model import Epoch, LaneId, TaskId, TaskSeq
 from rota.core.protocol import Assign, Assignment, Closing, FromCoordinator, FromWorker, HeartbeatAck, Report, ReportAck
 from rota.wire.channel import Channel, CloseCode
-from rota.wire.messages import MESSAGE_BYTES_MAX, WORKER_CODEC
+from rota.wire.messages import LARGE_BYTES_MAX, WORKER_CODEC
 from rota.wire.websocket import connection, server
 from tests.support.channels import BarePeer, CoordinatorEnd, Recorder, bare_peer, on_both_loops, serve_channels
 from tests.support.waiting import wait_until_async
@@ -174,14 +174,14 @@ async def test_text_is_refused(coordinator: CoordinatorEnd) -> None:
 @pytest.mark.parametrize("pieces", [1, 3])
 async def test_message_over_the_limit_is_refused(coordinator: CoordinatorEnd, pieces: int) -> None:
     async with bare_peer(coordinator) as peer:
-        size = MESSAGE_BYTES_MAX // pieces + 1
+        size = LARGE_BYTES_MAX // pieces + 1
         peer.rules.send_binary(bytes(size), fin=pieces == 1)
         for piece in range(2, pieces + 1):
             peer.rules.send_continuation(bytes(size), fin=piece == pieces)
         peer.flush()
         assert (await peer.read_until_closed())[0] == CloseCode.TOO_LARGE
     [session] = coordinator.sessions
-    assert "exceeds limit of 2097152 bytes" in await session.wait_until_closed()
+    assert "exceeds limit of 16777216 bytes" in await session.wait_until_closed()
 
 
 async def test_frame_that_breaks_the_rules_of_websocket_is_refused(coordinator: CoordinatorEnd) -> None:

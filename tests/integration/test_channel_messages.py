@@ -6,8 +6,21 @@ import asyncio
 
 import httpx
 
-from rota.core.model import Cause, Epoch, LaneId, TaskId, TaskSeq
-from rota.core.protocol import Assign, Assignment, Heartbeat, HeartbeatAck, OutputChunk, Report, ReportAck, Stop, Usage
+from rota.core.model import Cause, Epoch, LaneId, Offer, TaskId, TaskSeq, WorkerId
+from rota.core.protocol import (
+    Assign,
+    Assignment,
+    Heartbeat,
+    HeartbeatAck,
+    Held,
+    Hello,
+    OutputChunk,
+    Report,
+    ReportAck,
+    Stop,
+    Usage,
+    Welcome,
+)
 from rota.core.spec import SPEC_BYTES_MAX
 from rota.wire.channel import CloseCode
 from tests.support.channels import CoordinatorEnd, on_both_loops
@@ -120,3 +133,16 @@ async def test_http_is_served_beside_an_open_channel(coordinator: CoordinatorEnd
         assert (await client.get(f"{coordinator.url}/")).text == "hello"
     worker.line.send(Report(number=1))
     await session.wait_for_messages(1)
+
+
+@on_both_loops
+async def test_a_worker_with_very_many_attempts_can_say_hello(coordinator: CoordinatorEnd) -> None:
+    holds = [Held(TaskSeq(1_000_000 + n), 1, LaneId(n // 500), n % 500, started=False) for n in range(300_000)]
+    keys = [(held.task, held.attempt) for held in holds]
+    worker, session = await coordinator.worker()
+    hello = Hello(1, WorkerId("w1"), "i1", Offer(()), "c1", holds, [], 1.0)
+    worker.line.send(hello)
+    assert await session.wait_for_messages(1) == [hello]
+    welcome = Welcome(1, "c1", Epoch(1), 3.0, stop=keys)
+    session.line.send(welcome)
+    assert await worker.wait_for_messages(1) == [welcome]

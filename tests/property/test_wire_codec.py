@@ -40,7 +40,6 @@ from rota.wire.messages import (
     BadMessage,
     Codec,
     assign_pieces,
-    report_pieces,
 )
 from rota.wire.websocket.outbox import Outbox
 
@@ -175,22 +174,6 @@ def test_pieces_of_an_assignment_are_small_and_add_up(spec_sizes: list[int]) -> 
     assert [attempt for piece in pieces for attempt in piece.attempts] == attempts
     assert all(piece.epoch == 3 and piece.attempts for piece in pieces)
     assert all(len(COORDINATOR_CODEC.encode(piece)) <= PIECE_BYTES_MAX for piece in pieces)
-
-
-@given(st.lists(starts, max_size=5), sizes, sizes)
-def test_pieces_of_a_report_are_small_and_add_up(
-    started: list[Started], end_sizes: list[int], chunk_sizes: list[int]
-) -> None:
-    ended = [Ended(TaskSeq(1), 2**62, Cause.AGENT_ERROR, stderr=bytes(size), message="€" * 99) for size in end_sizes]
-    output = [OutputChunk(TaskSeq(1), 2**62, "stderr", 2**62, bytes(size)) for size in chunk_sizes]
-    pieces = list(report_pieces(started, ended, output=output))
-    assert [entry for piece in pieces for entry in piece[0]] == started
-    assert [entry for piece in pieces for entry in piece[1]] == ended
-    assert [entry for piece in pieces for entry in piece[2]] == output
-    for piece in pieces:
-        assert any(piece)
-        report = Report(number=2**62, started=piece[0], ended=piece[1], output=piece[2])
-        assert len(WORKER_CODEC.encode(report)) <= PIECE_BYTES_MAX
 
 
 @given(st.lists(st.tuples(st.binary(min_size=1, max_size=9), st.booleans())), st.integers(1, 30))

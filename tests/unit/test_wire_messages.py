@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from rota.core.errors import BadRequest, TooLarge
-from rota.core.model import Cause, Epoch, LaneId, TaskId, TaskSeq
+from rota.core.model import Cause, Epoch, LaneId, Offer, TaskId, TaskSeq, WorkerId
 from rota.core.protocol import (
     Assign,
     Assignment,
     Closing,
-    Ended,
     Heartbeat,
     HeartbeatAck,
+    Held,
+    Hello,
     Leaving,
     OutputChunk,
     Recall,
     Report,
     ReportAck,
-    Started,
     Stop,
     Usage,
+    Welcome,
 )
 from rota.core.spec import SPEC_BYTES_MAX
 from rota.wire.messages import (
     COORDINATOR_CODEC,
+    LARGE_BYTES_MAX,
     MESSAGE_BYTES_MAX,
     PIECE_BYTES_MAX,
     WORKER_CODEC,
     BadMessage,
     assign_pieces,
-    report_pieces,
 )
 
 
@@ -63,7 +65,7 @@ def test_field_of_a_newer_version_is_passed_over() -> None:
 
 def test_message_over_the_limit_is_the_senders_mistake() -> None:
     chunk = OutputChunk(TaskSeq(1), 1, "stdout", 0, bytes(MESSAGE_BYTES_MAX))
-    with pytest.raises(TooLarge, match=r"a Report of 2,097,\d+ bytes: a message has at most 2,097,152"):
+    with pytest.raises(TooLarge, match=r"a Report of 2,097,\d+ bytes: it may have at most 2,097,152"):
         WORKER_CODEC.encode(Report(number=1, output=[chunk]))
 
 
@@ -96,16 +98,27 @@ def test_many_small_assignments_fill_their_frames() -> None:
     assert len(sizes) <= 8
 
 
-def test_report_of_nothing_has_no_pieces() -> None:
-    assert list(report_pieces([], [], output=[])) == []
+HOLDS = [Held(TaskSeq(1_000_000 + n), 1, LaneId(n // 500 + 1), n % 500, started=False) for n in range(300_000)]
 
 
-def test_end_of_an_attempt_is_never_reported_before_its_start_and_its_output() -> None:
-    started = [Started(TaskSeq(1), 1, 1.0)]
-    output = [OutputChunk(TaskSeq(1), 1, "stdout", number << 16, bytes(64 << 10)) for number in range(40)]
-    ended = [Ended(TaskSeq(1), 1, None)]
-    pieces = list(report_pieces(started, ended, output=output))
-    assert len(pieces) == 3
-    assert [bool(piece[0]) for piece in pieces] == [True, False, False]
-    assert [bool(piece[1]) for piece in pieces] == [False, False, True]
-    assert [chunk for piece in pieces for chunk in piece[2]] == output
+def test_all_that_a_large_worker_holds_fits_a_hello() -> None:
+    hello = Hello(1, WorkerId("w1"), "i" * 32, Offer(()), "c1", HOLDS, [], 1.0)
+    frame = WORKER_CODEC.encode(hello)
+    assert MESSAGE_BYTES_MAX < len(frame) < LARGE_BYTES_MAX / 2
+    assert COORDINATOR_CODEC.decode(frame) == hello
+
+
+def test_all_that_a_large_worker_holds_can_be_stopped_at_once() -> None:
+    keys = [(held.task, held.attempt) for held in HOLDS]
+    for message in (
+        Welcome(1, "c1", Epoch(1), 3.0, stop=keys),
+        Stop(keys, Cause.CANCELLED, 1.0),
+        Recall(keys),
+    ):
+        assert WORKER_CODEC.decode(COORDINATOR_CODEC.encode(message)) == message
+
+
+def test_other_messages_are_not_taken_so_large() -> None:
+    chunk = OutputChunk(TaskSeq(1), 1, "stdout", 0, bytes(MESSAGE_BYTES_MAX))
+    with pytest.raises(TooLarge, match="a Report of "):
+        COORDINATOR_CODEC.decode(msgspec.msgpack.encode(Report(number=1, output=[chunk])))

@@ -3,13 +3,14 @@
 A `Codec` reads one side's tagged union and writes the other's. What comes in is checked against
 the types of ``rota.core.protocol``: bytes that are no such message are a `BadMessage`, whatever they
 are. What goes out is cut by its sender, before a number is given to it: an ack of a number then
-covers exactly one frame. `assign_pieces` and `report_pieces` cut by an upper bound of the encoded size, which
-is cheaper than encoding twice.
+covers exactly one frame. `assign_pieces` cuts by an upper bound of the encoded size, which is cheaper than encoding
+twice; reports are cut by ``rota.core.reports``. Only messages that name all attempts of a worker at once are not cut,
+and may be larger: a hello is one statement, and half a stop would be half a promise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -19,27 +20,27 @@ from rota.core.protocol import (
     Assign,
     Assignment,
     Closing,
-    Ended,
     FromCoordinator,
     FromWorker,
     Heartbeat,
     HeartbeatAck,
-    OutputChunk,
+    Hello,
+    Recall,
     ReportAck,
-    Started,
+    Stop,
+    Welcome,
 )
 from rota.core.spec import SPEC_BYTES_MAX
 
 __all__ = [
     "COORDINATOR_CODEC",
+    "LARGE_BYTES_MAX",
     "MESSAGE_BYTES_MAX",
     "PIECE_BYTES_MAX",
     "WORKER_CODEC",
     "BadMessage",
     "Codec",
-    "ReportPiece",
     "assign_pieces",
-    "report_pieces",
 ]
 
 PIECE_BYTES_MAX: Final = 1 << 20
@@ -49,12 +50,18 @@ ENVELOPE_BYTES_MAX: Final = 64 << 10
 """Bytes around a single spec of the largest size: ids, numbers, names of fields."""
 
 MESSAGE_BYTES_MAX: Final = 2 << 20
-"""Bytes of any encoded message. The receiver closes the channel over it, so that garbage can't fill its memory."""
+"""Bytes of an encoded message. The receiver closes the channel over it, so that garbage can't fill its memory."""
+
+LARGE_BYTES_MAX: Final = 16 << 20
+"""The same of those that name all attempts of a worker: a hello with a million of them has 15 bytes for each.
+
+A coordinator takes so much only of a hello, which comes first on a channel, and once.
+"""
 
 assert SPEC_BYTES_MAX + ENVELOPE_BYTES_MAX <= MESSAGE_BYTES_MAX
 
 _FIXED_BYTES: Final = 128
-"""At most, of the numbers, the cause and the array headers of one started, ended, output or assignment entry."""
+"""At most, of the numbers and the array headers of one assignment."""
 
 _UTF8_BYTES_A_CHARACTER: Final = 4
 _DEVICE_BYTES: Final = 9
@@ -62,9 +69,6 @@ _DEVICE_BYTES: Final = 9
 In = TypeVar("In")
 Out = TypeVar("Out")
 Item = TypeVar("Item")
-
-ReportPiece = tuple[list[Started], list[Ended], list[OutputChunk]]
-"""The three lists of one `Report`."""
 
 
 class BadMessage(BadRequest):
@@ -79,11 +83,15 @@ class Codec(Generic[In, Out]):
     Args:
         decoder: Checks the bytes that come in against ``In``.
         urgent: The types of ``Out`` that may overtake others when the line is congested.
+        large: The types of both that may have up to `LARGE_BYTES_MAX`.
     """
 
-    __slots__ = ("_decode", "_encode", "_urgent")
+    __slots__ = ("_decode", "_encode", "_large", "_urgent")
 
-    def __init__(self, decoder: msgspec.msgpack.Decoder[In], urgent: tuple[type, ...]) -> None:
+    def __init__(
+        self, decoder: msgspec.msgpack.Decoder[In], *, urgent: tuple[type, ...], large: tuple[type, ...]
+    ) -> None:
+        self._large = large
         self._decode: Callable[[bytes | bytearray], In] = decoder.decode
         self._encode: Callable[[Out], bytes] = msgspec.msgpack.Encoder().encode
         self._urgent = urgent
@@ -92,13 +100,11 @@ class Codec(Generic[In, Out]):
         """Return the bytes of a message.
 
         Raises:
-            TooLarge: Over `MESSAGE_BYTES_MAX`: the sender should have cut it.
+            TooLarge: Over its limit: the sender should have cut it.
         """
         frame = self._encode(message)
         if len(frame) > MESSAGE_BYTES_MAX:
-            raise TooLarge(
-                f"a {type(message).__name__} of {len(frame):,} bytes: a message has at most {MESSAGE_BYTES_MAX:,}"
-            )
+            self._check_size(message, len(frame))
         return frame
 
     def decode(self, frame: bytes | bytearray) -> In:
@@ -106,27 +112,40 @@ class Codec(Generic[In, Out]):
 
         Raises:
             BadMessage: They hold none.
+            TooLarge: Over the limit of the message that they hold.
         """
         try:
-            return self._decode(frame)
+            message = self._decode(frame)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadMessage(f"{len(frame):,} bytes that are no message of this protocol: {error}") from error
+        if len(frame) > MESSAGE_BYTES_MAX:
+            self._check_size(message, len(frame))
+        return message
 
     def is_urgent(self, message: Out) -> bool:
         """Say whether the message may overtake others that wait: it refers to none of them."""
         return isinstance(message, self._urgent)
 
+    def _check_size(self, message: In | Out, size: int) -> None:
+        bytes_max = LARGE_BYTES_MAX if isinstance(message, self._large) else MESSAGE_BYTES_MAX
+        if size > bytes_max:
+            raise TooLarge(f"a {type(message).__name__} of {size:,} bytes: it may have at most {bytes_max:,}")
+
+
+_LARGE: Final = (Hello, Welcome, Stop, Recall)
 
 # `Stop` and `Recall` keep their place although they are short: overtaking the `Assign` that they
 # refer to, they would name attempts that the worker has never heard of, and stop nothing. `Leaving`
 # keeps its place behind the reports that it concludes, and reports keep theirs among
 # each other, because an ack of one covers all before it.
 COORDINATOR_CODEC: Final[Codec[FromWorker, FromCoordinator]] = Codec(
-    msgspec.msgpack.Decoder(FromWorker), (HeartbeatAck, ReportAck, Closing)
+    msgspec.msgpack.Decoder(FromWorker), urgent=(HeartbeatAck, ReportAck, Closing), large=_LARGE
 )
 """The coordinator's: reads what workers say."""
 
-WORKER_CODEC: Final[Codec[FromCoordinator, FromWorker]] = Codec(msgspec.msgpack.Decoder(FromCoordinator), (Heartbeat,))
+WORKER_CODEC: Final[Codec[FromCoordinator, FromWorker]] = Codec(
+    msgspec.msgpack.Decoder(FromCoordinator), urgent=(Heartbeat,), large=_LARGE
+)
 """The worker's: reads what the coordinator says."""
 
 
@@ -140,27 +159,6 @@ def assign_pieces(assign: Assign) -> Iterator[Assign]:
     """
     for attempts in _pieces(assign.attempts, _assignment_bytes):
         yield assign if len(attempts) == len(assign.attempts) else Assign(epoch=assign.epoch, attempts=attempts)
-
-
-def report_pieces(
-    started: Sequence[Started], ended: Sequence[Ended], *, output: Sequence[OutputChunk]
-) -> Iterator[ReportPiece]:
-    """Cut what is to be reported into the contents of reports of at most 1 MiB each.
-
-    To be called before numbers are given: each piece becomes a report with its own number. An
-    attempt's start and its output are never in a later piece than its end. Nothing gives no piece.
-    """
-    everything: list[Started | Ended | OutputChunk] = [*started, *output, *ended]
-    for entries in _pieces(everything, _entry_bytes):
-        piece: ReportPiece = ([], [], [])
-        for entry in entries:
-            if isinstance(entry, Started):
-                piece[0].append(entry)
-            elif isinstance(entry, Ended):
-                piece[1].append(entry)
-            else:
-                piece[2].append(entry)
-        yield piece
 
 
 def _pieces(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:
@@ -181,13 +179,3 @@ def _pieces(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list
 def _assignment_bytes(item: Assignment) -> int:
     """At least what the assignment takes when it is encoded."""
     return _FIXED_BYTES + len(item.spec) + _UTF8_BYTES_A_CHARACTER * len(item.id) + _DEVICE_BYTES * len(item.devices)
-
-
-def _entry_bytes(entry: Started | Ended | OutputChunk) -> int:
-    """At least what the entry takes when it is encoded."""
-    if isinstance(entry, Started):
-        return _FIXED_BYTES
-    if isinstance(entry, OutputChunk):
-        return _FIXED_BYTES + len(entry.data)
-    message_bytes = _UTF8_BYTES_A_CHARACTER * len(entry.message or "")
-    return _FIXED_BYTES + len(entry.stdout) + len(entry.stderr) + message_bytes

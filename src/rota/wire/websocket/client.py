@@ -22,7 +22,7 @@ from websockets.http11 import Request, Response
 from websockets.uri import WebSocketURI
 
 from rota.wire.channel import CHANNEL_PATH, Channel, ChannelError, ChannelHandler
-from rota.wire.messages import MESSAGE_BYTES_MAX, Codec
+from rota.wire.messages import LARGE_BYTES_MAX, Codec
 from rota.wire.websocket.connection import LIBRARY_LOG, Connection
 
 __all__ = ["connect"]
@@ -88,7 +88,7 @@ class _ClientConnection(Connection[In, Out], Generic[In, Out]):
     def __init__(
         self, target: SplitResult, handler: ChannelHandler[In, Out], *, codec: Codec[In, Out], token: str | None
     ) -> None:
-        self._rules = ClientProtocol(_websocket_uri(target), max_size=MESSAGE_BYTES_MAX, logger=LIBRARY_LOG)
+        self._rules = ClientProtocol(_websocket_uri(target), max_size=LARGE_BYTES_MAX, logger=LIBRARY_LOG)
         super().__init__(self._rules, codec, backlog_bytes_max=CLIENT_BACKLOG_BYTES_MAX)
         self._target = target
         self._token = token

@@ -25,6 +25,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import Event, Protocol, State
 
+from rota.core.errors import TooLarge
 from rota.wire.channel import ChannelHandler, CloseCode
 from rota.wire.messages import BadMessage, Codec
 from rota.wire.websocket.outbox import Outbox
@@ -221,6 +222,8 @@ class Connection(asyncio.Protocol, ABC, Generic[In, Out]):
                         messages.append(self._codec.decode(whole))
         except BadMessage as error:
             return CloseCode.BAD_MESSAGE, str(error)
+        except TooLarge as error:
+            return CloseCode.TOO_LARGE, str(error)
         return None
 
     # Writing

@@ -25,7 +25,7 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from rota.wire.channel import CHANNEL_PATH, ChannelHandler, CloseCode
-from rota.wire.messages import MESSAGE_BYTES_MAX, Codec
+from rota.wire.messages import LARGE_BYTES_MAX, Codec
 from rota.wire.websocket.connection import LIBRARY_LOG, Connection
 
 __all__ = ["Handshake", "Refusal", "channel_protocol"]
@@ -88,7 +88,7 @@ class _ServerConnection(Connection[In, Out], Generic[In, Out]):
         *,
         server_state: ServerState,
     ) -> None:
-        self._rules = ServerProtocol(max_size=MESSAGE_BYTES_MAX, logger=LIBRARY_LOG)
+        self._rules = ServerProtocol(max_size=LARGE_BYTES_MAX, logger=LIBRARY_LOG)
         super().__init__(self._rules, codec, backlog_bytes_max=SERVER_BACKLOG_BYTES_MAX)
         self._accept = accept
         self._siblings = cast("set[object]", server_state.connections)
