@@ -127,6 +127,25 @@ class KeepingSuite:
         async with leading(store_factory) as leader:
             assert await leader.unfinished() == [TaskRecord(free, again)]
 
+    async def test_whatever_a_worker_says_of_an_end_is_kept(self, store_factory: StoreFactory) -> None:
+        odd = make_progress(
+            TaskState.COMPLETED,
+            ended_at=float("nan"),
+            exit_code=-(2**63),
+            started_at=float("inf"),
+            peak_memory_kib=2**64 - 1,
+            stdout_bytes=-1,
+            message="\0\ud7ff",
+        )
+        async with leading(store_factory) as leader:
+            await leader.accept(make_facts(1), make_facts(2))
+            await leader.move([1], odd)
+            await leader.move([2], make_progress(TaskState.COMPLETED))
+            page = await leader.store.history(TaskQuery())
+            assert [repr(record.progress) for record in page.tasks][1] == repr(odd)
+            retention = Retention(max_age_s=0.0, max_tasks=0)
+            assert await leader.store.prune(retention, wall=ENDED_AT + 1.0, at_most=9) == [1, 2]
+
     async def test_empty_changes_advance_the_fence(self, store_factory: StoreFactory) -> None:
         async with leading(store_factory) as leader:
             await leader.commit(Changes())
