@@ -27,7 +27,7 @@ from rota.core.model import (
     TaskState,
     WorkerId,
 )
-from rota.core.protocol import Assign, Assignment, FromCoordinator, Stop
+from rota.core.protocol import Assign, Assignment, FromCoordinator, Report, Stop
 from rota.core.spec import decode_spec
 from tests.simulation.world import World
 from tests.support.core import Record
@@ -106,11 +106,16 @@ class Checker:
             case _:
                 pass
 
-    def report_acknowledged(self, ended: list[AttemptKey]) -> None:
-        """An acknowledged end is on record: the worker forgets it now."""
-        for seq, attempt in ended:
-            progress = self.record.progress[seq]
-            assert progress.attempt != attempt or progress.state not in ACTIVE_STATES, f"{seq}.{attempt} is forgotten"
+    def report_acknowledged(self, report: Report) -> None:
+        """What is acknowledged is on record: the worker forgets it now."""
+        for started in report.started:
+            progress = self.record.progress[started.task]
+            is_known = progress.attempt != started.attempt or progress.state is not TaskState.ASSIGNED
+            assert is_known, f"the start of {started} is forgotten"
+        for ended in report.ended:
+            progress = self.record.progress[ended.task]
+            is_known = progress.attempt != ended.attempt or progress.state not in ACTIVE_STATES
+            assert is_known, f"the end of {ended} is forgotten"
 
     def answer_leaves(self, command: Command, answer: Answer) -> None:
         """Nothing is promised to a client that is not on record."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from rota.coordinator.drafts import draft_of
 from rota.core.commands import CancelTasks, Draft, RetryTask, SetDrained, SubmitTasks
-from rota.core.effects import Accepted, Answer, IdsTaken, WorkerKnown
+from rota.core.effects import Accepted, Answer, IdsTaken, Settled, WorkerKnown
 from rota.core.errors import RotaError
 from rota.core.model import TaskRecord, TaskState, WorkerId
 from rota.core.spec import parse_requests
@@ -17,7 +17,7 @@ from rota.core.turn import Turn
 from tests.simulation.checker import Checker
 from tests.simulation.coordinator import Coordinator
 from tests.simulation.model_store import ModelStore
-from tests.simulation.slots import RUN_S
+from tests.simulation.slots import ENDLESS, RUN_S
 from tests.simulation.world import World
 
 __all__ = ["Clients"]
@@ -26,7 +26,7 @@ AGAIN_S: Final = (0.05, 2.0)
 LOOK_UP_S: Final = (0.0005, 0.01)
 """From a look into the store to the command that follows from it."""
 
-BATCH_MAX: Final = 12
+BATCH_MAX: Final = 20
 RETRY_PART: Final = 0.3
 """Of those failed or cancelled tasks that somebody thinks of."""
 
@@ -72,12 +72,9 @@ class Clients:
         world = self._world
         self._batches += 1
         count = world.rng.randint(1, BATCH_MAX)
-        fields = {
-            "name": world.rng.choice(sorted(RUN_S)),
-            "command": ["work"],
-            **world.rng.choice(SHAPES),
-            **world.rng.choice(EXTRAS),
-        }
+        name = world.rng.choice(sorted(RUN_S))
+        extra = {"deadline": 4} if name == "endless" else world.rng.choice(EXTRAS)
+        fields = {"name": name, "command": ["work"], **world.rng.choice(SHAPES), **extra}
         ids = [f"b{self._batches}-{index}" for index in range(count)] if world.chance(0.7) else [None] * count
         world.note("client", f"submits {count} {fields['name']} as {ids[0] or 'anything'}")
         self.busy += 1
@@ -100,6 +97,19 @@ class Clients:
         def on_answer(answer: Answer | RotaError | None) -> None:
             del answer
             self.busy -= 1
+
+        self._coordinator.ask(lambda to: CancelTasks(seqs, to), on_answer, of=self._coordinator.turn)
+
+    def cancel_endless(self) -> None:
+        """Cancel what may never end, and ask until it is done."""
+        seqs = [record.facts.seq for record in self._store.record.unfinished() if record.facts.name in ENDLESS]
+        self._checker.cancel_asked.update(seqs)
+        self.busy += 1
+
+        def on_answer(answer: Answer | RotaError | None) -> None:
+            self.busy -= 1
+            if not isinstance(answer, Settled):
+                self._again(self.cancel_endless)
 
         self._coordinator.ask(lambda to: CancelTasks(seqs, to), on_answer, of=self._coordinator.turn)
 

@@ -26,7 +26,7 @@ from rota.core.config import SchedulerConfig
 from rota.core.effects import Answer, Notice
 from rota.core.errors import RotaError, StoreUnavailable, Unavailable
 from rota.core.invariants import check_invariants
-from rota.core.model import AttemptKey, Epoch, TaskSeq
+from rota.core.model import Epoch, TaskSeq
 from rota.core.protocol import (
     Closing,
     FromCoordinator,
@@ -89,7 +89,7 @@ class Coordinator:
         self._waiting: dict[ReplyTo, tuple[Command, OnAnswer]] = {}
         self._links: dict[SessionId, Link] = {}
         self._sessions: dict[Link, SessionId] = {}
-        self._told: dict[SessionId, dict[int, list[AttemptKey]]] = {}
+        self._told: dict[SessionId, dict[int, Report]] = {}
         self._wake: Event | None = None
         self._next_turn: Event | None = None
         self._stall_s = 0.0
@@ -146,8 +146,7 @@ class Coordinator:
             case Heartbeat():
                 self._beat(WorkerBeat(session, message))
             case Report():
-                ended: list[AttemptKey] = [(end.task, end.attempt) for end in message.ended]
-                self._told.setdefault(session, {})[message.number] = ended
+                self._told.setdefault(session, {})[message.number] = message
                 self.put(ReportArrived(session, message))
             case Hello():
                 self._world.note("coordinator", f"hears a hello of {message.instance} on {session}")

@@ -31,7 +31,7 @@ from tests.simulation.world import Event, World
 __all__ = ["Exchange", "Machine", "MachineWatch"]
 
 DIAL_S: Final = (0.001, 0.02)
-REDIAL_S: Final = (0.1, 3.0)
+REDIAL_S: Final = (1.0, 5.0)
 SILENCE_BEATS: Final = 3
 """As with the worker's process: after so many heartbeats without an answer it hangs up."""
 
@@ -72,6 +72,7 @@ class Machine:
         self._quarantined = False
         self._answered_at = 0.0
         self._left_at: float | None = None
+        self._cut_off_until = 0.0
         self._timers: list[Event] = []
 
     @property
@@ -143,9 +144,17 @@ class Machine:
                 self._quarantined = True
                 self._do(SlotQuarantined("processes that can't be killed"))
 
+    def cut_off(self, seconds: float) -> None:
+        """Let it reach nobody for a while; what runs goes on."""
+        self._note(f"is cut off for {seconds:.1f} s")
+        self._cut_off_until = self._world.now + seconds
+        if self.link is not None:
+            self._world.rng.choice((self.link.cut, self.link.die))()
+
     def calm_down(self, offer: Offer) -> None:
         """From now on nothing happens to it any more; what is broken is started anew."""
         self.is_steady = True
+        self._cut_off_until = 0.0
         if self.agent is not None and (self._quarantined or self._left_at is not None or self.offer != offer):
             self.kill()
         if self.agent is None:
@@ -196,7 +205,8 @@ class Machine:
         self._do(SlotsReported(started, ended, []))
 
     def _dial(self) -> None:
-        self.link = self._exchange.connect(self)
+        if self._world.now >= self._cut_off_until:
+            self.link = self._exchange.connect(self)
         if self.link is None:
             self._later(self._world.between(*REDIAL_S), self._dial)
             return

@@ -7,7 +7,7 @@ only a dry spell shows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from rota.core.config import SchedulerConfig
@@ -23,11 +23,17 @@ from tests.support.core import Record
 
 __all__ = ["COORDINATOR_FAULTS", "FAULTS", "Outcome", "Scenario"]
 
+GRACE_S: Final = 12.0
+"""Enough for every worker to notice that the coordinator was killed, and to come back."""
+
+SHORT_GRACE_S: Final = 1.0
+"""Where workers may be given up, they are to be given up often."""
+
 CONFIG: Final = SchedulerConfig(
     heartbeat_s=1.0,
     suspicious_after_s=3.0,
     offline_after_s=6.0,
-    grace_s=12.0,
+    grace_s=SHORT_GRACE_S,
     blackout_s=8.0,
     impossible_after_s=15.0,
     kill_grace_s=0.5,
@@ -37,8 +43,14 @@ CONFIG: Final = SchedulerConfig(
 FAULTS_S: Final = (5.0, 25.0)
 """How long faults go on."""
 
+CALM_S: Final = 30.0
+"""Of peace, until all workers are back and nobody waits behind what never ends; then that is cancelled as well."""
+
 PEACE_S: Final = 150.0
 """In which everything must end: impossible tasks wait longest, and long ones run up to 6 s, a few at a time."""
+
+STUCK_S: Final = 5.0
+"""After so long a head of a line is known not to be what was thought, and nobody may stand behind it."""
 
 LOOK_S: Final = 0.5
 """Between looks at whether everything is over."""
@@ -65,6 +77,7 @@ FAULTS: Final = (
     "break slot",
     "quarantine slot",
     "cut link",
+    "cut off",
     "dead link",
     "deaf link",
     "drain",
@@ -100,9 +113,11 @@ class Scenario:
         self.world = world = World(seed, on_line=on_line)
         self.faults = faults if faults is not None else self._draw_faults()
         record = Record()
-        self.checker = Checker(world, record, workers_may_be_lost=not self.faults <= {*COORDINATOR_FAULTS})
+        may_lose = not self.faults <= {*COORDINATOR_FAULTS}
+        config = CONFIG if may_lose else replace(CONFIG, grace_s=GRACE_S)
+        self.checker = Checker(world, record, workers_may_be_lost=may_lose)
         self.store = ModelStore(world, record, watch=self.checker.commit)
-        self.coordinator = Coordinator(world, self.store, CONFIG, self.checker)
+        self.coordinator = Coordinator(world, self.store, config, self.checker)
         self.clients = Clients(world, self.coordinator, store=self.store, checker=self.checker)
         self.machines = [
             Machine(world, f"m{number}", offer, exchange=self.coordinator, watch=self.checker)
@@ -122,6 +137,10 @@ class Scenario:
         self._begin(faults_s)
         world.run(until=faults_s)
         self._make_peace()
+        world.run(until=faults_s + CALM_S)
+        stuck = [key for machine in self.machines for key in machine.slots.stuck_lines(for_s=STUCK_S)]
+        assert not stuck, f"others wait for ever behind {stuck}"
+        world.after(CALM_S, self.clients.cancel_endless)
         is_over = world.run(until=faults_s + PEACE_S, is_over=self._look())
         self.checker.check_over()
         assert is_over, f"not at rest after {PEACE_S:g} s of peace: {self._unrest()}"
@@ -170,10 +189,11 @@ class Scenario:
             "unplug worker": lambda: machine.kill(is_noticed=False),
             "restart with less": lambda: self._restart_with_less(machine),
             "leave": machine.leave,
-            "hurry": machine.hurry,
+            "hurry": lambda: self._hurry(machine),
             "break slot": lambda: machine.break_slot(is_stuck=False),
             "quarantine slot": lambda: machine.break_slot(is_stuck=True),
             "cut link": lambda: machine.link.cut() if machine.link else None,
+            "cut off": lambda: machine.cut_off(world.between(2.0, 15.0)),
             "dead link": lambda: machine.link.die() if machine.link else None,
             "deaf link": lambda: machine.link.deafen_coordinator() if machine.link else None,
             "drain": lambda: self.clients.set_drained(machine.name, drained=world.chance(0.6)),
@@ -185,6 +205,11 @@ class Scenario:
 
     def _jump(self) -> None:
         self.coordinator.wall_jump_s += self.world.rng.choice((-100.0, -5.0, 5.0, 100.0))
+
+    def _hurry(self, machine: Machine) -> None:
+        """SIGTERM, and again, because it takes too long."""
+        machine.leave()
+        self.world.after(self.world.between(0.01, 2.0), machine.hurry)
 
     def _restart_with_less(self, machine: Machine) -> None:
         """Somebody reinstalls the machine: less memory, no cards, no tags."""

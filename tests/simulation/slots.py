@@ -18,7 +18,7 @@ from rota.core.resources import split_need
 from rota.core.spec import decode_spec, resources_of
 from tests.simulation.world import Event, World
 
-__all__ = ["RUN_S", "SlotWatch", "Slots"]
+__all__ = ["ENDLESS", "RUN_S", "SlotWatch", "Slots"]
 
 RUN_S: Final[dict[str, tuple[float, float]]] = {
     "quick": (0.001, 0.02),
@@ -26,8 +26,13 @@ RUN_S: Final[dict[str, tuple[float, float]]] = {
     "long": (0.5, 6.0),
     "mixed": (0.002, 5.0),
     "flaky": (0.005, 0.5),
+    "trap": (0.001, 0.02),
+    "endless": (1e6, 1e6),
 }
-"""How long a task takes, by its name. Two of them are short enough for lines."""
+"""How long a task takes, by its name. Some are short enough for lines; a few traps never end."""
+
+ENDLESS: Final = frozenset({"trap", "endless"})
+TRAP_PART: Final = 0.1
 
 FAILURES: Final = (Cause.EXIT, Cause.SIGNAL, Cause.TIMEOUT, Cause.OOM)
 FLAKY_PART: Final = 0.5
@@ -37,6 +42,8 @@ TELL_S: Final = (0.0001, 0.005)
 
 class SlotWatch(Protocol):
     """Who sees everything that really runs, whether it is ever told or not."""
+
+    def count(self, what: str) -> None: ...
 
     def attempt_started(self, worker: str, instance: str, given: Assignment) -> None: ...
 
@@ -100,7 +107,10 @@ class Slots:
             lane = self._lanes.setdefault(given.lane, _Lane())
             needs = _needs(given.spec)
             assert not lane.needs or (lane.needs, lane.devices) == (needs, given.devices), "a lane has one shape"
+            assert _tags(given.spec) <= self._offer.tags, f"{self._worker} can't run {given.id}"
             lane.needs, lane.devices = needs, given.devices
+            if lane.running is not None:
+                self._watch.count("attempts put into a line")
             lane.line.append(given)
             self._lane_of[given.task, given.attempt] = given.lane
             self._check_room()
@@ -141,6 +151,15 @@ class Slots:
         self._end_running(lane_id, Cause.AGENT_ERROR)
         return True
 
+    def stuck_lines(self, *, for_s: float) -> list[AttemptKey]:
+        """What runs for so long already and still has others waiting behind it."""
+        long_ago = self._world.now - for_s
+        return [
+            lane.running.key
+            for lane in self._lanes.values()
+            if lane.running is not None and lane.running.started < long_ago and lane.line
+        ]
+
     def kill(self) -> None:
         """The agent's process is gone, and with it all that ran under it."""
         self._is_dead = True
@@ -167,6 +186,8 @@ class Slots:
     def _draw(self, given: Assignment) -> tuple[float, Cause | None]:
         name = decode_spec(given.spec).name
         assert name is not None
+        if name == "trap" and self._world.chance(TRAP_PART):
+            name = "endless"
         fails = name == "flaky" and self._world.chance(FLAKY_PART)
         return self._world.between(*RUN_S[name]), self._world.rng.choice(FAILURES) if fails else None
 
@@ -228,3 +249,8 @@ class Slots:
 @lru_cache(maxsize=256)
 def _needs(spec: bytes) -> Resources:
     return resources_of(decode_spec(spec))
+
+
+@lru_cache(maxsize=256)
+def _tags(spec: bytes) -> frozenset[str]:
+    return frozenset(decode_spec(spec).tags)

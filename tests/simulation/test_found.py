@@ -1,10 +1,19 @@
-"""Runs that once broke a promise, and what each of them showed."""
+"""Runs that once broke a promise, and what each of them showed.
+
+A run changes with whatever draws by lot, so each has a unit test beside it that shows the same for good.
+"""
 
 from __future__ import annotations
+
+import pytest
 
 from tests.simulation.replay import run_seed
 
 
-def test_returning_worker_has_no_more_lanes_than_room() -> None:
-    """A worker that was given up came back and was assigned new work while the old still died: too much for it."""
-    run_seed(734)
+@pytest.mark.parametrize("seed", [95, 207, 211])
+def test_returning_worker_has_no_more_lanes_than_room(seed: int) -> None:
+    """A worker that was given up came back and was assigned new work while the old still died: too much for it.
+
+    Beside it: ``test_new_work_waits_until_what_a_welcome_stops_is_gone``.
+    """
+    run_seed(seed)

@@ -12,11 +12,11 @@ import pytest
 from tests.simulation.replay import run_seed
 from tests.simulation.scenario import COORDINATOR_FAULTS
 
-SEEDS: Final = 400
+SEEDS: Final = 300
 CHUNK: Final = 20
-"""Seeds of one test: about half a second."""
+"""Seeds of one test: about a second."""
 
-CRASH_SEEDS: Final = 100
+CRASH_SEEDS: Final = 80
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
