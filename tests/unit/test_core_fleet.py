@@ -368,6 +368,55 @@ def test_silence_that_begins_in_the_grace_is_a_blackout_too() -> None:
     assert "worker_offline" not in said
 
 
+def test_start_after_which_most_workers_stay_away_is_a_blackout() -> None:
+    core, names = fleet(6, grace_s=GRACE_S)
+    again = core.restarted()
+    for name in names[3:]:
+        again.hello(name)
+    effects = live(again, GRACE_S + 1.0, *names[3:])
+    notice = only(effect for effect in effects if isinstance(effect, Notice) and effect.event == "blackout")
+    assert notice.detail == "3 of 6 workers did not come back after the start: nobody is lost yet"
+    assert "worker_offline" not in notices(live(again, BLACKOUT_S - 3.0, *names[3:]))
+    assert notices(live(again, 4.0, *names[3:])) == ["worker_offline"] * 3
+    assert again.state.counts.blackouts == 1
+
+
+def test_workers_that_come_back_late_after_a_start_keep_their_tasks() -> None:
+    core, names = fleet(3, grace_s=GRACE_S)
+    seq = only(core.submit())
+    holder, held = core.worker_of(seq), core.held(seq, started=True)
+    again = core.restarted()
+    again.pass_time(GRACE_S + BLACKOUT_S / 2)
+    for name in names:
+        again.hello(name, holds=[held] if name == holder else [])
+    again.end(seq)
+    assert again.states([seq]) == ["completed"]
+    assert again.progress(seq).attempt == 1
+
+
+@pytest.mark.parametrize("missing,count", [(2, 2), (2, 4), (3, 7)])
+def test_few_workers_that_stay_away_after_a_start_are_lost_after_the_grace(missing: int, count: int) -> None:
+    core, names = fleet(count, grace_s=GRACE_S)
+    again = core.restarted()
+    for name in names[missing:]:
+        again.hello(name)
+    said = notices(live(again, GRACE_S + 1.0, *names[missing:]))
+    assert said.count("worker_offline") == missing
+    assert "blackout" not in said
+
+
+def test_workers_lost_before_the_start_are_not_awaited() -> None:
+    core, names = fleet(6)
+    for count in range(1, 4):
+        live(core, OFFLINE_S + BLACKOUT_WINDOW_S, *names[count:])
+    assert core.state.counts.workers_lost == 3
+    again = core.restarted()
+    for name in names[5:]:
+        again.hello(name)
+    said = notices(live(again, OFFLINE_S + 1.0, *names[5:]))
+    assert said == ["worker_offline"] * 2
+
+
 # Leaving, drains, slots
 
 

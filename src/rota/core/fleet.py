@@ -2,7 +2,7 @@
 
 A broken channel is not a lost worker. Silence is: after a while the worker is suspicious and gets nothing
 new, later it is offline and its attempts go elsewhere. Nobody is declared offline soon after a
-start, nor when so many fall silent at once that the fault must be ours.
+start, nor when so many fall silent at once, or stay away after a start, that the fault must be ours.
 """
 
 from __future__ import annotations
@@ -49,12 +49,17 @@ class Fleet:
         self._grace_until = started_at + state.config.grace_s
         self._blackout_until = started_at
         self._silences: deque[tuple[float, WorkerId]] = deque()
+        self._restored = 0
+        self._awaited: set[WorkerId] = set()
 
     # From the store
 
     def restore_worker(self, record: WorkerRecord) -> None:
         """Know a worker again; it has until the end of the grace to come back."""
         worker = self._state.cluster.add(record, now=self._state.now)
+        if worker.state is not WorkerState.OFFLINE:
+            self._restored += 1
+            self._awaited.add(worker.id)
         self._watch(worker)
 
     def restore_attempts(self, running: list[tuple[Task, Progress]]) -> None:
@@ -184,8 +189,10 @@ class Fleet:
                 self._forget(worker)
                 return
         elif silent_s >= config.offline_after_s and now >= self._spared_until:
-            self._state.counts.workers_lost += 1
-            self._lose(worker, f"silent for {silent_s:.0f} s")
+            self._await_the_missing()
+            if now >= self._spared_until:
+                self._state.counts.workers_lost += 1
+                self._lose(worker, f"silent for {silent_s:.0f} s")
         elif silent_s >= config.suspicious_after_s and worker.state is WorkerState.ONLINE:
             self._suspect(worker)
         self._watch(worker)
@@ -249,6 +256,7 @@ class Fleet:
         self._state.cluster.sessions[session] = worker
         worker.leaving = False
         worker.lost_at = None
+        self._awaited.discard(worker.id)
         worker.last_seen = self._state.now
         worker.skew_s = self._state.wall - hello.sent_at
         self._set_state(worker, WorkerState.ONLINE, "worker_online")
@@ -309,11 +317,21 @@ class Fleet:
             self._silences.popleft()
         silent = len({worker_id for _, worker_id in self._silences})
         fleet = sum(worker.state is not WorkerState.OFFLINE for worker in self._state.cluster.workers.values())
-        if silent < BLACKOUT_WORKERS_MIN or 2 * silent < fleet:
+        self._spare_all_if_most_are(silent, of=fleet, are="fell silent")
+
+    def _await_the_missing(self) -> None:
+        """When the grace is over, give those whom we knew before the start more time, once, if most stay away."""
+        missing, self._awaited = len(self._awaited), set()
+        self._spare_all_if_most_are(missing, of=self._restored, are="did not come back after the start")
+
+    def _spare_all_if_most_are(self, count: int, *, of: int, are: str) -> None:
+        """Declare nobody offline for a while if at least half are not heard: then the fault is likely ours."""
+        if count < BLACKOUT_WORKERS_MIN or 2 * count < of:
             return
+        now = self._state.now
         if now >= self._blackout_until:
             self._state.counts.blackouts += 1
-            self._state.notes.notice("blackout", detail=f"{silent} of {fleet} workers fell silent: nobody is lost yet")
+            self._state.notes.notice("blackout", detail=f"{count} of {of} workers {are}: nobody is lost yet")
         self._blackout_until = now + self._state.config.blackout_s
 
     def _lose(self, worker: Worker, why: str) -> None:
