@@ -281,10 +281,21 @@ def test_nothing_ends_in_the_future_or_before_it_began() -> None:
     core = Core()
     core.hello()
     first, second = core.submit(2)
+    core.pass_time(60.0)
     core.end(first, started_at=core.wall - 5.0, ended_at=core.wall + 500.0)
     core.end(second, started_at=core.wall - 5.0, ended_at=core.wall - 500.0)
     assert core.progress(first).ended_at == core.wall
     assert core.progress(second).ended_at == core.wall - 5.0
+
+
+def test_nothing_starts_before_it_was_given_to_the_worker() -> None:
+    core = Core()
+    core.hello()
+    seq = only(core.submit())
+    given_at = core.wall
+    core.pass_time(60.0)
+    core.end(seq, started_at=0.0, ended_at=1.0)
+    assert (core.progress(seq).started_at, core.progress(seq).ended_at) == (given_at, given_at)
 
 
 def _terms() -> Terms:

@@ -193,24 +193,24 @@ class Attempts:
         assert task.run is not None
         if task.state is TaskState.ASSIGNED:
             move(task, TaskState.RUNNING)
-        task.run.started_at = self._local(started.at, skew_s)
+        task.run.started_at = self._local(started.at, skew_s, run=task.run)
         self._state.touch(task)
 
     def _ended(self, task: Task, ended: Ended, skew_s: float) -> None:
         run = task.run
         assert run is not None
-        ended_at = self._local(ended.ended_at, skew_s) if ended.ended_at else self._state.wall
+        ended_at = self._local(ended.ended_at, skew_s, run=run) if ended.ended_at else self._state.wall
         if ended.started_at is not None:
-            run.started_at = self._local(ended.started_at, skew_s)
+            run.started_at = self._local(ended.started_at, skew_s, run=run)
         if run.started_at is not None:
             ended_at = max(ended_at, run.started_at)
         if ended.cause is None or ended.cause in TASK_CAUSES:
             run.lane.room.run_times.learn(task.terms.class_key, ended.run_s)
         self.end(task, ended, ended_at=ended_at)
 
-    def _local(self, at: float, skew_s: float) -> float:
-        """A time of a worker's clock on ours: in the past, whatever the two clocks say."""
-        return min(self._state.wall, at + skew_s)
+    def _local(self, at: float, skew_s: float, *, run: CurrentAttempt) -> float:
+        """A time of a worker's clock on ours: after it was given the attempt and not after now, whatever it says."""
+        return min(self._state.wall, max(run.queued_at, at + skew_s))
 
     def _leave_lane(self, task: Task, run: CurrentAttempt) -> None:
         lane = run.lane

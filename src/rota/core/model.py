@@ -13,9 +13,9 @@ header for the cyclic collector (16 bytes a task).
 from __future__ import annotations
 
 from enum import Enum, StrEnum
-from typing import Final, Literal, NewType
+from typing import Annotated, Final, Literal, NewType
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 __all__ = [
     "ACTIVE_STATES",
@@ -27,6 +27,7 @@ __all__ = [
     "AttemptRecord",
     "Backoff",
     "Cause",
+    "Count",
     "Epoch",
     "Gpu",
     "LaneId",
@@ -64,6 +65,9 @@ AttemptKey = tuple[TaskSeq, int]
 
 Resources = tuple[tuple[str, int], ...]
 """Amounts by name, sorted by name, zeros left out: interned, hashable, quick to compare."""
+
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+"""An amount as a worker may say it and a store keep it: the bounds are checked where it is decoded."""
 
 StreamName = Literal["stdout", "stderr"]
 
@@ -179,7 +183,7 @@ class Terms(Struct, frozen=True, weakref=True):
 class Gpu(Struct, frozen=True, array_like=True):
     """One device of a worker. ``memory_mib`` is 0 where it is not known."""
 
-    memory_mib: int = 0
+    memory_mib: Count = 0
     model: str = ""
 
 
@@ -191,9 +195,9 @@ class Offer(Struct, frozen=True, forbid_unknown_fields=True):
     ``kinds`` are the executors it has: ``process``, later ``function``, ``container`` and so on.
     """
 
-    resources: Resources
+    resources: tuple[tuple[str, Count], ...]
     tags: frozenset[str] = frozenset()
-    max_tasks: int = 100_000
+    max_tasks: Count = 100_000
     gpus: tuple[Gpu, ...] = ()
     kinds: frozenset[str] = frozenset({"process"})
     addr: str = ""

@@ -7,15 +7,21 @@ are corrected by the receiver with the difference seen at the hello; durations a
 A worker's reports are numbered and kept until a `ReportAck` names their number: the
 coordinator sends it after the commit. A report that arrives twice is harmless, because an
 attempt that has ended is no longer current.
+
+What a worker says has bounds, checked where its bytes are decoded (15 ns an end): a time that is no number,
+or an amount below zero, would spoil what is learned from it and what the store keeps.
 """
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from rota.core.model import (
     AttemptKey,
     Cause,
+    Count,
     Epoch,
     LaneId,
     Offer,
@@ -53,6 +59,15 @@ __all__ = [
 
 PROTOCOL_VERSION = 1
 
+Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+"""A number that a store can keep."""
+
+WallTime = Annotated[float, Meta(ge=0.0, le=1e11)]
+"""Seconds since 1970, up to the year 5138: what a calendar can show. Neither infinite nor NaN."""
+
+Amount = Annotated[float, Meta(ge=0.0, le=1e10)]
+"""What is measured, such as a duration in seconds (300 years at most). Neither infinite nor NaN."""
+
 WORKER_ID_TAKEN = "worker_id_taken"
 """The code of a `Refused`: another instance has the id, so all that this one had is lost to the record."""
 
@@ -70,10 +85,10 @@ class Held(Struct, frozen=True, array_like=True, gc=False):
 class Usage(Struct, frozen=True, array_like=True, gc=False):
     """How busy the machine of a worker is, for people to look at."""
 
-    cpu_percent: float = 0.0
-    memory_used_mib: int = 0
-    memory_total_mib: int = 0
-    load_1m: float = 0.0
+    cpu_percent: Amount = 0.0
+    memory_used_mib: Count = 0
+    memory_total_mib: Count = 0
+    load_1m: Amount = 0.0
 
 
 # From the worker ----------------------------------------------------------------------------
@@ -94,13 +109,13 @@ class Hello(Struct, frozen=True, tag="hello"):
     cluster: str | None
     holds: list[Held]
     ended: list[AttemptKey]
-    sent_at: float
+    sent_at: WallTime
 
 
 class Heartbeat(Struct, frozen=True, tag="beat"):
     """Says that the agent lives; ``sent_at`` is its wall clock, echoed in the answer."""
 
-    sent_at: float
+    sent_at: WallTime
     usage: Usage
 
 
@@ -109,7 +124,7 @@ class Started(Struct, frozen=True, array_like=True, gc=False):
 
     task: TaskSeq
     attempt: int
-    at: float
+    at: WallTime
 
 
 class Ended(Struct, frozen=True, array_like=True, gc=False):
@@ -124,15 +139,15 @@ class Ended(Struct, frozen=True, array_like=True, gc=False):
     task: TaskSeq
     attempt: int
     cause: Cause | None
-    exit_code: int | None = None
-    signal: int | None = None
-    started_at: float | None = None
-    ended_at: float = 0.0
-    run_s: float = 0.0
-    cpu_seconds: float | None = None
-    peak_memory_kib: int | None = None
-    stdout_bytes: int = 0
-    stderr_bytes: int = 0
+    exit_code: Whole | None = None
+    signal: Count | None = None
+    started_at: WallTime | None = None
+    ended_at: WallTime = 0.0
+    run_s: Amount = 0.0
+    cpu_seconds: Amount | None = None
+    peak_memory_kib: Count | None = None
+    stdout_bytes: Count = 0
+    stderr_bytes: Count = 0
     stdout: bytes = b""
     stderr: bytes = b""
     message: str | None = None
@@ -144,14 +159,14 @@ class OutputChunk(Struct, frozen=True, array_like=True, gc=False):
     task: TaskSeq
     attempt: int
     stream: StreamName
-    offset: int
+    offset: Count
     data: bytes
 
 
 class Report(Struct, frozen=True, tag="report"):
     """What happened on a worker since the last report. Numbered from 1 within an instance."""
 
-    number: int
+    number: Count
     started: list[Started] = []
     ended: list[Ended] = []
     output: list[OutputChunk] = []
@@ -160,7 +175,7 @@ class Report(Struct, frozen=True, tag="report"):
 class SlotsLost(Struct, frozen=True, tag="slots-lost"):
     """So many lanes' worth of slots are quarantined: their process trees could not be emptied."""
 
-    count: int
+    count: Count
     message: str
 
 
