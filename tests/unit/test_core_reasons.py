@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rota.core.config import SchedulerConfig
-from rota.core.explain import explain_wait, place_in_line, reasons
+from rota.core.explain import EXPLANATIONS_MAX, Explainer, explain_wait, place_in_line, reasons
 from rota.core.model import Cause, Reason, TaskSeq, TaskState
 from tests.support.core import QUIET, Core, only
 
@@ -167,6 +167,20 @@ def test_assigned_task_says_how_many_stand_before_it() -> None:
     assert [place_in_line(core.task(seq)) for seq in seqs] == [0, 1, 2]
     core.hello("w2", cpu=1)
     assert place_in_line(core.task(only(core.submit(tags=["none"])))) is None
+
+
+def test_one_answer_explains_only_so_many_shapes_with_numbers() -> None:
+    core = Core()
+    core.hello(cpu=1000)
+    core.submit()
+    seqs = [only(core.submit(resources={"memory": 1 + memory})) for memory in range(EXPLANATIONS_MAX + 5)]
+    held = only(core.submit(delay=9))
+    explainer = Explainer(core.state)
+    said = [explainer.explain(core.task(seq)) for seq in (*seqs, *seqs)]
+    assert {reason for reason, _ in said} == {Reason.RESOURCES}
+    assert ["most free" in text for _, text in said] == [*[True] * EXPLANATIONS_MAX, *[False] * 5] * 2
+    assert said[-1][1] == "waits for room on a worker"
+    assert explainer.explain(core.task(held))[0] is Reason.START_TIME
 
 
 # Patience

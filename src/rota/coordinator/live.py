@@ -24,12 +24,10 @@ from rota.coordinator.watches import Watches
 from rota.core.commands import CancelTasks, RetryTask, SetDrained, SubmitTasks
 from rota.core.effects import Accepted, IdsTaken, Settled, WorkerKnown
 from rota.core.errors import Conflict, NotFound, Overloaded
-from rota.core.explain import explain_wait, place_in_line, reasons
+from rota.core.explain import Explainer, place_in_line, reasons
 from rota.core.model import (
     ENDED_STATES,
     AttemptRecord,
-    Reason,
-    Shape,
     StreamName,
     TaskRecord,
     TaskSeq,
@@ -255,19 +253,15 @@ class LiveService:
         if turn is None:
             return [TaskView(record, None, None, None) for record in records]
         state = turn.scheduler.state
-        known: dict[Shape, tuple[Reason, str]] = {}
+        explainer = Explainer(state)
         views = []
         for record in records:
             task = state.tasks.get(record.facts.seq)
             if task is None or record.progress.state is not task.state:
                 views.append(TaskView(record, None, None, None))
             elif task.state is TaskState.PENDING:
-                why = known.get(task.terms.shape) if task.hold is None else None
-                if why is None:
-                    why = explain_wait(state, task)
-                    if task.hold is None:
-                        known[task.terms.shape] = why
-                views.append(TaskView(record, why[0], why[1], None))
+                reason, sentence = explainer.explain(task)
+                views.append(TaskView(record, reason, sentence, None))
             else:
                 views.append(TaskView(record, None, None, place_in_line(task)))
         return views

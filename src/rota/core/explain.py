@@ -7,14 +7,49 @@ workers once more and says it with numbers.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Final
 
 from rota.core.cluster import Cluster, Room, Worker
-from rota.core.model import Reason, WorkerState
+from rota.core.model import Reason, Shape, WorkerState
 from rota.core.spec import EXECUTOR_TAG
 from rota.core.state import State
 from rota.core.task import Task
 
-__all__ = ["explain_impossible", "explain_wait", "place_in_line", "reasons"]
+__all__ = ["EXPLANATIONS_MAX", "Explainer", "explain_impossible", "explain_wait", "place_in_line", "reasons"]
+
+
+EXPLANATIONS_MAX: Final = 20
+"""Sentences with numbers in one answer: each looks at every worker, and the loop decides nothing meanwhile."""
+
+_GENERAL: Final[dict[Reason, str]] = {
+    Reason.IMPOSSIBLE: "needs more than any known worker has",
+    Reason.TAGS: "no worker has all of its tags",
+    Reason.NO_WORKERS: "no worker that could run it takes tasks now",
+    Reason.RESOURCES: "waits for room on a worker",
+}
+
+
+class Explainer:
+    """Says why tasks wait, for one answer about many: each shape is looked at once, and only so many in detail."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._known: dict[Shape, tuple[Reason, str]] = {}
+
+    def explain(self, task: Task) -> tuple[Reason, str]:
+        """Say why a pending task waits. The reason is always its own; the sentence may be without numbers."""
+        if task.hold is not None:
+            return explain_wait(self._state, task)
+        shape = task.terms.shape
+        why = self._known.get(shape)
+        if why is None:
+            if len(self._known) < EXPLANATIONS_MAX:
+                why = explain_wait(self._state, task)
+            else:
+                reason = self._state.cluster.refusal(self._state.cluster.room(shape))
+                why = reason, _GENERAL[reason]
+            self._known[shape] = why
+        return why
 
 
 def explain_wait(state: State, task: Task) -> tuple[Reason, str]:
