@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rota.core.model import TaskSeq
@@ -24,6 +24,9 @@ def chunks_of(pieces: list[bytes]) -> list[OutputChunk]:
 
 
 @settings(max_examples=60)
+@example(  # what is cut off and what comes behind have the length of the last record, but not its bytes
+    pieces=[bytes(2), bytes(2), bytes(3), bytes(4), bytes(9) + b"\1"], cut=185, garbage=b"\0", loses_index=False
+)
 @given(
     pieces=st.lists(st.binary(min_size=1, max_size=60), min_size=1, max_size=8),
     cut=st.integers(0, 700),

@@ -34,6 +34,7 @@ from rota.core.model import (
     TaskState,
     WorkerId,
 )
+from rota.core.scheduler import Scheduler
 from rota.core.spec import TaskRequest
 from rota.process.clock import steady_s, wall_s
 from rota.store.base import Leadership, TaskQuery
@@ -74,21 +75,24 @@ class LiveService:
     async def submit(self, requests: Sequence[TaskRequest], *, is_array: bool) -> list[TaskView]:
         """Accept all or none."""
         for _ in range(TRIES):
+            scheduler = self._loop.scheduler()
             self._check_room(len(requests))
             known = await self._find_chosen(requests, is_array=is_array)
             new = [request for request in requests if request.id not in known]
-            accepted = await self._accept(new) if new else []
+            accepted = await self._accept(new, of=scheduler) if new else []
             if len(accepted) < len(new):
                 continue  # somebody was quicker: now their tasks are on the record
             rest = iter(accepted)
             return self._views([known.get(request.id or "") or next(rest) for request in requests])
         raise Conflict("a chosen id was that of a task that has just been removed: try again in a minute")
 
-    async def _accept(self, requests: Sequence[TaskRequest]) -> list[TaskRecord]:
+    async def _accept(self, requests: Sequence[TaskRequest], *, of: Scheduler) -> list[TaskRecord]:
         """Let the core accept tasks; none comes back if one of their ids is taken."""
         wall = wall_s()
         drafts = [draft_of(request, accepted_at=wall) for request in requests]
-        answer: Accepted | IdsTaken = await self._loop.ask(lambda to: SubmitTasks(drafts, to), (Accepted, IdsTaken))
+        answer: Accepted | IdsTaken = await self._loop.ask(
+            lambda to: SubmitTasks(drafts, to), (Accepted, IdsTaken), of=of
+        )
         return answer.tasks if isinstance(answer, Accepted) else []
 
     async def get(self, task_id: str) -> TaskView:
@@ -128,18 +132,19 @@ class LiveService:
         if record.progress.state in ENDED_STATES:
             return self._views([record])[0], True
         seq = record.facts.seq
-        settled = await self._loop.ask(lambda to: CancelTasks([seq], to), Settled)
+        settled = await self._loop.ask(lambda to: CancelTasks([seq], to), Settled, of=self._loop.scheduler())
         return await self.get(task_id), not settled.seqs
 
     async def retry(self, task_id: str) -> TaskView:
         """Bring an ended task back."""
+        scheduler = self._loop.scheduler()
         record = await self._get_record(task_id)
         if record.progress.state not in (TaskState.FAILED, TaskState.CANCELLED):
             raise Conflict(
                 f"task {task_id} is {record.progress.state.word}: only failed and cancelled ones can be retried"
             )
         self._check_room(1)
-        settled = await self._loop.ask(lambda to: RetryTask(record, to), Settled)
+        settled = await self._loop.ask(lambda to: RetryTask(record, to), Settled, of=scheduler)
         if not settled.seqs:
             raise Conflict(f"task {task_id} was retried by somebody else at the same time")
         return await self.get(task_id)
@@ -267,7 +272,8 @@ class LiveService:
         return views
 
     async def _set_drained(self, worker_id: WorkerId, *, drained: bool) -> NodeView:
-        answer = await self._loop.ask(lambda to: SetDrained(worker_id, drained, to), WorkerKnown)
+        scheduler = self._loop.scheduler()
+        answer = await self._loop.ask(lambda to: SetDrained(worker_id, drained, to), WorkerKnown, of=scheduler)
         worker = self._loop.scheduler().state.cluster.workers.get(worker_id)
         if not answer.known or worker is None:
             raise NotFound(f"there is no node {worker_id!r}")

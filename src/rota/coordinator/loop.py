@@ -178,13 +178,22 @@ class Loop:
         self.inbox.wake()
         await self._idle.wait()
 
-    async def ask(self, make: Callable[[ReplyTo], Command], answer_type: type[A] | tuple[type[A], ...]) -> A:
-        """Put a command, if there is a scheduler to carry it out, and return its answer.
+    async def ask(
+        self, make: Callable[[ReplyTo], Command], answer_type: type[A] | tuple[type[A], ...], *, of: Scheduler
+    ) -> A:
+        """Put a command for a scheduler and return its answer.
+
+        Args:
+            make: Makes the command.
+            answer_type: What it is answered with.
+            of: The scheduler that served when its sender began to look things up: another one, loaded
+                since, does not remember what this one knew of the latest changes.
 
         Raises:
             RotaError: It was not carried out.
         """
-        self.scheduler()
+        if self.scheduler() is not of:
+            raise Unavailable("the coordinator has just read its state again: send the request again")
         return await self.inbox.ask(make, answer_type)
 
     async def _turns(self) -> None:

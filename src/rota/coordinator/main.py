@@ -21,6 +21,7 @@ from rota.coordinator.config import CoordinatorConfig
 from rota.coordinator.house import House
 from rota.coordinator.http.protocol import JoiningHttpProtocol
 from rota.core.errors import RotaError, StoreError
+from rota.process.limits import raise_file_limit
 from rota.process.logs import set_up_logs
 
 __all__ = ["EXIT_STORE", "EXIT_USAGE", "run"]
@@ -53,6 +54,7 @@ def run(config: CoordinatorConfig) -> int:
     """Run a coordinator until it is told to stop. Returns the exit status of the process."""
     set_up_logs(log_format=config.log_format, level=config.log_level)
     sys.setswitchinterval(SWITCH_S)
+    raise_file_limit()  # a socket for each worker and each client
     # A collection looks at everything that was ever made: half a second with a million tasks. What is
     # made once a task is not tracked by the collector; for the rest the house collects when it suits.
     gc.disable()

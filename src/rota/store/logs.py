@@ -230,10 +230,18 @@ class LogStore:
             return None
         segment, piece = last
         end = piece.position + HEADER_BYTES + piece.length
-        if end <= self._sizes.get(segment, 0):
+        if end <= self._sizes.get(segment, 0) and self._is_whole(segment, piece.position):
             return segment, end
         index.clear()
         return None
+
+    def _is_whole(self, segment: int, position: int) -> bool:
+        """Look at the last record that the index knows: a crash may have torn it and left its length."""
+        fd = os.open(segment_path(self._directory, segment), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return read_record(fd, position) is not None
+        finally:
+            os.close(fd)
 
     def _index_segment(self, index: LogIndex, number: int, position: int) -> None:
         fd = os.open(segment_path(self._directory, number), os.O_RDWR | os.O_CLOEXEC)
