@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from rota.coordinator import loop as loop_module
+from rota.core.errors import StoreUnavailable
 from rota.process.clock import steady_s, wall_s
 from tests.support.http_server import running_server
 from tests.support.inner_coordinator import inner_coordinator
+from tests.support.waiting import wait_until_async
 
 SUBMIT = b"POST /api/v1/tasks HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 20\r\n\r\n" + b'{"command":["true"]}'
 
@@ -99,3 +101,21 @@ async def test_an_id_that_retention_has_just_removed_is_refused_for_a_minute(
         monkeypatch.setattr(loop_module, "steady_s", lambda: steady_s() + 120.0)
         await coordinator.submit()  # a turn, which lets go of what is old
         assert (await coordinator.submit(id="a"))[0] == 201
+
+
+async def test_a_submit_that_looked_before_a_reload_is_sent_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with inner_coordinator(tmp_path, monkeypatch) as coordinator:
+        coordinator.store.finds_open.clear()
+        submit = coordinator.begin_submit(id="mine")
+        await coordinator.wait_until_waiting()
+        coordinator.store.commit_failure = StoreUnavailable("the disk is full")
+        assert (await coordinator.submit())[0] == 503
+        coordinator.store.commit_failure = None
+        await wait_until_async(coordinator.is_ready, what="the store to be tried again")
+        coordinator.store.finds_open.set()
+        status, refusal = await submit
+        assert status == 503
+        assert "again" in refusal["error"]
+        assert (await coordinator.submit(id="mine"))[0] == 201
