@@ -17,6 +17,11 @@ __all__ = ["LINE_S", "OVERDUE_S", "Attempts"]
 LINE_S: Final = 0.1
 """Estimated work that a lane may hold: enough to hide a round trip, too little to hold anybody back."""
 
+REFILL_BELOW_S: Final = 0.075
+"""A line is filled up when it holds less. Ends come a quarter of a line at a time, so each such report fills it: at half,
+a line whose tasks ran faster than was thought was empty before the new ones came.
+"""
+
 OVERDUE_S: Final = 0.1
 """How far the head of a line may run over its estimate before the line is asked back."""
 
@@ -230,8 +235,8 @@ class Attempts:
             self._state.cluster.stirred[lane.room] = None
 
     def _note_hunger(self, lane: Lane) -> bool:
-        """Refill at half, not at every end: that makes messages of many tasks."""
-        is_hungry = lane.backlog_s < LINE_S / 2 and not lane.recalled
+        """Refill by quarters, not at every end: that makes messages of many tasks."""
+        is_hungry = lane.backlog_s < REFILL_BELOW_S and not lane.recalled
         if is_hungry:
             lane.room.hungry[lane] = None
         else:

@@ -7,6 +7,7 @@ its shape, unless a line would overtake an earlier task that waits for the same 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import Final
@@ -16,6 +17,7 @@ from rota.core.cluster import Lane, Room, Worker
 from rota.core.model import Reason
 from rota.core.ordering import Rank
 from rota.core.pending import Group
+from rota.core.placement.base import RoomIndex
 from rota.core.state import State
 from rota.core.timers import Impossible
 
@@ -41,10 +43,16 @@ class Dispatch:
         self._attempts = attempts
 
     def run(self) -> None:
+        """Serve the groups that something changed for; again if that ended a hold on a worker."""
+        state = self._state
+        state.holds.review(state.now)
+        while state.cluster.is_restless:
+            self._pass()
+            state.holds.end_those_over()
+
+    def _pass(self) -> None:
         """Serve the groups that something changed for, from the lowest rank on."""
         cluster, pending = self._state.cluster, self._state.pending
-        if not cluster.is_restless:
-            return
         if cluster.has_changed:
             cluster.has_changed = False
             cluster.stirred.update(dict.fromkeys(pending.groups))
@@ -95,26 +103,41 @@ class Dispatch:
 
     def _serve(self, group: Group, bound: Rank | None) -> bool:
         """Place tasks of a group until it is empty, out of room, or behind ``bound``: true for the last."""
+        cluster, room = self._state.cluster, group.room
+        index = cluster.index_of(room)
+        is_behind = self._place(group, index, bound)
+        if room not in self._state.pending.groups:
+            cluster.keep_index(room, index)
+        else:
+            cluster.indexed.pop(room, None)
+        if self._state.holds:  # who was kept from this group has room for others of its shape
+            _offer(room, list(self._state.holds.workers))
+        return is_behind
+
+    def _place(self, group: Group, index: RoomIndex, bound: Rank | None) -> bool:
         state, room = self._state, group.room
         cluster, ordering, pending = state.cluster, state.ordering, state.pending
-        index = cluster.index_of(room)
+        has_room = self._room_for(group)
         while (head := group.head()) is not None:
             if bound is not None and ordering.rank(group.key, head.seq) > bound:
                 return True
-            worker = index.choose(room.fits_now)
+            worker = index.choose(has_room)
             if worker is None:
                 if room.hungry:
                     self._extend_lines(group, bound)
                 self._refuse(group)
-                break
+                return False
             lane = cluster.open_lane(worker, room)
             pending.take(group)
             self._attempts.assign(head, lane, estimate_s=room.run_times.estimate_s(head.terms.class_key))
-        if room not in pending.groups:
-            cluster.keep_index(room, index)
-        else:
-            cluster.indexed.pop(room, None)
         return False
+
+    def _room_for(self, group: Group) -> Callable[[Worker], bool]:
+        """Who may be given a lane for a group: whoever has room and is not kept for a higher priority."""
+        holds, fits_now, rank = self._state.holds, group.room.fits_now, self._rank(group)
+        if not holds or rank is None:
+            return fits_now
+        return lambda worker: fits_now(worker) and not holds.keeps_out(worker, rank)
 
     def _extend_lines(self, group: Group, bound: Rank | None) -> None:
         """Share the first tasks of a group among the hungry lanes of its shape.
@@ -169,7 +192,7 @@ class Dispatch:
         waiting, room = self._state.pending.waiting_for_room, group.room
         reason = self._state.cluster.refusal(room)
         if reason is Reason.RESOURCES:
-            waiting[group] = None
+            waiting.setdefault(group, self._state.now)
         else:
             waiting.pop(group, None)
         if reason is Reason.IMPOSSIBLE and room.impossible is None:

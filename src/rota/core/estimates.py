@@ -13,8 +13,8 @@ UNKNOWN_S: Final = 1e6
 CLASSES_MAX: Final = 1_000
 """Classes remembered a shape, the latest used: names can be as many as tasks."""
 
-WEIGHT: Final = 0.2
-"""Of the newest run time in the moving average: about the last ten count."""
+WEIGHT: Final = 0.1
+"""Of the newest run time in the moving average: about the last twenty count."""
 
 
 OUTLIER: Final = 4.0

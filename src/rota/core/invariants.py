@@ -6,7 +6,7 @@ Runs after every command in tests and simulations; costs O(everything), so never
 from __future__ import annotations
 
 from rota.core.cluster import INDEXES_MAX, Lane, Worker
-from rota.core.model import ACTIVE_STATES, Reason, TaskState
+from rota.core.model import ACTIVE_STATES, Reason, TaskSeq, TaskState
 from rota.core.resources import GPU, GPU_MEMORY
 from rota.core.state import State
 
@@ -58,11 +58,14 @@ def _check_nobody_is_forgotten(state: State) -> None:
     if cluster.is_restless:
         return
     for room in cluster.rooms.values():
-        has_room = any(room.fits_now(worker) for worker in cluster.workers.values())
-        assert not (has_room and room in pending.groups), room.shape
+        fitting = [worker for worker in cluster.workers.values() if room.fits_now(worker)]
+        for group in pending.of_room(room):
+            head = group.head()
+            rank = state.ordering.rank(group.key, head.seq if head else TaskSeq(0))
+            assert all(state.holds.keeps_out(worker, rank) for worker in fitting), room.shape
         if room.index is not None:
             assert room in pending.groups or room in cluster.indexed, room.shape
-            assert (room.index.choose(room.fits_now) is not None) == has_room, room.shape
+            assert (room.index.choose(room.fits_now) is not None) == bool(fitting), room.shape
     assert len(cluster.indexed) <= INDEXES_MAX
 
 

@@ -73,13 +73,14 @@ class Group:
 class PendingTasks:
     """All groups, by room and order key. A group in which nothing waits is forgotten.
 
-    ``waiting_for_room`` are those that the last look found blocked by full workers: nobody
-    behind them may prolong a hold on what they wait for.
+    ``waiting_for_room`` are those that the last look found blocked by full workers, and since when: nobody
+    behind them may prolong a hold on what they wait for. ``keys`` are all order keys that were ever seen.
     """
 
     def __init__(self) -> None:
         self.groups: dict[Room, dict[OrderKey, Group]] = {}
-        self.waiting_for_room: dict[Group, None] = {}
+        self.waiting_for_room: dict[Group, float] = {}
+        self.keys: dict[OrderKey, None] = {}
         self.size = 0
 
     def add(self, task: Task, key: OrderKey, room: Room) -> None:
@@ -88,6 +89,7 @@ class PendingTasks:
         group = groups.get(key)
         if group is None:
             group = groups[key] = Group(key, room)
+            self.keys[key] = None
         group.add(task)
         self.size += 1
 

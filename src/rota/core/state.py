@@ -17,6 +17,7 @@ from rota.core.cluster import Cluster, Worker
 from rota.core.commands import ReplyTo, SessionId
 from rota.core.config import SchedulerConfig
 from rota.core.effects import Accepted, Answer, Disconnect, Effect, Notice, Reply, Save, Send
+from rota.core.holds import Holds
 from rota.core.model import AttemptKey, Cause, Epoch, Progress, Reason, TaskFacts, TaskRecord, TaskSeq, Terms, WorkerId
 from rota.core.ordering import Ordering
 from rota.core.pending import PendingTasks
@@ -116,6 +117,7 @@ class State:
         self.rng = rng
         self.cluster = Cluster(policy)
         self.pending = PendingTasks()
+        self.holds = Holds(self.cluster, self.pending, ordering)
         self.held: dict[Reason, int] = {Reason.BACKOFF: 0, Reason.START_TIME: 0}
         self.timers = Timers()
         self.tasks: dict[TaskSeq, Task] = {}

@@ -1,0 +1,134 @@
+"""Workers that are kept for a task that waits, so that lower priorities don't overtake it for ever.
+
+A task that needs much of a worker never finds it free while small ones take each bit of room as it
+comes. So when a group of tasks has waited for room for some seconds, one worker is kept for it: groups of a
+strictly lower priority get no new lane there (and no longer lines, which nobody who waits allows anyway). The
+worker empties, the task fits, and the hold is over.
+
+Nothing can wait in a circle: only a higher priority keeps anything from a lower one. Nothing is kept for nothing: a
+worker without lanes has room for whatever it could ever run, so its holder is placed there at the latest when the
+last lane closes; and a hold ends with its holder's wait or its worker's channel. The cost is the room that stays
+empty meanwhile, on at most `HOLDS_MAX` workers. Which small tasks would be gone in time is not asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from msgspec import Struct
+
+from rota.core.cluster import Cluster, Room, Worker
+from rota.core.model import TaskSeq
+from rota.core.ordering import Ordering, Rank
+from rota.core.pending import Group, PendingTasks
+
+__all__ = ["HOLDS_MAX", "HOLD_AFTER_S", "Holds"]
+
+HOLD_AFTER_S: Final = 5.0
+"""How long a group waits for room before a worker is kept for it: most room comes sooner by itself."""
+
+HOLDS_MAX: Final = 4
+"""Workers kept at once: bounds the room that stays empty, and the time that is spent on choosing."""
+
+REVIEW_EVERY_S: Final = 1.0
+"""How often it is looked who has waited for long: choosing a worker looks at each of them."""
+
+
+class _Hold(Struct, frozen=True):
+    """For whom a worker is kept: the first task of a group, and its rank."""
+
+    group: Group
+    head: TaskSeq
+    rank: Rank
+
+
+class Holds:
+    """Who keeps which worker."""
+
+    def __init__(self, cluster: Cluster, pending: PendingTasks, ordering: Ordering) -> None:
+        self._cluster = cluster
+        self._pending = pending
+        self._ordering = ordering
+        self._holds: dict[Worker, _Hold] = {}
+        self._review_at = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self._holds)
+
+    @property
+    def workers(self) -> Iterable[Worker]:
+        """The workers that are kept for somebody."""
+        return self._holds
+
+    def keeps_out(self, worker: Worker, rank: Rank) -> bool:
+        """Say whether a worker is kept for a higher priority than that of a rank."""
+        hold = self._holds.get(worker)
+        return hold is not None and hold.rank[0] < rank[0]
+
+    def review(self, now: float) -> None:
+        """End the holds that are over, and once a second see who else has waited for long.
+
+        Cost of that: O(groups that wait), and O(workers) for each new hold.
+        """
+        self.end_those_over()
+        if now < self._review_at or not self._pending.waiting_for_room:
+            return
+        self._review_at = now + REVIEW_EVERY_S
+        for rank, group, head in self._long_waiting(now)[:HOLDS_MAX]:
+            if not any(hold.group is group for hold in self._holds.values()):
+                self._hold(group, head, rank)
+
+    def end_those_over(self) -> None:
+        """Let go of workers that are kept for what no longer waits, or that can't be given anything now."""
+        for worker, hold in list(self._holds.items()):
+            head = hold.group.head() if hold.group in self._pending.waiting_for_room else None
+            if head is None or head.seq != hold.head or not _will_have_room(worker, hold.group.room):
+                self._let_go(worker)
+
+    def _long_waiting(self, now: float) -> list[tuple[Rank, Group, TaskSeq]]:
+        """Those of them that others could overtake, from the lowest rank on."""
+        last = max(self._ordering.rank(key, TaskSeq(0))[0] for key in self._pending.keys)
+        found = []
+        for group, since in self._pending.waiting_for_room.items():
+            head = group.head()
+            if head is not None and now - since >= HOLD_AFTER_S:
+                rank = self._ordering.rank(group.key, head.seq)
+                if rank[0] < last:
+                    found.append((rank, group, head.seq))
+        found.sort(key=lambda item: item[0])
+        return found
+
+    def _hold(self, group: Group, head: TaskSeq, rank: Rank) -> None:
+        """Keep the worker that has most of what the group needs, if need be instead of a later group."""
+        holds, room = self._holds, group.room
+        able = [
+            worker
+            for worker in self._cluster.workers.values()
+            if _will_have_room(worker, room) and (worker not in holds or holds[worker].rank > rank)
+        ]
+        if not able:
+            return
+        best = max(able, key=lambda worker: (worker not in holds, _share_free(worker, room), -worker.number))
+        if best in holds:
+            self._let_go(best)
+        elif len(holds) >= HOLDS_MAX:  # then one of them is not among the first any more
+            self._let_go(max(holds, key=lambda worker: holds[worker].rank))
+        holds[best] = _Hold(group, head, rank)
+
+    def _let_go(self, worker: Worker) -> None:
+        del self._holds[worker]
+        self._cluster.freed[worker] = None  # those who were kept out may have room there now
+
+
+def _will_have_room(worker: Worker, room: Room) -> bool:
+    """Say whether a worker takes a task of the shape as soon as it is empty."""
+    return worker.is_open and worker.quarantined < worker.max_tasks and room.could_ever_run_on(worker)
+
+
+def _share_free(worker: Worker, room: Room) -> tuple[bool, float]:
+    """How much of what a shape needs is free: whether the cards are, and of the scarcest amount 0.0 to 1.0."""
+    free = worker.ledger.free
+    has_cards = worker.ledger.devices.find(room.cards, room.memory_mib) is not None
+    shares = (free.get(name, 0) / amount for name, amount in room.plain if amount)
+    return has_cards, min(1.0, min(shares, default=1.0))
