@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import statistics
 import time
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 from benchmarks.harness import Cluster, Result, cluster, median_of
 from benchmarks.spawn_limit import spawns_per_second
+from benchmarks.submits import submit_arrays
 
 __all__ = ["run"]
 
@@ -48,24 +51,32 @@ def tasks_per_second(running: Cluster, count: int) -> float:
     """Submit so many tasks in arrays and wait for the last to end."""
     client = running.client
     ended = client.stats()["tasks"]["completed"] + count
-    body = json.dumps([TASK] * min(BATCH, count)).encode()
     began = time.perf_counter()
-    for _ in range(count // min(BATCH, count)):
-        client.submit_many(body)
+    submit_arrays(running, count, batch=min(BATCH, count), task=TASK)
+    newest = next(iter(client.tasks({"limit": 1})))[0]
+    client.wait(newest["id"], timeout_s=300)  # the last in line; others may end some milliseconds later
     while client.stats()["tasks"]["completed"] < ended:
-        time.sleep(0.05)
+        time.sleep(0.005)
     return count / (time.perf_counter() - began)
 
 
 def round_trips(running: Cluster, count: int) -> list[float]:
-    """Submit and await one task after another; return the milliseconds of each."""
-    client = running.client
+    """Submit and await one task after another on one connection; return the milliseconds of each."""
+    connection = http.client.HTTPConnection(urlsplit(running.url).netloc)
+    body = json.dumps(TASK).encode()
     latencies_ms = []
     for _ in range(count):
         began = time.perf_counter()
-        task = client.submit(TASK)
-        task = client.wait(task["id"], timeout_s=30)
+        task = _ask(connection, "POST", "/api/v1/tasks", body)
+        task = _ask(connection, "GET", f"/api/v1/tasks/{task['id']}?wait=30")
         latencies_ms.append(1e3 * (time.perf_counter() - began))
         if task["state"] != "completed":
             raise SystemExit(f"a task {task['state']}: {task['message']}")
+    connection.close()
     return latencies_ms
+
+
+def _ask(connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
+    connection.request(method, path, body)
+    answer: dict[str, Any] = json.loads(connection.getresponse().read())
+    return answer
