@@ -14,7 +14,7 @@ from rota.coordinator.metrics import Counters
 from rota.coordinator.service import Event
 from rota.core.errors import Unavailable
 from rota.core.model import TaskState
-from rota.core.spec import parse_requests
+from rota.core.requests import parse_requests
 from tests.support.fake_service import CREATED_AT, FakeService
 from tests.support.http_server import RunningServer, running_server
 from tests.support.waiting import wait_until_async

@@ -16,7 +16,8 @@ from rota.core.lifecycle import JITTER, retry_delay_s
 from rota.core.model import Backoff, TaskSeq, TaskState
 from rota.core.pending import PendingTasks
 from rota.core.placement.least_loaded import LeastLoaded
-from rota.core.spec import TaskRequest, decode_spec, encode_spec, parse_requests, terms_of
+from rota.core.requests import parse_requests
+from rota.core.spec import TaskRequest, decode_spec, encode_spec, terms_of
 from rota.core.task import Task
 from rota.core.timers import TaskReady, Timers
 from tests.support.core import Core, only

@@ -12,7 +12,7 @@ from rota.core.commands import CancelTasks, Draft, RetryTask, SetDrained, Submit
 from rota.core.effects import Accepted, Answer, IdsTaken, Settled, WorkerKnown
 from rota.core.errors import RotaError
 from rota.core.model import TaskRecord, TaskState, WorkerId
-from rota.core.spec import parse_requests
+from rota.core.requests import parse_requests
 from rota.core.turn import Turn
 from tests.simulation.checker import Checker
 from tests.simulation.coordinator import Coordinator

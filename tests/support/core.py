@@ -66,8 +66,8 @@ from rota.core.protocol import (
     Usage,
     Welcome,
 )
+from rota.core.requests import parse_requests
 from rota.core.scheduler import Scheduler
-from rota.core.spec import parse_requests
 from rota.core.state import State
 from rota.core.task import Task
 

@@ -9,6 +9,7 @@ import pytest
 
 from rota.core.errors import BadRequest, BadSpec, TooLarge
 from rota.core.model import Backoff
+from rota.core.requests import parse_requests, parse_task_id
 from rota.core.spec import (
     SPEC_BYTES_MAX,
     TaskRequest,
@@ -17,8 +18,6 @@ from rota.core.spec import (
     decode_spec,
     encode_spec,
     kind_of,
-    parse_requests,
-    parse_task_id,
     priority_of,
     resources_of,
     start_time,

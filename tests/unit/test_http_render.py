@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from rota.coordinator.http.render import TaskJson, rfc3339, task_json
 from rota.coordinator.service import TaskView
 from rota.core.model import Cause, Progress, TaskRecord, TaskState
-from rota.core.spec import TaskRequest, parse_requests
+from rota.core.requests import parse_requests
+from rota.core.spec import TaskRequest
 from tests.support.fake_service import FakeService
 
 

@@ -18,8 +18,9 @@ LINE_S: Final = 0.1
 """Estimated work that a lane may hold: enough to hide a round trip, too little to hold anybody back."""
 
 REFILL_BELOW_S: Final = 0.075
-"""A line is filled up when it holds less. Ends come a quarter of a line at a time, so each such report fills it: at half,
-a line whose tasks ran faster than was thought was empty before the new ones came.
+"""A line is filled up when it holds less. Ends come a quarter of a line at a time, so each such report fills it.
+
+Filled up at half, a line whose tasks ran faster than was thought was empty before the new ones came.
 """
 
 OVERDUE_S: Final = 0.1

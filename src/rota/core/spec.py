@@ -1,24 +1,20 @@
-"""What a user says of a task: the fields, their limits, and what they mean to the core.
+"""What a user says of a task: the fields, and what they mean to the core.
 
-The same struct is read from JSON at the edge, kept encoded (MessagePack) in the task's row and
-sent to the worker as it is. Reading is strict: an unknown field, a wrong type or a number out of
-its range is a `BadSpec` that names the field and says what to do.
+The same struct is read from JSON at the edge (``requests``), kept encoded (MessagePack) in the task's row
+and sent to the worker as it is.
 """
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from rota.core.errors import BadRequest, BadSpec, TooLarge
+from rota.core.errors import TooLarge
 from rota.core.model import Backoff, Resources, Shape, Terms
 
 __all__ = [
@@ -33,8 +29,6 @@ __all__ = [
     "decode_spec",
     "encode_spec",
     "kind_of",
-    "parse_requests",
-    "parse_task_id",
     "priority_of",
     "resources_of",
     "start_time",
@@ -43,18 +37,6 @@ __all__ = [
 
 SPEC_BYTES_MAX: Final = 1 << 20
 """Bytes of one encoded spec: larger inputs belong in files or blobs, not in every row and message."""
-
-NAME_CHARS_MAX: Final = 200
-LABELS_MAX: Final = 64
-TAGS_MAX: Final = 64
-AMOUNT_MAX: Final = 10**12
-"""Of any resource. Far above any machine, far below where sums could lose precision in JSON."""
-
-SECONDS_MAX: Final = 10 * 366 * 86_400.0
-"""Ten years, for every duration."""
-
-COUNT_MAX: Final = 1_000_000
-"""Of retries and losses: more would not end in a lifetime."""
 
 KINDS: Final = ("process", "function", "python", "go", "container", "workload")
 QUEUE_DEFAULT: Final = "default"
@@ -71,17 +53,9 @@ PRIORITY_WORDS: Final[Mapping[str, int]] = {
     "critical": 100,
 }
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,199}\Z")
-_QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
-_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/=-]{0,99}\Z")
-_RESOURCE = re.compile(r"[a-z][a-z0-9_.-]{0,62}\Z")
-_GENERATED_ID = re.compile(r"t[0-9]+\Z")
-_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$(?:\[(\d+)\])?.*`)?\Z")
-_AT_PATH = re.compile(r"(.*) - at `\$(?:\[(\d+)\])?\.?(.*)`\Z")
-
 
 class TaskSpec(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One unit of work, as its user describes it. Durations are seconds; see ``docs/reference.md``."""
+    """One unit of work, as its user describes it. Durations are seconds; see ``docs/reference/rest.md``."""
 
     name: str | None = None
     kind: str | None = None
@@ -113,41 +87,8 @@ class TaskRequest(TaskSpec, kw_only=True):
     id: str | None = None
 
 
-_one_decoder = msgspec.json.Decoder(TaskRequest)
-_many_decoder = msgspec.json.Decoder(list[TaskRequest])
 _spec_encoder = msgspec.msgpack.Encoder(order="deterministic")
 _spec_decoder = msgspec.msgpack.Decoder(TaskSpec)
-
-
-def parse_requests(body: bytes, *, tasks_max: int) -> tuple[list[TaskRequest], bool]:
-    """Read one task or an array of tasks from JSON, and check every field.
-
-    Args:
-        body: UTF-8 JSON: an object, or an array of 1 to ``tasks_max`` objects.
-        tasks_max: How many tasks one request may hold.
-
-    Returns:
-        The requests, normalised (priority a number, implied kind left out), and whether an array came.
-
-    Raises:
-        BadRequest: The body is not JSON, or neither an object nor an array.
-        BadSpec: A field is wrong; names it, and the index in an array.
-        TooLarge: Too many tasks, or a spec over `SPEC_BYTES_MAX`.
-    """
-    is_array = body.lstrip(b" \t\r\n")[:1] == b"["
-    try:
-        requests = _many_decoder.decode(body) if is_array else [_one_decoder.decode(body)]
-    except msgspec.ValidationError as error:
-        raise _explain(str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"the body is not valid JSON in UTF-8: {error}") from error
-    if not requests:
-        raise BadRequest("the array is empty: send at least one task")
-    if len(requests) > tasks_max:
-        raise TooLarge(f"{len(requests)} tasks in one request: at most {tasks_max} are taken; send several requests")
-    for index, request in enumerate(requests):
-        _check(request, index if is_array else None)
-    return requests, is_array
 
 
 def encode_spec(spec: TaskSpec) -> bytes:
@@ -233,219 +174,6 @@ def deadline_time(spec: TaskSpec, *, accepted_at: float) -> float | None:
     if isinstance(spec.deadline, datetime):
         return spec.deadline.timestamp()
     return accepted_at + spec.deadline if spec.deadline is not None else None
-
-
-def parse_task_id(text: str) -> str:
-    """Check an id that a user chose.
-
-    Raises:
-        BadSpec: It has other characters than it may, or looks like one that the coordinator gives.
-    """
-    if not _ID.match(text):
-        raise BadSpec("id", "must be 1 to 200 letters, digits or ._:@- and begin with a letter or a digit")
-    if _GENERATED_ID.match(text):
-        raise BadSpec("id", f"{text!r} looks like an id that the coordinator gives (t and a number): choose another")
-    return text
-
-
-# Checks, each of one field ----------------------------------------------------------------
-
-
-def _explain(problem: str) -> BadSpec:
-    """Turn the decoder's sentence into one that names our field and the near name."""
-    if unknown := _UNKNOWN_FIELD.match(problem):
-        field, index = unknown[1], unknown[2]
-        near = get_close_matches(field, TaskRequest.__struct_fields__, n=1)
-        hint = f"did you mean `{near[0]}`?" if near else "see the list of fields at /docs"
-        return BadSpec(field, f"there is no such field; {hint}", index=int(index) if index else None)
-    if at := _AT_PATH.match(problem):
-        what, index, field = at[1], at[2], at[3].replace("[...]", "")
-        if field == "command" and "got `str`" in what:
-            what = "must be an array of strings; use `shell` for a command line"
-        return BadSpec(field or "task", what, index=int(index) if index else None)
-    return BadSpec("task", problem)
-
-
-def _check(request: TaskRequest, index: int | None) -> None:
-    """Check and normalise one request, in place."""
-    try:
-        # Most tasks have few of the fields, and this is done a hundred thousand times a second: what is not
-        # there is not looked at further (3.1 to 1.9 µs for a task with a command alone).
-        if request.id is not None:
-            parse_task_id(request.id)
-        if request.queue is not QUEUE_DEFAULT:
-            _check_queue(request)
-        if request.name is not None or request.tags or request.labels:
-            _check_names(request)
-        _check_work(request)
-        _check_process(request)
-        if request.resources or request.retries or request.losses != LOSSES_DEFAULT:
-            _check_amounts(request)
-        _check_times(request)
-        if request.priority is not None:
-            request.priority = _check_priority(request.priority)
-    except BadSpec as error:
-        if index is None:
-            raise
-        raise BadSpec(error.field, error.problem, index=index) from None
-
-
-def _check_queue(spec: TaskSpec) -> None:
-    if not _QUEUE.match(spec.queue):
-        raise BadSpec("queue", "must be 1 to 100 letters, digits or ._- and begin with a letter or a digit")
-    if spec.queue == QUEUE_DEFAULT:
-        spec.queue = QUEUE_DEFAULT  # the same object: only then is it left out of what is encoded
-
-
-def _check_names(spec: TaskSpec) -> None:
-    if spec.name is not None:
-        _check_text("name", spec.name, chars_max=NAME_CHARS_MAX)
-    if len(spec.tags) > TAGS_MAX:
-        raise BadSpec("tags", f"has {len(spec.tags)} tags: at most {TAGS_MAX}")
-    for tag in spec.tags:
-        if not _TAG.match(tag):
-            raise BadSpec("tags", f"{tag!r} is not a tag: use 1 to 100 letters, digits or ._/=-")
-    if len(spec.labels) > LABELS_MAX:
-        raise BadSpec("labels", f"has {len(spec.labels)} labels: at most {LABELS_MAX}")
-    for key, value in spec.labels.items():
-        _check_text("labels", key, chars_max=NAME_CHARS_MAX)
-        _check_text("labels", value, chars_max=NAME_CHARS_MAX, may_be_empty=True)
-
-
-def _check_text(field: str, text: str, *, chars_max: int, may_be_empty: bool = False) -> None:
-    if not text and not may_be_empty:
-        raise BadSpec(field, "is empty")
-    if len(text) > chars_max:
-        raise BadSpec(field, f"has {len(text)} characters: at most {chars_max}")
-    if not text.isprintable():
-        raise BadSpec(field, "has control characters")
-
-
-def _check_work(spec: TaskSpec) -> None:
-    """Exactly one thing to run, of a kind that goes with it."""
-    others = spec.kind, spec.shell, spec.code, spec.data, spec.image
-    if spec.command is not None and others == (None, None, None, None, None):
-        return
-    given = [name for name in ("command", "shell", "code", "data", "image") if getattr(spec, name) is not None]
-    if "image" in given and "command" in given:
-        given.remove("command")
-    if not given:
-        raise BadSpec("command", "there is nothing to run: give one of command, shell, code, data or image")
-    if len(given) > 1:
-        raise BadSpec(given[1], f"give exactly one of command, shell, code, data or image, not {' and '.join(given)}")
-    if spec.kind is not None and spec.kind not in KINDS:
-        raise BadSpec("kind", f"{spec.kind!r} is not one of {', '.join(KINDS)}")
-    what = given[0]
-    if what == "data":
-        prefix = (spec.data or "").split(":", 1)[0]
-        if prefix not in ("python", "go"):
-            raise BadSpec("data", "must begin with python: or go:")
-    kinds = {
-        "command": ("process",),
-        "shell": ("process",),
-        "image": ("container",),
-        "data": ((spec.data or "").split(":", 1)[0],),
-        "code": ("python", "go"),
-    }[what]
-    if what == "code" and spec.kind is None:
-        raise BadSpec("kind", "say which: code needs kind python or go")
-    if spec.kind is not None and spec.kind not in kinds:
-        raise BadSpec("kind", f"{spec.kind!r} does not go with {what}: it takes {' or '.join(kinds)}")
-    if spec.kind == kinds[0] and what != "code":
-        spec.kind = None
-
-
-def _check_process(spec: TaskSpec) -> None:
-    """No empty programs, and no NUL where the kernel would cut the string."""
-    if spec.command is not None:
-        if spec.image is None and not spec.command:
-            raise BadSpec("command", "is empty: it must hold at least the program")
-        if spec.command and not spec.command[0]:
-            raise BadSpec("command", "the program is an empty string")
-        for argument in spec.command:
-            _check_no_nul("command", argument)
-    for field, text in (("shell", spec.shell), ("cwd", spec.cwd), ("image", spec.image)):
-        if text is not None:
-            _check_no_nul(field, text)
-            if not text.strip():
-                raise BadSpec(field, "is empty")
-    if spec.cwd is not None and not spec.cwd.startswith("/"):
-        raise BadSpec("cwd", "must be an absolute path on the worker")
-    for key, value in spec.env.items():
-        if not key or "=" in key:
-            raise BadSpec("env", f"{key!r} can't be the name of a variable")
-        _check_no_nul("env", key)
-        _check_no_nul("env", value)
-
-
-def _check_no_nul(field: str, text: str) -> None:
-    if "\0" in text:
-        raise BadSpec(field, "has a NUL character, which no program can be given")
-
-
-def _check_amounts(spec: TaskSpec) -> None:
-    for name, amount in spec.resources.items():
-        if not _RESOURCE.match(name):
-            raise BadSpec("resources", f"{name!r} can't be the name of a resource: use lower case, digits and ._-")
-        if amount < 0:
-            raise BadSpec("resources", f"{name} is {amount}: it can't be negative")
-        if amount > AMOUNT_MAX:
-            raise BadSpec("resources", f"{name} is {amount}: at most {AMOUNT_MAX}")
-    for field, count in (("retries", spec.retries), ("losses", spec.losses)):
-        if not 0 <= count <= COUNT_MAX:
-            raise BadSpec(field, f"is {count}: it must be 0 to {COUNT_MAX}")
-
-
-def _check_times(spec: TaskSpec) -> None:
-    given = spec.timeout, spec.start_at, spec.delay, spec.deadline, spec.backoff
-    if given == (None, None, None, None, None):
-        return
-    if spec.start_at is not None and spec.delay is not None:
-        raise BadSpec("delay", "give start_at or delay, not both")
-    for field, seconds, least in (("timeout", spec.timeout, 0.001), ("delay", spec.delay, 0.0)):
-        if seconds is not None:
-            _check_seconds(field, seconds, least=least)
-    for field, moment in (("start_at", spec.start_at), ("deadline", spec.deadline)):
-        if isinstance(moment, datetime):
-            _check_moment(field, moment)
-        if isinstance(moment, float):
-            _check_seconds(field, moment, least=0.001)
-    if isinstance(spec.backoff, dict):
-        near = set(spec.backoff) - {"base", "factor", "max"}
-        if near:
-            raise BadSpec("backoff", f"has {sorted(near)[0]!r}: it takes base, factor and max")
-        _check_seconds("backoff", spec.backoff.get("base", 1.0), least=0.0)
-        _check_seconds("backoff", spec.backoff.get("max", 1.0), least=0.0)
-        if not 1.0 <= spec.backoff.get("factor", 2.0) <= 100.0:
-            raise BadSpec("backoff", "factor must be 1 to 100")
-    elif spec.backoff is not None:
-        _check_seconds("backoff", spec.backoff, least=0.0)
-
-
-def _check_moment(field: str, moment: datetime) -> None:
-    if moment.tzinfo is None:
-        raise BadSpec(field, "needs a time zone: write 2030-01-31T12:00:00Z")
-    if not 1970 < moment.year < 9999:  # at the ends of the calendar a time zone leads out of it
-        raise BadSpec(field, f"is in the year {moment.year}: it must be 1971 to 9998")
-
-
-def _check_seconds(field: str, seconds: float, *, least: float) -> None:
-    if not math.isfinite(seconds) or not least <= seconds <= SECONDS_MAX:
-        raise BadSpec(field, f"is {seconds:g} seconds: it must be {least:g} to {SECONDS_MAX:g}")
-
-
-def _check_priority(priority: int | str | None) -> int | None:
-    """The number of a priority; ``None`` for normal, so that saying so changes nothing."""
-    if priority is None:
-        return None
-    if isinstance(priority, str):
-        if priority not in PRIORITY_WORDS:
-            words = ", ".join(word for word in PRIORITY_WORDS if word)
-            raise BadSpec("priority", f"{priority!r} is not one of {words}, or a number from 0 to 100")
-        priority = PRIORITY_WORDS[priority]
-    if not 0 <= priority <= 100:
-        raise BadSpec("priority", f"is {priority}: it must be 0 to 100")
-    return None if priority == PRIORITY_WORDS["normal"] else priority
 
 
 def _program(spec: TaskSpec, kind: str) -> str:

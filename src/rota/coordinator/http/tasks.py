@@ -15,7 +15,7 @@ from rota.coordinator.http.query import next_page_link
 from rota.coordinator.http.render import attempt_json, find_current_attempt, task_json
 from rota.core.errors import BadRequest, NotFound
 from rota.core.model import StreamName, TaskSeq, TaskState, WorkerId
-from rota.core.spec import parse_requests
+from rota.core.requests import parse_requests
 from rota.store.base import TaskQuery
 
 __all__ = [
