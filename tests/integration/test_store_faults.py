@@ -7,9 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import apsw
@@ -23,6 +24,7 @@ from rota.store.conformance import leading, make_facts
 from rota.store.sqlite import DATABASE_NAME
 from tests.support.processes import RunningProcess
 
+NOBODY = 65534
 NEEDS_MOUNT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a file system")
 
 LOCKER = """
@@ -131,13 +133,28 @@ async def test_read_only_disk_says_so(small_disk: Path) -> None:
     assert "can't be written to" in await campaign_error(small_disk / "state")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="file modes do not bind root: the test with a read-only disk covers it")
-def test_read_only_directory_says_so(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
+def test_read_only_directory_says_so() -> None:
+    with tempfile.TemporaryDirectory() as name:  # the test's own folder is below one that only root may enter
+        folder = Path(name)
+        folder.chmod(0o555)
+        try:
+            with not_as_root():
+                assert "can't be written to" in asyncio.run(campaign_error(folder / "state"))
+        finally:
+            folder.chmod(0o700)
+
+
+@contextmanager
+def not_as_root() -> Iterator[None]:
+    """Be somebody whom file modes bind."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(NOBODY)
     try:
-        assert "can't be written to" in asyncio.run(campaign_error(tmp_path / "state"))
+        yield
     finally:
-        tmp_path.chmod(0o700)
+        if is_root:
+            os.seteuid(0)
 
 
 async def test_garbage_instead_of_a_database_says_so(tmp_path: Path) -> None:
