@@ -33,6 +33,7 @@ from rota.core.model import (
     TaskSeq,
     TaskState,
     WorkerId,
+    find_generated_seq,
 )
 from rota.core.scheduler import Scheduler
 from rota.core.spec import TaskRequest
@@ -101,19 +102,20 @@ class LiveService:
 
     async def wait(self, task_id: str, timeout_s: float) -> TaskView:
         """Return a task when it has ended or the time is over."""
-        record = await self._get_record(task_id)
-        if record.progress.state not in ENDED_STATES and timeout_s > 0:
-            with self._watches.watch(record.facts.seq) as changed:
-                deadline = asyncio.get_running_loop().time() + timeout_s
-                record = await self._get_record(task_id)  # it may have ended before we watched
-                while record.progress.state not in ENDED_STATES and not self._loop.is_stopping:
-                    try:
-                        async with asyncio.timeout_at(deadline):
-                            await changed.wait()
-                    except TimeoutError:
-                        break
-                    changed.clear()
-                    record = await self._get_record(task_id)
+        seq = find_generated_seq(task_id)
+        if seq is None:
+            seq = (await self._get_record(task_id)).facts.seq
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        with self._watches.watch(seq) as changed:  # before the look: what ends after it is not missed
+            record = await self._get_record(task_id)
+            while record.progress.state not in ENDED_STATES and not self._loop.is_stopping:
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        await changed.wait()
+                except TimeoutError:
+                    break
+                changed.clear()
+                record = await self._get_record(task_id)
         return self._views([record])[0]
 
     async def history(self, query: TaskQuery) -> tuple[list[TaskView], TaskSeq | None]:
