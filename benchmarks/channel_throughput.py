@@ -26,7 +26,7 @@ import uvloop
 from rota.core.model import Epoch, LaneId, TaskId, TaskSeq
 from rota.core.protocol import Assign, Assignment, Ended, FromCoordinator, FromWorker, Report
 from rota.wire.channel import Channel
-from rota.wire.messages import COORDINATOR_CODEC, WORKER_CODEC
+from rota.wire.messages import COORDINATOR_CODEC, WORKER_CODEC, FromPeer, ToPeer
 from rota.wire.websocket.client import connect
 from rota.wire.websocket.server import channel_protocol
 
@@ -66,7 +66,7 @@ class Load:
         self.tasks_a_second = 0.0
         self.round_trip_s = 0.0
 
-    def arrived(self, message: FromWorker) -> None:
+    def arrived(self, message: FromPeer) -> None:
         assert isinstance(message, Report)
         self._expect.arrived(len(message.ended))
 
@@ -127,14 +127,14 @@ class Awaited:
 
 
 class CoordinatorHandler:
-    def __init__(self, load: Load, ready: asyncio.Future[Channel[FromCoordinator]]) -> None:
+    def __init__(self, load: Load, ready: asyncio.Future[Channel[ToPeer]]) -> None:
         self._load = load
         self._ready = ready
 
-    def opened(self, channel: Channel[FromCoordinator]) -> None:
+    def opened(self, channel: Channel[ToPeer]) -> None:
         self._ready.set_result(channel)
 
-    def received(self, messages: list[FromWorker]) -> None:
+    def received(self, messages: list[FromPeer]) -> None:
         for message in messages:
             self._load.arrived(message)
 
@@ -168,7 +168,7 @@ async def _no_app(scope: dict[str, Any], receive: object, send: object) -> None:
 
 
 async def channel_coordinator(listener: socket.socket, load: Load) -> None:
-    ready: asyncio.Future[Channel[FromCoordinator]] = asyncio.get_running_loop().create_future()
+    ready: asyncio.Future[Channel[ToPeer]] = asyncio.get_running_loop().create_future()
     protocol = channel_protocol(lambda _: CoordinatorHandler(load, ready), COORDINATOR_CODEC)
     server = uvicorn.Server(uvicorn.Config(_no_app, ws=protocol, lifespan="off", log_config=None))
     serving = asyncio.create_task(server.serve(sockets=[listener]))

@@ -12,9 +12,9 @@ from structlog.testing import capture_logs
 from websockets.frames import Opcode
 
 from rota.core.model import Epoch, LaneId, TaskId, TaskSeq
-from rota.core.protocol import Assign, Assignment, Closing, FromCoordinator, FromWorker, HeartbeatAck, Report, ReportAck
+from rota.core.protocol import Assign, Assignment, Closing, HeartbeatAck, Report, ReportAck
 from rota.wire.channel import Channel, CloseCode
-from rota.wire.messages import LARGE_BYTES_MAX, WORKER_CODEC
+from rota.wire.messages import LARGE_BYTES_MAX, WORKER_CODEC, FromPeer, ToPeer
 from rota.wire.websocket import connection, server
 from tests.support.channels import BarePeer, CoordinatorEnd, Recorder, bare_peer, on_both_loops, serve_channels
 from tests.support.waiting import wait_until_async
@@ -82,8 +82,8 @@ async def test_reason_longer_than_a_close_frame_is_shortened(coordinator: Coordi
     assert "é" * 61 + " (1008)" in await session.wait_until_closed()
 
 
-class AnswersAndCloses(Recorder[FromWorker, FromCoordinator]):
-    def received(self, messages: list[FromWorker]) -> None:
+class AnswersAndCloses(Recorder[FromPeer, ToPeer]):
+    def received(self, messages: list[FromPeer]) -> None:
         super().received(messages)
         self.line.send(Closing(message="x" * connection.FULL_WRITE_BYTES))
         self.line.close(code=CloseCode.POLICY, reason="refused")
@@ -235,18 +235,18 @@ async def test_one_who_reads_too_slowly_is_cut_off(
 # What we do wrong -----------------------------------------------------------------------------
 
 
-class FailsToOpen(Recorder[FromWorker, FromCoordinator]):
-    def opened(self, channel: Channel[FromCoordinator]) -> None:
+class FailsToOpen(Recorder[FromPeer, ToPeer]):
+    def opened(self, channel: Channel[ToPeer]) -> None:
         super().opened(channel)
         raise ZeroDivisionError
 
 
-class FailsToReceive(Recorder[FromWorker, FromCoordinator]):
-    def received(self, messages: list[FromWorker]) -> None:
+class FailsToReceive(Recorder[FromPeer, ToPeer]):
+    def received(self, messages: list[FromPeer]) -> None:
         raise ZeroDivisionError
 
 
-class FailsToClose(Recorder[FromWorker, FromCoordinator]):
+class FailsToClose(Recorder[FromPeer, ToPeer]):
     def closed(self, reason: str) -> None:
         super().closed(reason)
         raise ZeroDivisionError
@@ -254,7 +254,7 @@ class FailsToClose(Recorder[FromWorker, FromCoordinator]):
 
 @pytest.mark.parametrize("failing", [FailsToOpen, FailsToReceive, FailsToClose])
 async def test_handler_that_fails_ends_its_own_channel_only(
-    coordinator: CoordinatorEnd, failing: type[Recorder[FromWorker, FromCoordinator]]
+    coordinator: CoordinatorEnd, failing: type[Recorder[FromPeer, ToPeer]]
 ) -> None:
     other, other_session = await coordinator.worker()
     coordinator.decide = failing

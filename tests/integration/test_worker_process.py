@@ -17,8 +17,6 @@ from rota.core.protocol import (
     PROTOCOL_VERSION,
     Assign,
     Assignment,
-    FromCoordinator,
-    FromWorker,
     Heartbeat,
     Hello,
     Leaving,
@@ -30,13 +28,14 @@ from rota.core.protocol import (
 )
 from rota.core.spec import TaskSpec, encode_spec
 from rota.wire.channel import CloseCode
+from rota.wire.messages import FromPeer, ToPeer
 from rota.wire.websocket.server import Refusal
 from tests.support.channels import CoordinatorEnd, Recorder, serve_channels
 from tests.support.processes import RunningProcess
 from tests.support.real_cluster import Gate
 from tests.support.waiting import wait_until_async
 
-Session = Recorder[FromWorker, FromCoordinator]
+Session = Recorder[FromPeer, ToPeer]
 T = TypeVar("T")
 
 HEARTBEAT_S = 0.1

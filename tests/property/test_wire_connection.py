@@ -12,9 +12,9 @@ from uvicorn.server import ServerState
 from websockets.client import ClientProtocol
 from websockets.uri import parse_uri
 
-from rota.core.protocol import FromCoordinator, FromWorker, Report
+from rota.core.protocol import Report
 from rota.wire.channel import CHANNEL_PATH
-from rota.wire.messages import COORDINATOR_CODEC, WORKER_CODEC
+from rota.wire.messages import COORDINATOR_CODEC, WORKER_CODEC, FromPeer, ToPeer
 from rota.wire.websocket.server import channel_protocol
 from tests.support.channels import Recorder
 
@@ -81,7 +81,7 @@ class Conversation:
 
     def __init__(self) -> None:
         self.state = ServerState()
-        self.session: Recorder[FromWorker, FromCoordinator] = Recorder()
+        self.session: Recorder[FromPeer, ToPeer] = Recorder()
         self.transport = MemoryTransport()
         make = channel_protocol(lambda _: self.session, COORDINATOR_CODEC)
         self.protocol = make(config=None, server_state=self.state, app_state={})  # type: ignore[call-arg]  # as uvicorn

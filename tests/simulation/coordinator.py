@@ -34,6 +34,7 @@ from rota.core.protocol import (
     Heartbeat,
     Hello,
     Leaving,
+    Marks,
     Report,
     ReportAck,
     SlotsLost,
@@ -155,6 +156,8 @@ class Coordinator:
                 self.put(SlotsLostArrived(session, message.count, message.message))
             case Leaving():
                 self.put(LeavingArrived(session, message.done))
+            case Marks():
+                pass
             case _:
                 assert_never(message)
 

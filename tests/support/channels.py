@@ -22,7 +22,7 @@ from websockets.uri import parse_uri
 
 from rota.core.protocol import FromCoordinator, FromWorker
 from rota.wire.channel import CHANNEL_PATH, Channel
-from rota.wire.messages import COORDINATOR_CODEC, WORKER_CODEC
+from rota.wire.messages import COORDINATOR_CODEC, WORKER_CODEC, FromPeer, ToPeer
 from rota.wire.websocket.client import connect
 from rota.wire.websocket.server import Handshake, Refusal, channel_protocol
 from tests.support.waiting import wait_until_async
@@ -80,9 +80,9 @@ class CoordinatorEnd:
     """
 
     def __init__(self) -> None:
-        self.sessions: list[Recorder[FromWorker, FromCoordinator]] = []
+        self.sessions: list[Recorder[FromPeer, ToPeer]] = []
         self.handshakes: list[Handshake] = []
-        self.decide: Callable[[], Recorder[FromWorker, FromCoordinator] | Refusal] = Recorder
+        self.decide: Callable[[], Recorder[FromPeer, ToPeer] | Refusal] = Recorder
         self.scheme = "http"
         self.port = 0
         self.server: _Server
@@ -96,7 +96,7 @@ class CoordinatorEnd:
         """What uvicorn thinks is connected."""
         return set(self.server.server_state.connections)
 
-    def accept(self, handshake: Handshake) -> Recorder[FromWorker, FromCoordinator] | Refusal:
+    def accept(self, handshake: Handshake) -> Recorder[FromPeer, ToPeer] | Refusal:
         self.handshakes.append(handshake)
         decision = self.decide()
         if isinstance(decision, Recorder):
@@ -105,7 +105,7 @@ class CoordinatorEnd:
 
     async def worker(
         self,
-    ) -> tuple[Recorder[FromCoordinator, FromWorker], Recorder[FromWorker, FromCoordinator]]:
+    ) -> tuple[Recorder[FromCoordinator, FromWorker], Recorder[FromPeer, ToPeer]]:
         """Connect a worker; return its end and the coordinator's."""
         handler: Recorder[FromCoordinator, FromWorker] = Recorder()
         await connect(self.url, handler, codec=WORKER_CODEC, token=None, timeout_s=5.0, verify=False)

@@ -47,6 +47,7 @@ from rota.core.protocol import (
     Heartbeat,
     Hello,
     Leaving,
+    Marks,
     Report,
     SlotsLost,
     Started,
@@ -219,3 +220,5 @@ def _command(session: SessionId, message: FromWorker) -> Command:
             return SlotsLostArrived(session, message.count, message.message)
         case Leaving():
             return LeavingArrived(session, message.done)
+        case Marks():
+            raise AssertionError("marks are no command")

@@ -25,7 +25,13 @@ PUBLIC_METHODS_MAX: Final = 20
 DECIDERS: Final = ("scheduler", "turn", "pending", "cluster", "placement", "ordering")
 """Modules of the core that only a leader, or a simulated one, runs."""
 
-NOUNS: Final = ("rota.core.model", "rota.core.spec", "rota.core.protocol", "rota.core.errors")
+NOUNS: Final = (
+    "rota.core.model",
+    "rota.core.spec",
+    "rota.core.protocol",
+    "rota.core.client_protocol",
+    "rota.core.errors",
+)
 """What programs that only talk to a coordinator need of the core."""
 
 LAYERS: Final[dict[str, tuple[str, ...]]] = {
@@ -34,8 +40,9 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
     "wire": ("rota.core", "rota.wire"),
     "process": ("rota.process",),
     "coordinator": ("rota.core", "rota.store", "rota.wire", "rota.process", "rota.coordinator"),
-    "worker": ("rota.core", "rota.wire", "rota.process", "rota.worker"),
-    "client": (*NOUNS, "rota.wire", "rota.client"),
+    "functions": ("rota.functions",),
+    "worker": ("rota.core", "rota.wire", "rota.process", "rota.functions", "rota.worker"),
+    "client": (*NOUNS, "rota.wire", "rota.functions", "rota.client"),
     "cli": (*NOUNS, "rota.wire", "rota.client", "rota.cli"),
     "workloads": ("rota.core", "rota.workloads"),
     "simulator": ("rota.core", "rota.workloads", "rota.simulator"),

@@ -25,12 +25,11 @@ from rota.core.config import SchedulerConfig
 from rota.core.errors import Forbidden, RotaError, Unauthorized
 from rota.core.explain import reasons
 from rota.core.model import WorkerState
-from rota.core.protocol import FromCoordinator, FromWorker
 from rota.store import open_store
 from rota.store.base import Store
 from rota.store.logs import LogStore
 from rota.wire.channel import ChannelHandler
-from rota.wire.messages import COORDINATOR_CODEC
+from rota.wire.messages import COORDINATOR_CODEC, FromPeer, ToPeer
 from rota.wire.websocket.server import Handshake, Refusal, channel_protocol
 
 __all__ = ["House"]
@@ -140,7 +139,7 @@ class House:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._recorder.close()
 
-    def _accept_channel(self, handshake: Handshake) -> ChannelHandler[FromWorker, FromCoordinator] | Refusal:
+    def _accept_channel(self, handshake: Handshake) -> ChannelHandler[FromPeer, ToPeer] | Refusal:
         try:
             check_headers(self._guard, handshake.headers, path=handshake.path, scheme=handshake.scheme)
             self._loop.scheduler()

@@ -12,6 +12,7 @@ from typing import Final, Protocol, assert_never
 
 import structlog
 
+from rota.core.client_protocol import CancelThese, ClientHello, Follow, Submit
 from rota.core.commands import (
     Command,
     LeavingArrived,
@@ -26,15 +27,15 @@ from rota.core.protocol import (
     Assign,
     Closing,
     FromCoordinator,
-    FromWorker,
     Heartbeat,
     Hello,
     Leaving,
+    Marks,
     Report,
     SlotsLost,
 )
 from rota.wire.channel import Channel, CloseCode
-from rota.wire.messages import assign_pieces
+from rota.wire.messages import FromPeer, ToPeer, assign_pieces
 
 __all__ = ["BACKLOG_BYTES_MAX", "Session", "Sessions"]
 
@@ -58,14 +59,14 @@ class Session:
     def __init__(self, number: SessionId, sessions: Sessions) -> None:
         self.number = number
         self._sessions = sessions
-        self._channel: Channel[FromCoordinator] | None = None
+        self._channel: Channel[ToPeer] | None = None
         self._said_hello = False
 
-    def opened(self, channel: Channel[FromCoordinator]) -> None:
+    def opened(self, channel: Channel[ToPeer]) -> None:
         """Wait for a hello."""
         self._channel = channel
 
-    def received(self, messages: list[FromWorker]) -> None:
+    def received(self, messages: list[FromPeer]) -> None:
         """Turn messages into commands."""
         sink = self._sessions.sink
         for message in messages:
@@ -84,6 +85,10 @@ class Session:
                     sink.put(SlotsLostArrived(self.number, message.count, message.message))
                 case Leaving():
                     sink.put(LeavingArrived(self.number, message.done))
+                case Marks():
+                    pass
+                case ClientHello() | Submit() | CancelThese() | Follow():
+                    self.close(CloseCode.POLICY, "clients are not served yet")
                 case _:
                     assert_never(message)
 

@@ -152,6 +152,10 @@ class Attempts:
         state.notes.dirty.pop(task.seq, None)
         task.run = None
         del state.tasks[task.seq]
+        if state.task_blobs:
+            state.task_blobs.pop(task.seq, None)
+        if ended is not None and ended.blobs:
+            state.notes.changes.blobs.update(dict.fromkeys(ended.blobs))
         state.note_retried_end(task)
         if task.chosen_id is not None:
             state.remember_ended(task.chosen_id)

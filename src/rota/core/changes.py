@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from rota.core.model import AttemptRecord, Progress, TaskFacts, TaskSeq, WorkerId, WorkerRecord
+from rota.core.model import AttemptRecord, ClientRecord, Progress, TaskFacts, TaskSeq, WorkerId, WorkerRecord
 from rota.core.protocol import OutputChunk
 
 __all__ = ["Changes", "Fence"]
@@ -29,6 +29,8 @@ class Changes(Struct):
     removed by retention), so their facts are put in place whatever is there. ``attempts`` are
     superseded ones. ``chosen_ids`` names those of the tasks that have one, for whoever tells of
     the changes; a store has them already. ``output`` goes to the log store, before everything else.
+    ``clients`` are sessions that submitted. ``blobs`` are digests that the tasks of the turn name: the blob
+    store makes sure of them before anything is written.
     """
 
     accepted: list[TaskFacts] = field(default_factory=list)
@@ -39,6 +41,9 @@ class Changes(Struct):
     workers: list[WorkerRecord] = field(default_factory=list)
     workers_gone: list[WorkerId] = field(default_factory=list)
     output: list[OutputChunk] = field(default_factory=list)
+    clients: list[ClientRecord] = field(default_factory=list)
+    clients_gone: list[str] = field(default_factory=list)
+    blobs: dict[str, None] = field(default_factory=dict)
 
     def is_empty(self) -> bool:
         return not (
@@ -49,4 +54,6 @@ class Changes(Struct):
             or self.workers
             or self.workers_gone
             or self.output
+            or self.clients
+            or self.clients_gone
         )

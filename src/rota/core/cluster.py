@@ -21,7 +21,7 @@ from rota.core.estimates import RunTimes
 from rota.core.model import Gpu, LaneId, Offer, Reason, Shape, WorkerId, WorkerRecord, WorkerState
 from rota.core.protocol import Usage
 from rota.core.resources import Ledger, split_need
-from rota.core.spec import EXECUTOR_TAG
+from rota.core.spec import EXECUTOR_TAG, PYTHON_TAG
 from rota.core.timers import Impossible
 
 if TYPE_CHECKING:
@@ -111,6 +111,8 @@ class Worker:
         assert not self.lanes
         self.offer = offer
         self.tags = offer.tags | {EXECUTOR_TAG + kind for kind in offer.kinds}
+        if offer.python:
+            self.tags |= {PYTHON_TAG + offer.python}
         self.max_tasks = offer.max_tasks
         self.ledger = Ledger(offer.resources, offer.gpus)
 

@@ -16,8 +16,10 @@ from rota.core.protocol import Heartbeat, Hello, Report
 
 __all__ = [
     "CancelTasks",
+    "ClientArrived",
     "Command",
     "Draft",
+    "DraftGroup",
     "LeavingArrived",
     "ObserverStalled",
     "ReplyTo",
@@ -27,6 +29,7 @@ __all__ = [
     "SessionId",
     "SetDrained",
     "SlotsLostArrived",
+    "SubmitNumbered",
     "SubmitTasks",
     "Tick",
     "WorkerBeat",
@@ -42,6 +45,7 @@ class Draft(Struct, frozen=True, gc=False):
 
     ``start_at`` and ``deadline_at`` are wall-clock times; ``start_in_s`` and ``deadline_in_s`` are
     set as well where the user gave durations, which must not follow the wall clock when it jumps.
+    ``blobs`` are the digests that it needs besides its function.
     """
 
     chosen_id: str | None
@@ -53,6 +57,40 @@ class Draft(Struct, frozen=True, gc=False):
     start_in_s: float | None = None
     deadline_at: float | None = None
     deadline_in_s: float | None = None
+    blobs: tuple[str, ...] = ()
+
+
+class DraftGroup(Struct, frozen=True):
+    """Drafts that differ by their arguments alone: the spec of each is that of ``draft`` with one of ``args``.
+
+    Without ``args`` it is one task, as it stands. Where ``draft`` is ``None`` the ``count`` tasks are refused.
+    """
+
+    draft: Draft | None
+    args: list[bytes]
+    count: int
+
+
+class SubmitNumbered(Struct, frozen=True):
+    """Accept the tasks of a client's session that were not accepted before.
+
+    The first has ``number``, the others follow. The client knows the ids up to ``known_through``. Answered by
+    `NumbersKnown` with those of this batch.
+    """
+
+    session: str
+    number: int
+    known_through: int
+    groups: list[DraftGroup]
+    reply_to: ReplyTo
+
+
+class ClientArrived(Struct, frozen=True):
+    """A client has opened a channel. Answered by `NumbersKnown` with all that it has not confirmed."""
+
+    session: str
+    known_through: int
+    reply_to: ReplyTo
 
 
 class SubmitTasks(Struct, frozen=True):
@@ -141,6 +179,8 @@ class Tick(Struct, frozen=True):
 
 Command = (
     SubmitTasks
+    | SubmitNumbered
+    | ClientArrived
     | CancelTasks
     | RetryTask
     | SetDrained

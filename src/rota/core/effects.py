@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from rota.core.changes import Changes
 from rota.core.commands import ReplyTo, SessionId
-from rota.core.model import TaskRecord, TaskSeq, WorkerId
+from rota.core.model import NumberRange, TaskRecord, TaskSeq, WorkerId
 from rota.core.protocol import FromCoordinator
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Effect",
     "IdsTaken",
     "Notice",
+    "NumbersKnown",
     "Reply",
     "Save",
     "Send",
@@ -49,7 +50,14 @@ class WorkerKnown(Struct, frozen=True):
     known: bool
 
 
-Answer = Accepted | IdsTaken | Settled | WorkerKnown
+class NumbersKnown(Struct, frozen=True):
+    """Which of a client's numbers became which tasks. All up to ``accepted_through`` are decided."""
+
+    accepted_through: int
+    ranges: list[NumberRange]
+
+
+Answer = Accepted | IdsTaken | Settled | WorkerKnown | NumbersKnown
 
 
 class Save(Struct, frozen=True):

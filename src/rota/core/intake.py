@@ -14,7 +14,7 @@ from rota.core.explain import explain_impossible
 from rota.core.lifecycle import move
 from rota.core.model import AttemptRecord, Cause, Progress, Reason, TaskFacts, TaskSeq, TaskState
 from rota.core.protocol import Ended
-from rota.core.spec import TaskSpec, decode_spec, terms_of
+from rota.core.spec import TaskSpec, decode_spec, terms_of, with_args
 from rota.core.state import State
 from rota.core.task import Task, task_from_record
 from rota.core.timers import DeadlineDue, Impossible, TaskReady, Timer
@@ -41,6 +41,15 @@ class Intake:
         state.notes.accepted.append((command.reply_to, facts))
         state.counts.accepted += len(facts)
 
+    def accept_alike(self, draft: Draft, all_args: Sequence[bytes]) -> None:
+        """Accept tasks that differ by their arguments alone; without any, the one that the draft is."""
+        drafts = [draft]
+        if all_args:
+            drafts = [replace(draft, spec=spec) for spec in with_args(draft.spec, all_args)]
+        facts = [self._accept(one) for one in drafts]
+        self._state.notes.changes.accepted.extend(facts)
+        self._state.counts.accepted += len(facts)
+
     def cancel(self, command: CancelTasks) -> None:
         """Wish the end of tasks: those that wait end at once, the others when their processes are gone."""
         found = [seq for seq in dict.fromkeys(command.seqs) if seq in self._state.tasks]
@@ -60,11 +69,11 @@ class Intake:
             state.notes.changes.attempts.append(_superseded(facts.seq, progress))
         # The deadline has passed, or the person who asks for a retry overrules it; likewise the start time.
         facts = replace(facts, start_at=None, deadline_at=None)
+        spec = decode_spec(facts.spec)
         task = task_from_record(
-            facts,
-            Progress(state=progress.state, attempt=progress.attempt),
-            state.intern(terms_of(decode_spec(facts.spec))),
+            facts, Progress(state=progress.state, attempt=progress.attempt), state.intern(terms_of(spec))
         )
+        self.restore_blobs(task, spec)
         move(task, TaskState.PENDING)
         state.notes.changes.revived.append(facts)
         state.remember_retried(facts.seq, progress.attempt)
@@ -110,6 +119,7 @@ class Intake:
         Never longer than was asked for: the wall clock may have been set back since.
         """
         state = self._state
+        self.restore_blobs(task, spec)
         self._enter(task)
         waits_until = task.ready_at or task.start_at
         if waits_until is None or waits_until <= state.wall:
@@ -123,6 +133,11 @@ class Intake:
             self._set_timer(
                 TaskReady(task.seq, task.attempt), at=waits_until, in_s=_left(waits_until, spec.delay, state)
             )
+
+    def restore_blobs(self, task: Task, spec: TaskSpec) -> None:
+        """Note what a task from the store needs."""
+        if spec.blobs:
+            self._state.task_blobs[task.seq] = tuple(spec.blobs)
 
     def restore_deadline(self, task: Task, spec: TaskSpec) -> None:
         """Watch the deadline of a task from the store."""
@@ -157,6 +172,8 @@ class Intake:
             start_at=draft.start_at,
             deadline_at=draft.deadline_at,
         )
+        if terms.function is not None:
+            self._name_blobs(seq, terms.function, draft.blobs)
         self._enter(task)
         if draft.start_at is None:
             self._attempts.queue(task)
@@ -177,6 +194,14 @@ class Intake:
             draft.deadline_at,
             draft.spec,
         )
+
+    def _name_blobs(self, seq: TaskSeq, function: str, blobs: tuple[str, ...]) -> None:
+        """Note what a function needs: it must be there before the task is accepted, and stay while it may run."""
+        named = self._state.notes.changes.blobs
+        named[function] = None
+        if blobs:
+            named.update(dict.fromkeys(blobs))
+            self._state.task_blobs[seq] = blobs
 
     def _enter(self, task: Task) -> None:
         state = self._state

@@ -27,10 +27,12 @@ __all__ = [
     "AttemptRecord",
     "Backoff",
     "Cause",
+    "ClientRecord",
     "Count",
     "Epoch",
     "Gpu",
     "LaneId",
+    "NumberRange",
     "Offer",
     "Progress",
     "Reason",
@@ -168,7 +170,8 @@ class Shape(Struct, frozen=True, weakref=True):
 class Terms(Struct, frozen=True, weakref=True):
     """What the core must know of a task to decide on it. Interned: many tasks share one.
 
-    ``class_key`` names what run times are learned for, together with the shape.
+    ``class_key`` names what run times are learned for, together with the shape. ``function`` is the digest
+    of the function to call, if it is one.
     """
 
     shape: Shape
@@ -178,6 +181,7 @@ class Terms(Struct, frozen=True, weakref=True):
     retries: int
     losses: int
     backoff: Backoff
+    function: str | None = None
 
 
 class Gpu(Struct, frozen=True, array_like=True):
@@ -192,7 +196,8 @@ class Offer(Struct, frozen=True, forbid_unknown_fields=True):
 
     ``resources`` leaves out ``gpu`` and ``gpu_memory``, which are matched device by device.
     ``max_tasks`` bounds the lanes open at once, whatever the resources say.
-    ``kinds`` are the executors it has: ``process``, later ``function``, ``container`` and so on.
+    ``kinds`` are the executors it has: ``process``, ``function``, later ``container`` and so on.
+    ``python`` is the minor version that functions run under, ``packages`` the versions installed there.
     """
 
     resources: tuple[tuple[str, Count], ...]
@@ -204,6 +209,8 @@ class Offer(Struct, frozen=True, forbid_unknown_fields=True):
     host: str = ""
     version: str = ""
     pid: int = 0
+    python: str = ""
+    packages: dict[str, str] = {}
 
 
 class TaskFacts(Struct, frozen=True, gc=False):
@@ -242,7 +249,8 @@ class Progress(Struct, gc=False, kw_only=True, array_like=True):
     which the task is to end as soon as its process tree is gone (``cancelled``, ``expired``).
     ``stdout`` and ``stderr`` are the output of an attempt that wrote at most 4 KiB to each;
     larger output is in the log store. ``stdout_bytes`` and ``stderr_bytes`` count what was written.
-    ``message`` is a sentence for people: why a launch failed, which worker was lost.
+    ``message`` is a sentence for people: why a launch failed, which worker was lost. ``value`` is the envelope of
+    what a function returned or raised, ``blobs`` the digests that it refers to.
     """
 
     state: TaskState
@@ -270,6 +278,8 @@ class Progress(Struct, gc=False, kw_only=True, array_like=True):
     stderr: bytes = b""
     message: str | None = None
     devices: tuple[int, ...] = ()
+    value: bytes = b""
+    blobs: tuple[str, ...] = ()
 
 
 class TaskRecord(Struct, frozen=True, gc=False):
@@ -312,6 +322,27 @@ class WorkerRecord(Struct, frozen=True):
     drained: bool
     registered_at: float
     lost_at: float | None
+
+
+class NumberRange(Struct, frozen=True, array_like=True, gc=False):
+    """Tasks that a client numbered ``number`` and up became ``seq`` and up, ``count`` of them."""
+
+    number: int
+    seq: TaskSeq
+    count: int
+
+
+class ClientRecord(Struct, frozen=True):
+    """A session of the SDK as the store has it, so that what is sent again is known.
+
+    All numbers up to ``accepted_through`` are decided. ``ranges`` are those accepted tasks whose
+    ids the client has not confirmed yet; ``seen_at`` is when it last submitted, wall clock.
+    """
+
+    id: str
+    accepted_through: int
+    ranges: tuple[NumberRange, ...]
+    seen_at: float
 
 
 def generated_task_id(seq: TaskSeq) -> TaskId:

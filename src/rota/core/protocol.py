@@ -36,6 +36,7 @@ __all__ = [
     "WORKER_ID_TAKEN",
     "Assign",
     "Assignment",
+    "BlobHome",
     "Closing",
     "Ended",
     "FromCoordinator",
@@ -45,6 +46,8 @@ __all__ = [
     "Held",
     "Hello",
     "Leaving",
+    "Mark",
+    "Marks",
     "OutputChunk",
     "Recall",
     "Refused",
@@ -70,6 +73,18 @@ Amount = Annotated[float, Meta(ge=0.0, le=1e10)]
 
 WORKER_ID_TAKEN = "worker_id_taken"
 """The code of a `Refused`: another instance has the id, so all that this one had is lost to the record."""
+
+
+class BlobHome(Struct, frozen=True, array_like=True):
+    """The directory in which a coordinator keeps blobs.
+
+    Whoever finds there the file ``probe``, holding ``secret``, shares the machine and the permissions, and may read
+    and write blobs there instead of sending them.
+    """
+
+    path: str
+    probe: str
+    secret: str
 
 
 class Held(Struct, frozen=True, array_like=True, gc=False):
@@ -133,7 +148,8 @@ class Ended(Struct, frozen=True, array_like=True, gc=False):
     ``cause`` is ``None`` for success, ``returned`` for one that never started. Times are the
     worker's wall clock. ``stdout`` and ``stderr`` hold the output only when each stream had at most
     4 KiB in all; what was more has gone before in `OutputChunk` s. The byte counts are
-    what the task wrote, kept or not.
+    what the task wrote, kept or not. ``value`` is the envelope of what a function returned or raised, at most 64 KiB;
+    ``blobs`` are the digests that it refers to, which the coordinator has already.
     """
 
     task: TaskSeq
@@ -151,6 +167,8 @@ class Ended(Struct, frozen=True, array_like=True, gc=False):
     stdout: bytes = b""
     stderr: bytes = b""
     message: str | None = None
+    value: bytes = b""
+    blobs: tuple[str, ...] = ()
 
 
 class OutputChunk(Struct, frozen=True, array_like=True, gc=False):
@@ -185,7 +203,22 @@ class Leaving(Struct, frozen=True, tag="leaving"):
     done: bool
 
 
-FromWorker = Hello | Heartbeat | Report | SlotsLost | Leaving
+class Mark(Struct, frozen=True, array_like=True, gc=False):
+    """How far a running attempt says it is: ``fraction`` of 1, if it knows, and a few words."""
+
+    task: TaskSeq
+    attempt: int
+    fraction: Amount | None
+    text: str
+
+
+class Marks(Struct, frozen=True, tag="marks"):
+    """What attempts say of their progress. For people to look at: neither acknowledged nor kept."""
+
+    marks: list[Mark]
+
+
+FromWorker = Hello | Heartbeat | Report | SlotsLost | Leaving | Marks
 
 # From the coordinator -----------------------------------------------------------------------
 
@@ -194,6 +227,7 @@ class Welcome(Struct, frozen=True, tag="welcome"):
     """The answer to a hello: the worker is known, and ``stop`` names what it must not go on with.
 
     ``kill_grace_s`` is how long what the worker ends by itself, such as for its time-out, has from SIGTERM to SIGKILL.
+    ``blob_home`` is where the coordinator keeps blobs, for those who share its machine.
     """
 
     version: int
@@ -202,6 +236,7 @@ class Welcome(Struct, frozen=True, tag="welcome"):
     heartbeat_s: float
     stop: list[AttemptKey]
     kill_grace_s: float = 10.0
+    blob_home: BlobHome | None = None
 
 
 class Refused(Struct, frozen=True, tag="refused"):

@@ -17,7 +17,7 @@ import msgspec
 from rota.core.errors import BadRequest, BadSpec, TooLarge
 from rota.core.spec import KINDS, LOSSES_DEFAULT, PRIORITY_WORDS, QUEUE_DEFAULT, TaskRequest, TaskSpec
 
-__all__ = ["parse_requests", "parse_task_id"]
+__all__ = ["check_template", "parse_requests", "parse_task_id"]
 
 NAME_CHARS_MAX: Final = 200
 LABELS_MAX: Final = 64
@@ -31,6 +31,12 @@ SECONDS_MAX: Final = 10 * 366 * 86_400.0
 COUNT_MAX: Final = 1_000_000
 """Of retries and losses: more would not end in a lifetime."""
 
+ARGS_BYTES_MAX: Final = 65 << 10
+"""Of an envelope: 64 KiB of values and what is around them."""
+
+BLOBS_MAX: Final = 64
+REQUIREMENTS_MAX: Final = 64
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,199}\Z")
 _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/=-]{0,99}\Z")
@@ -39,7 +45,13 @@ _GENERATED_ID = re.compile(r"t[0-9]+\Z")
 _UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$(?:\[(\d+)\])?.*`)?\Z")
 _AT_PATH = re.compile(r"(.*) - at `\$(?:\[(\d+)\])?\.?(.*)`\Z")
 
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+_PYTHON = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\Z")
+_WORK_FIELDS: Final = ("command", "shell", "code", "data", "image", "function")
+_WORK_WORDS: Final = "command, shell, code, data, image or function"
+
 _one_decoder = msgspec.json.Decoder(TaskRequest)
+_template_decoder = msgspec.msgpack.Decoder(TaskRequest)
 _many_decoder = msgspec.json.Decoder(list[TaskRequest])
 
 
@@ -72,6 +84,20 @@ def parse_requests(body: bytes, *, tasks_max: int) -> tuple[list[TaskRequest], b
     for index, request in enumerate(requests):
         _check(request, index if is_array else None)
     return requests, is_array
+
+
+def check_template(encoded: bytes) -> TaskSpec:
+    """Read and check a spec that the SDK sent, as `parse_requests` does one that came as JSON.
+
+    Raises:
+        BadSpec: It is no spec, or one of its fields is wrong.
+    """
+    try:
+        spec = _template_decoder.decode(encoded)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _explain(str(error)) from error
+    _check(spec, None)
+    return spec
 
 
 def parse_task_id(text: str) -> str:
@@ -118,6 +144,7 @@ def _check(request: TaskRequest, index: int | None) -> None:
             _check_names(request)
         _check_work(request)
         _check_process(request)
+        _check_function(request)
         if request.resources or request.retries or request.losses != LOSSES_DEFAULT:
             _check_amounts(request)
         _check_times(request)
@@ -162,16 +189,16 @@ def _check_text(field: str, text: str, *, chars_max: int, may_be_empty: bool = F
 
 def _check_work(spec: TaskSpec) -> None:
     """Exactly one thing to run, of a kind that goes with it."""
-    others = spec.kind, spec.shell, spec.code, spec.data, spec.image
-    if spec.command is not None and others == (None, None, None, None, None):
+    others = spec.kind, spec.shell, spec.code, spec.data, spec.image, spec.function
+    if spec.command is not None and others == (None, None, None, None, None, None):
         return
-    given = [name for name in ("command", "shell", "code", "data", "image") if getattr(spec, name) is not None]
+    given = [name for name in _WORK_FIELDS if getattr(spec, name) is not None]
     if "image" in given and "command" in given:
         given.remove("command")
     if not given:
-        raise BadSpec("command", "there is nothing to run: give one of command, shell, code, data or image")
+        raise BadSpec("command", f"there is nothing to run: give one of {_WORK_WORDS}")
     if len(given) > 1:
-        raise BadSpec(given[1], f"give exactly one of command, shell, code, data or image, not {' and '.join(given)}")
+        raise BadSpec(given[1], f"give exactly one of {_WORK_WORDS}, not {' and '.join(given)}")
     if spec.kind is not None and spec.kind not in KINDS:
         raise BadSpec("kind", f"{spec.kind!r} is not one of {', '.join(KINDS)}")
     what = given[0]
@@ -185,6 +212,7 @@ def _check_work(spec: TaskSpec) -> None:
         "image": ("container",),
         "data": ((spec.data or "").split(":", 1)[0],),
         "code": ("python", "go"),
+        "function": ("function",),
     }[what]
     if what == "code" and spec.kind is None:
         raise BadSpec("kind", "say which: code needs kind python or go")
@@ -215,6 +243,37 @@ def _check_process(spec: TaskSpec) -> None:
             raise BadSpec("env", f"{key!r} can't be the name of a variable")
         _check_no_nul("env", key)
         _check_no_nul("env", value)
+
+
+def _check_function(spec: TaskSpec) -> None:
+    """Digests that can be such, and nothing of a function's where there is none."""
+    if spec.function is None:
+        for field in ("args", "callable", "python", "requirements", "blobs"):
+            if getattr(spec, field):
+                raise BadSpec(field, "goes with function only")
+        return
+    for field, digests in (("function", [spec.function]), ("blobs", spec.blobs)):
+        if len(digests) > BLOBS_MAX:
+            raise BadSpec(field, f"has {len(digests)} digests: at most {BLOBS_MAX}")
+        for digest in digests:
+            if not _DIGEST.match(digest):
+                raise BadSpec(field, "must be the SHA-256 of a blob: 64 hexadecimal digits in lower case")
+    if spec.args is not None and len(spec.args) > ARGS_BYTES_MAX:
+        raise BadSpec("args", f"has {len(spec.args):,} bytes: at most {ARGS_BYTES_MAX:,}; put more into a blob")
+    if spec.python is not None and not _PYTHON.match(spec.python):
+        raise BadSpec("python", "must be a minor version such as 3.11")
+    if spec.callable is not None:
+        _check_text("callable", spec.callable, chars_max=NAME_CHARS_MAX)
+    _check_requirements(spec)
+
+
+def _check_requirements(spec: TaskSpec) -> None:
+    if len(spec.requirements) > REQUIREMENTS_MAX:
+        raise BadSpec("requirements", f"has {len(spec.requirements)} entries: at most {REQUIREMENTS_MAX}")
+    for requirement in spec.requirements:
+        _check_text("requirements", requirement, chars_max=NAME_CHARS_MAX)
+        if requirement.startswith("-"):
+            raise BadSpec("requirements", f"{requirement!r} is an option, not a package")
 
 
 def _check_no_nul(field: str, text: str) -> None:

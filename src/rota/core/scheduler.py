@@ -13,8 +13,10 @@ from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 from rota.core.attempts import Attempts
+from rota.core.clients import Clients
 from rota.core.commands import (
     CancelTasks,
+    ClientArrived,
     Command,
     LeavingArrived,
     ObserverStalled,
@@ -23,6 +25,7 @@ from rota.core.commands import (
     SessionClosed,
     SetDrained,
     SlotsLostArrived,
+    SubmitNumbered,
     SubmitTasks,
     Tick,
     WorkerBeat,
@@ -33,7 +36,7 @@ from rota.core.dispatch import Dispatch
 from rota.core.effects import Effect, WakeAt
 from rota.core.fleet import Fleet
 from rota.core.intake import Intake
-from rota.core.model import Epoch, Progress, TaskRecord, TaskSeq, TaskState, WorkerRecord
+from rota.core.model import ClientRecord, Epoch, Progress, TaskRecord, TaskSeq, TaskState, WorkerRecord
 from rota.core.ordering import Ordering, PriorityOrdering
 from rota.core.placement.base import PlacementPolicy
 from rota.core.placement.least_loaded import LeastLoaded
@@ -73,6 +76,7 @@ class Scheduler:
         self.state.now, self.state.wall = now, wall
         self._attempts = Attempts(self.state)
         self._intake = Intake(self.state, self._attempts)
+        self._clients = Clients(self.state, self._intake)
         self._fleet = Fleet(self.state, self._attempts, cluster_id=cluster_id, started_at=now)
         self._dispatch = Dispatch(self.state, self._attempts)
         self._restored: list[tuple[Task, Progress]] = []
@@ -83,6 +87,10 @@ class Scheduler:
         """Take in the workers that the store knows, before any task."""
         for record in records:
             self._fleet.restore_worker(record)
+
+    def restore_clients(self, records: Iterable[ClientRecord]) -> None:
+        """Take in the sessions of the SDK that the store knows."""
+        self._clients.restore(records)
 
     def restore_tasks(self, records: Iterable[TaskRecord]) -> None:
         """Take in tasks that have not ended, in order of their numbers."""
@@ -95,6 +103,7 @@ class Scheduler:
                 self._intake.restore(task, spec)
             else:
                 state.tasks[task.seq] = task
+                self._intake.restore_blobs(task, spec)
                 if task.chosen_id is not None:
                     state.chosen_ids[task.chosen_id] = task.seq
                 self._restored.append((task, progress))
@@ -154,6 +163,8 @@ class Scheduler:
                 self._report(command)
             case WorkerBeat():
                 self._fleet.beat(command)
+            case SubmitNumbered():
+                self._clients.submit(command)
             case SubmitTasks():
                 self._intake.submit(command)
             case CancelTasks():
@@ -166,6 +177,8 @@ class Scheduler:
                 self._fleet.stalled(command)
             case Tick():
                 pass
+            case ClientArrived():
+                self._clients.arrived(command)
             case WorkerHello() | SessionClosed() | SlotsLostArrived() | LeavingArrived():
                 self._come_or_go(command)
             case _:

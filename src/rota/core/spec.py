@@ -6,7 +6,7 @@ and sent to the worker as it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -21,6 +21,7 @@ __all__ = [
     "EXECUTOR_TAG",
     "KINDS",
     "PRIORITY_WORDS",
+    "PYTHON_TAG",
     "SPEC_BYTES_MAX",
     "TaskRequest",
     "TaskSpec",
@@ -33,6 +34,7 @@ __all__ = [
     "resources_of",
     "start_time",
     "terms_of",
+    "with_args",
 ]
 
 SPEC_BYTES_MAX: Final = 1 << 20
@@ -43,6 +45,9 @@ QUEUE_DEFAULT: Final = "default"
 LOSSES_DEFAULT: Final = 5
 EXECUTOR_TAG: Final = "executor:"
 """Prefix of the tag by which a shape asks for an executor. Users can't use it."""
+
+PYTHON_TAG: Final = "python:"
+"""Prefix of the tag by which a function asks for the Python that can read it: its bytecode is of one minor version."""
 
 PRIORITY_WORDS: Final[Mapping[str, int]] = {
     "": 50,
@@ -55,7 +60,13 @@ PRIORITY_WORDS: Final[Mapping[str, int]] = {
 
 
 class TaskSpec(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One unit of work, as its user describes it. Durations are seconds; see ``docs/reference/rest.md``."""
+    """One unit of work, as its user describes it. Durations are seconds; see ``docs/reference/rest.md``.
+
+    A function is named by the digest of its pickle, which is a blob; ``callable`` is what people call it.
+    ``args`` is an envelope of ``rota.functions.envelope``, which nobody but the SDK and the slot opens; ``blobs``
+    are the digests that it refers to. ``python`` is the minor version that pickled both. ``args`` stays the last
+    field: see `with_args`.
+    """
 
     name: str | None = None
     kind: str | None = None
@@ -79,6 +90,12 @@ class TaskSpec(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=T
     delay: float | None = None
     deadline: datetime | float | None = None
     labels: dict[str, str] = {}
+    function: str | None = None
+    callable: str | None = None
+    python: str | None = None
+    requirements: list[str] = []
+    blobs: list[str] = []
+    args: bytes | None = None
 
 
 class TaskRequest(TaskSpec, kw_only=True):
@@ -89,6 +106,10 @@ class TaskRequest(TaskSpec, kw_only=True):
 
 _spec_encoder = msgspec.msgpack.Encoder(order="deterministic")
 _spec_decoder = msgspec.msgpack.Decoder(TaskSpec)
+
+_FIXMAP: Final = 0x80
+_MAP16: Final = 0xDE
+_ARGS_KEY: Final = msgspec.msgpack.encode("args")
 
 
 def encode_spec(spec: TaskSpec) -> bytes:
@@ -108,6 +129,24 @@ def encode_spec(spec: TaskSpec) -> bytes:
     return encoded
 
 
+def with_args(template: bytes, all_args: Sequence[bytes]) -> list[bytes]:
+    """Encode specs that differ by their arguments alone, without decoding any: 0.2 µs each.
+
+    Args:
+        template: An encoded spec without arguments.
+        all_args: One envelope for each spec to make.
+
+    Returns:
+        What `encode_spec` would give for each.
+    """
+    count, start = (template[0] & 0x0F, 1) if template[0] != _MAP16 else (int.from_bytes(template[1:3], "big"), 3)
+    count += 1
+    header = bytes((_FIXMAP | count,)) if count <= 15 else bytes((_MAP16,)) + count.to_bytes(2, "big")
+    head = header + template[start:] + _ARGS_KEY
+    encode = _spec_encoder.encode
+    return [head + encode(args) for args in all_args]
+
+
 def decode_spec(encoded: bytes) -> TaskSpec:
     """Read what `encode_spec` wrote."""
     return _spec_decoder.decode(encoded)
@@ -121,7 +160,7 @@ def kind_of(spec: TaskSpec) -> str:
         return "container"
     if spec.data is not None:
         return spec.data.split(":", 1)[0]
-    return "process"
+    return "process" if spec.function is None else "function"
 
 
 def resources_of(spec: TaskSpec) -> Resources:
@@ -133,11 +172,15 @@ def resources_of(spec: TaskSpec) -> Resources:
 def terms_of(spec: TaskSpec) -> Terms:
     """What the core must know of a checked spec to decide on it."""
     kind = kind_of(spec)
+    tags = [*spec.tags, EXECUTOR_TAG + kind]
+    if spec.python is not None:
+        tags.append(PYTHON_TAG + spec.python)
     return Terms(
-        shape=Shape(resources=resources_of(spec), tags=frozenset((*spec.tags, EXECUTOR_TAG + kind))),
+        shape=Shape(resources=resources_of(spec), tags=frozenset(tags)),
         priority=priority_of(spec),
         queue=spec.queue,
-        class_key=spec.name or _program(spec, kind),
+        class_key=spec.function or spec.name or _program(spec, kind),
+        function=spec.function,
         retries=spec.retries,
         losses=spec.losses,
         backoff=backoff_of(spec),

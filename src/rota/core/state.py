@@ -18,7 +18,19 @@ from rota.core.commands import ReplyTo, SessionId
 from rota.core.config import SchedulerConfig
 from rota.core.effects import Accepted, Answer, Disconnect, Effect, Notice, Reply, Save, Send
 from rota.core.holds import Holds
-from rota.core.model import AttemptKey, Cause, Epoch, Progress, Reason, TaskFacts, TaskRecord, TaskSeq, Terms, WorkerId
+from rota.core.model import (
+    AttemptKey,
+    Cause,
+    ClientRecord,
+    Epoch,
+    Progress,
+    Reason,
+    TaskFacts,
+    TaskRecord,
+    TaskSeq,
+    Terms,
+    WorkerId,
+)
 from rota.core.ordering import Ordering
 from rota.core.pending import PendingTasks
 from rota.core.placement.base import PlacementPolicy
@@ -83,6 +95,7 @@ class TurnNotes:
         self.notices: list[Effect] = []
         self.replies: list[tuple[ReplyTo, Answer]] = []
         self.accepted: list[tuple[ReplyTo, list[TaskFacts]]] = []
+        self.clients: dict[str, ClientRecord] = {}
 
     def send(self, session: SessionId, message: FromCoordinator) -> None:
         """Tell a worker something once the turn is on the record."""
@@ -125,6 +138,8 @@ class State:
         self._ended_ids: deque[tuple[float, str]] = deque()
         self._retried: dict[TaskSeq, int] = {}
         self._retried_until: deque[tuple[float, TaskSeq]] = deque()
+        self.clients: dict[str, ClientRecord] = {}
+        self.task_blobs: dict[TaskSeq, tuple[str, ...]] = {}
         self.terms: WeakValueDictionary[Terms, Terms] = WeakValueDictionary()
         self.counts = Counts()
         self.notes = TurnNotes()
@@ -175,6 +190,11 @@ class State:
             if seq is not None and seq not in self.tasks:
                 del self.chosen_ids[chosen_id]
 
+    def blobs_in_use(self) -> set[str]:
+        """The digests that unfinished tasks name. O(terms and tasks with large arguments): for slow paths only."""
+        functions = {terms.function for terms in self.terms.values() if terms.function is not None}
+        return functions.union(*self.task_blobs.values())
+
     def touch(self, task: Task) -> None:
         """Note that the row of a task must be written."""
         self.notes.dirty[task.seq] = task
@@ -189,6 +209,7 @@ class State:
         progress.update(notes.ended)
         changes.progress = list(progress.items())
         changes.chosen_ids = notes.chosen_ids
+        changes.clients = list(notes.clients.values())
         changes.workers = [worker.record() for worker in notes.dirty_workers.values()]
         effects: list[Effect] = [] if changes.is_empty() else [Save(changes)]
         effects += [Reply(to, answer) for to, answer in notes.replies]

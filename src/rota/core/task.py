@@ -114,6 +114,8 @@ def progress_of(task: Task, *, ended: Ended | None, ended_at: float | None, caus
         progress.stdout = ended.stdout
         progress.stderr = ended.stderr
         progress.message = ended.message
+        progress.value = ended.value
+        progress.blobs = ended.blobs
     return progress
 
 

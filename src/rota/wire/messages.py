@@ -15,6 +15,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
+from rota.core.client_protocol import ClientHello, FromClient, ToClient
 from rota.core.errors import BadRequest, TooLarge
 from rota.core.protocol import (
     Assign,
@@ -33,6 +34,7 @@ from rota.core.protocol import (
 from rota.core.spec import SPEC_BYTES_MAX
 
 __all__ = [
+    "CLIENT_CODEC",
     "COORDINATOR_CODEC",
     "LARGE_BYTES_MAX",
     "MESSAGE_BYTES_MAX",
@@ -40,6 +42,8 @@ __all__ = [
     "WORKER_CODEC",
     "BadMessage",
     "Codec",
+    "FromPeer",
+    "ToPeer",
     "assign_pieces",
 ]
 
@@ -132,21 +136,29 @@ class Codec(Generic[In, Out]):
             raise TooLarge(f"a {type(message).__name__} of {size:,} bytes: it may have at most {bytes_max:,}")
 
 
-_LARGE: Final = (Hello, Welcome, Stop, Recall)
+_LARGE: Final = (Hello, Welcome, Stop, Recall, ClientHello)
+
+FromPeer = FromWorker | FromClient
+"""What may arrive at a coordinator: who it is from, the first message says."""
+
+ToPeer = FromCoordinator | ToClient
 
 # `Stop` and `Recall` keep their place although they are short: overtaking the `Assign` that they
 # refer to, they would name attempts that the worker has never heard of, and stop nothing. `Leaving`
 # keeps its place behind the reports that it concludes, and reports keep theirs among
 # each other, because an ack of one covers all before it.
-COORDINATOR_CODEC: Final[Codec[FromWorker, FromCoordinator]] = Codec(
-    msgspec.msgpack.Decoder(FromWorker), urgent=(HeartbeatAck, ReportAck, Closing), large=_LARGE
+COORDINATOR_CODEC: Final[Codec[FromPeer, ToPeer]] = Codec(
+    msgspec.msgpack.Decoder(FromPeer), urgent=(HeartbeatAck, ReportAck, Closing), large=_LARGE
 )
-"""The coordinator's: reads what workers say."""
+"""The coordinator's: reads what workers and clients say."""
 
 WORKER_CODEC: Final[Codec[FromCoordinator, FromWorker]] = Codec(
     msgspec.msgpack.Decoder(FromCoordinator), urgent=(Heartbeat,), large=_LARGE
 )
 """The worker's: reads what the coordinator says."""
+
+CLIENT_CODEC: Final[Codec[ToClient, FromClient]] = Codec(msgspec.msgpack.Decoder(ToClient), urgent=(), large=_LARGE)
+"""The SDK's. Its messages keep their order: a submission that overtook another would be taken for a repetition."""
 
 
 # Cutting --------------------------------------------------------------------------------------

@@ -91,10 +91,16 @@ class TaskJson(Struct, gc=False):
     delay: float | None
     deadline: str | None
     labels: dict[str, str]
+    function: str | None
+    callable: str | None
+    python: str | None
+    requirements: list[str]
     code: str | UnsetType | None = UNSET
     data: str | UnsetType | None = UNSET
     env: dict[str, str] | UnsetType = UNSET
     stdin: str | UnsetType | None = UNSET
+    args: bytes | UnsetType | None = UNSET
+    blobs: list[str] | UnsetType = UNSET
 
 
 class AttemptJson(Struct, frozen=True, kw_only=True):
@@ -161,6 +167,10 @@ def task_json(view: TaskView, *, is_listed: bool = False) -> TaskJson:
         spec.delay,
         _moment(facts.deadline_at),
         spec.labels,
+        spec.function,
+        spec.callable,
+        spec.python,
+        spec.requirements,
     )
     if not is_listed:
         _add_large_fields(rendered, spec)
@@ -228,6 +238,8 @@ def _add_large_fields(rendered: TaskJson, spec: TaskSpec) -> None:
     rendered.data = spec.data
     rendered.env = spec.env
     rendered.stdin = spec.stdin
+    rendered.args = spec.args
+    rendered.blobs = spec.blobs
 
 
 def _attempt(of: AttemptRecord | Progress, *, number: int, is_current: bool) -> AttemptJson:

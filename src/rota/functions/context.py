@@ -1,0 +1,91 @@
+"""What a running function can ask of its task: ``rota.current()``.
+
+The slot sets the current task before each function and takes it away afterwards. Outside of a task
+there is none, so a function can be called as it is in a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+__all__ = ["CurrentTask", "NotInATask", "TaskCancelled", "current", "find_current", "set_current"]
+
+
+class TaskCancelled(BaseException):
+    """Raised inside a function when its task is to end: it was cancelled, or is over its time.
+
+    No ``Exception``, so that ``except Exception`` does not swallow it. A function may catch it to clean up,
+    and has the grace period for that; afterwards its process is killed.
+    """
+
+
+class NotInATask(RuntimeError):
+    """There is no current task: this code does not run under Rota."""
+
+
+class CurrentTask:
+    """The task that runs in this process.
+
+    Args:
+        id: What users call the task.
+        attempt: The number of this attempt, from 1.
+        queue: The queue that it came through.
+        worker: The id of the worker that runs it.
+        report: Called with a fraction (or ``None``) and a text whenever the function says how far it is.
+    """
+
+    __slots__ = ("_report", "attempt", "id", "is_cancelled", "queue", "worker")
+
+    def __init__(
+        self, *, id: str, attempt: int, queue: str, worker: str, report: Callable[[float | None, str], None]
+    ) -> None:
+        self.id = id
+        self.attempt = attempt
+        self.queue = queue
+        self.worker = worker
+        self.is_cancelled = False
+        """Whether the task is to end. A function that catches `TaskCancelled`, or runs in threads, looks here."""
+        self._report = report
+
+    def set_progress(self, fraction: float | None, text: str = "") -> None:
+        """Say how far the function is; shown wherever the task is shown.
+
+        Args:
+            fraction: 0.0 to 1.0, or ``None`` if that is not known.
+            text: A few words; at most 200 characters are kept.
+
+        Raises:
+            ValueError: The fraction is not between 0 and 1.
+        """
+        if fraction is not None and not 0.0 <= fraction <= 1.0:
+            raise ValueError(f"the fraction of a progress must be 0.0 to 1.0, got {fraction}")
+        self._report(fraction, text[:200])
+
+    def __repr__(self) -> str:
+        return f"<task {self.id}, attempt {self.attempt}>"
+
+
+class _Holder:
+    task: CurrentTask | None = None
+
+
+def current() -> CurrentTask:
+    """Return the task that runs in this process.
+
+    Raises:
+        NotInATask: There is none.
+    """
+    task = _Holder.task
+    if task is None:
+        raise NotInATask("rota.current() works inside a function that Rota runs; find_current() returns None elsewhere")
+    return task
+
+
+def find_current() -> CurrentTask | None:
+    """Return the task that runs in this process, or ``None``."""
+    return _Holder.task
+
+
+def set_current(task: CurrentTask | None) -> None:
+    """For the slot: say which task runs now."""
+    _Holder.task = task
