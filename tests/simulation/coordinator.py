@@ -264,6 +264,7 @@ class Coordinator:
             wall=self._wall(),
         )
         scheduler.restore_workers(record.workers[name] for name in sorted(record.workers))
+        scheduler.restore_clients(record.clients[name] for name in sorted(record.clients))
         scheduler.restore_tasks(record.unfinished())
         scheduler.finish_restore()
         check_invariants(scheduler.state)

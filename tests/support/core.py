@@ -38,6 +38,7 @@ from rota.core.model import (
     AttemptKey,
     AttemptRecord,
     Cause,
+    ClientRecord,
     Epoch,
     Gpu,
     Offer,
@@ -110,6 +111,7 @@ class Record:
         self.progress: dict[TaskSeq, Progress] = {}
         self.attempts: dict[TaskSeq, list[AttemptRecord]] = {}
         self.workers: dict[WorkerId, WorkerRecord] = {}
+        self.clients: dict[str, ClientRecord] = {}
         self.output: list[OutputChunk] = []
 
     def take(self, changes: Changes) -> None:
@@ -125,6 +127,9 @@ class Record:
             self.workers[worker.id] = worker
         for worker_id in changes.workers_gone:
             del self.workers[worker_id]
+        for client_id in changes.clients_gone:
+            self.clients.pop(client_id, None)
+        self.clients |= {client.id: client for client in changes.clients}
         self.output += changes.output
 
     def task(self, seq: TaskSeq) -> TaskRecord:
@@ -193,6 +198,7 @@ class Core:
             policy=policy,
         )
         self.scheduler.restore_workers(self.record.workers[name] for name in sorted(self.record.workers))
+        self.scheduler.restore_clients(self.record.clients[name] for name in sorted(self.record.clients))
         self.scheduler.restore_tasks(self.record.unfinished())
         self.scheduler.finish_restore()
         check_invariants(self.state)

@@ -21,7 +21,16 @@ from rota.coordinator.house import House
 from rota.core.changes import Changes, Fence
 from rota.core.commands import Command, ReportArrived, SessionId, WorkerHello
 from rota.core.errors import RotaError
-from rota.core.model import AttemptRecord, LaneId, TaskRecord, TaskSeq, TaskState, WorkerId, WorkerRecord
+from rota.core.model import (
+    AttemptRecord,
+    ClientRecord,
+    LaneId,
+    TaskRecord,
+    TaskSeq,
+    TaskState,
+    WorkerId,
+    WorkerRecord,
+)
 from rota.core.protocol import PROTOCOL_VERSION, Held, Hello, OutputChunk, Report
 from rota.process.clock import wall_s
 from rota.store import open_store
@@ -75,6 +84,9 @@ class ErrantStore(Store):
 
     async def load_workers(self) -> list[WorkerRecord]:
         return await self._store.load_workers()
+
+    async def load_clients(self) -> list[ClientRecord]:
+        return await self._store.load_clients()
 
     async def history(self, query: TaskQuery) -> Page:
         return await self._store.history(query)

@@ -143,6 +143,7 @@ class Loop:
         )
         scheduler.state.counts = self.counts
         scheduler.restore_workers(await self._recorder.store.load_workers())
+        scheduler.restore_clients(await self._recorder.store.load_clients())
         async for batch in self._recorder.store.load_tasks():
             scheduler.restore_tasks(batch)
         scheduler.finish_restore()

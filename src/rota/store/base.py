@@ -1,7 +1,7 @@
 """The port to what remembers: one small protocol, one file a backend.
 
-A store keeps rows: the current state of every task is a row, superseded attempts and workers
-have rows of their own, and what has ended stays as history until retention removes it.
+A store keeps rows: the current state of every task is a row, superseded attempts, workers
+and sessions of the SDK have rows of their own, and what has ended stays as history until retention removes it.
 Every write carries a fence (epoch, holder, number) that is checked and advanced in the
 same transaction, so that a deposed leader can't write, a commit of unknown outcome is
 recognised, and a store that went back in time is noticed.
@@ -20,6 +20,7 @@ from msgspec import Struct
 from rota.core.changes import Changes, Fence
 from rota.core.model import (
     AttemptRecord,
+    ClientRecord,
     TaskRecord,
     TaskSeq,
     TaskState,
@@ -97,6 +98,10 @@ class Store(Protocol):
 
     async def load_workers(self) -> list[WorkerRecord]:
         """Return the known workers, in order of their ids."""
+        ...
+
+    async def load_clients(self) -> list[ClientRecord]:
+        """Return the sessions of the SDK, in order of their ids."""
         ...
 
     async def commit(self, changes: Changes, fence: Fence) -> None:

@@ -19,6 +19,7 @@ from rota.core.errors import LostLeadership, StoreUnavailable
 from rota.core.model import (
     ENDED_STATES,
     AttemptRecord,
+    ClientRecord,
     Progress,
     TaskFacts,
     TaskRecord,
@@ -39,7 +40,7 @@ _labels_decoder: Final = msgspec.json.Decoder(dict[str, str])
 
 
 class MemoryShelf:
-    """What is remembered: facts, progress and attempts by seq, workers by id, and the fence."""
+    """What is remembered: facts, progress and attempts by seq, workers and sessions by id, and the fence."""
 
     def __init__(self) -> None:
         self.facts: dict[TaskSeq, TaskFacts] = {}
@@ -48,6 +49,7 @@ class MemoryShelf:
         self.by_chosen_id: dict[str, TaskSeq] = {}
         self.attempts: dict[TaskSeq, dict[int, bytes]] = {}
         self.workers: dict[WorkerId, WorkerRecord] = {}
+        self.clients: dict[str, ClientRecord] = {}
         self.fence = Leadership(uuid.uuid4().hex, 0, "", 0, TaskSeq(0))
 
     def record(self, seq: TaskSeq) -> TaskRecord:
@@ -101,6 +103,10 @@ class MemoryStore:
     async def load_workers(self) -> list[WorkerRecord]:
         self._refuse_if_closed()
         return [worker for _, worker in sorted(self._shelf.workers.items())]
+
+    async def load_clients(self) -> list[ClientRecord]:
+        self._refuse_if_closed()
+        return [client for _, client in sorted(self._shelf.clients.items())]
 
     async def commit(self, changes: Changes, fence: Fence) -> None:
         self._refuse_if_closed()
@@ -189,6 +195,9 @@ class MemoryStore:
         shelf.workers |= {worker.id: worker for worker in changes.workers}
         for worker_id in changes.workers_gone:
             shelf.workers.pop(worker_id, None)
+        for client_id in changes.clients_gone:  # first, as in SQL: one of them may come again in the same turn
+            shelf.clients.pop(client_id, None)
+        shelf.clients |= {client.id: client for client in changes.clients}
 
     def _matching(self, query: TaskQuery) -> Iterator[TaskRecord]:
         for seq in sorted(self._shelf.facts, reverse=True):

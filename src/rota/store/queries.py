@@ -20,6 +20,7 @@ from typing import Final
 
 __all__ = [
     "ATTEMPTS",
+    "CLIENTS",
     "COMMIT_TURN",
     "COUNT_BY_STATE",
     "COUNT_ENDED",
@@ -60,7 +61,8 @@ CREATE TEMP VIEW turn AS SELECT
     NULL AS accepted, NULL AS revived, NULL AS specs,
     NULL AS progress, NULL AS progress_bytes,
     NULL AS attempts, NULL AS attempt_bytes,
-    NULL AS workers, NULL AS workers_gone;
+    NULL AS workers, NULL AS workers_gone,
+    NULL AS clients, NULL AS clients_gone;
 
 CREATE TEMP TRIGGER commit_turn INSTEAD OF INSERT ON turn BEGIN
     -- First of all: only the holder writes, and only the next number. It is also what locks the file.
@@ -114,6 +116,13 @@ CREATE TEMP TRIGGER commit_turn INSTEAD OF INSERT ON turn BEGIN
     ON CONFLICT (id) DO UPDATE SET data = excluded.data;
 
     DELETE FROM worker WHERE id IN (SELECT value FROM json_each(NEW.workers_gone));
+
+    -- First those that go: one that was forgotten and comes again in the same turn is there afterwards.
+    DELETE FROM client WHERE id IN (SELECT value FROM json_each(NEW.clients_gone));
+
+    INSERT INTO client (id, data)
+    SELECT value->>0, value->>1 FROM jsonb_each(NEW.clients) WHERE true
+    ON CONFLICT (id) DO UPDATE SET data = excluded.data;
 END;
 
 CREATE TEMP VIEW pruning AS SELECT
@@ -132,7 +141,7 @@ CREATE TEMP TRIGGER prune INSTEAD OF INSERT ON pruning BEGIN
 END;
 """
 
-COMMIT_TURN: Final = f"INSERT INTO turn VALUES ({', '.join('?' * 16)})"
+COMMIT_TURN: Final = f"INSERT INTO turn VALUES ({', '.join('?' * 18)})"
 
 PRUNE: Final = "INSERT INTO pruning VALUES (?, ?, ?, ?, ?, ?)"
 
@@ -208,6 +217,9 @@ ATTEMPTS: Final = "SELECT json_group_array(hex(data) ORDER BY number) FROM attem
 
 # All workers, in order of their ids.
 WORKERS: Final = "SELECT json_group_array(json(data) ORDER BY id) FROM worker"
+
+# All sessions of the SDK, in order of their ids.
+CLIENTS: Final = "SELECT json_group_array(json(data) ORDER BY id) FROM client"
 
 # Kept tasks by state: the ended ones from the counters, the others by walking their part of the index.
 COUNT_BY_STATE: Final = """

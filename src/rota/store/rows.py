@@ -14,13 +14,23 @@ import msgspec
 from msgspec.structs import astuple
 
 from rota.core.changes import Changes, Fence
-from rota.core.model import AttemptRecord, Progress, TaskFacts, TaskRecord, TaskSeq, TaskState, WorkerRecord
+from rota.core.model import (
+    AttemptRecord,
+    ClientRecord,
+    Progress,
+    TaskFacts,
+    TaskRecord,
+    TaskSeq,
+    TaskState,
+    WorkerRecord,
+)
 
 __all__ = [
     "LoadedRow",
     "TurnParameters",
     "decode_attempt",
     "decode_attempts",
+    "decode_clients",
     "decode_fetched",
     "decode_loaded",
     "decode_progress",
@@ -47,6 +57,7 @@ _to_msgpack: Final = msgspec.msgpack.Encoder().encode
 _progress_decoder: Final = msgspec.msgpack.Decoder(Progress)
 _attempt_decoder: Final = msgspec.msgpack.Decoder(AttemptRecord)
 _workers_decoder: Final = msgspec.json.Decoder(list[WorkerRecord])
+_clients_decoder: Final = msgspec.json.Decoder(list[ClientRecord])
 _hex_decoder: Final = msgspec.json.Decoder(list[str])
 _rows_decoder: Final = msgspec.json.Decoder(list[_FetchedRow])
 
@@ -76,6 +87,8 @@ def encode_turn(changes: Changes, fence: Fence) -> TurnParameters:
         attempt_bytes,
         _json_or_null([(worker.id, _to_json(worker).decode()) for worker in changes.workers]),
         _json_or_null(changes.workers_gone),
+        _json_or_null([(client.id, _to_json(client).decode()) for client in changes.clients]),
+        _json_or_null(changes.clients_gone),
     )
 
 
@@ -112,6 +125,11 @@ def decode_attempts(text: str) -> list[AttemptRecord]:
 def decode_workers(text: str) -> list[WorkerRecord]:
     """Read what ``WORKERS`` gives."""
     return _workers_decoder.decode(text)
+
+
+def decode_clients(text: str) -> list[ClientRecord]:
+    """Read what ``CLIENTS`` gives."""
+    return _clients_decoder.decode(text)
 
 
 def decode_fetched(text: str) -> list[TaskRecord]:

@@ -62,3 +62,9 @@ CREATE TABLE worker (
     id TEXT PRIMARY KEY,
     data TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- rota.core.model.ClientRecord, whole, as JSON: how far each session of the SDK has come.
+CREATE TABLE client (
+    id TEXT PRIMARY KEY,
+    data TEXT NOT NULL
+) STRICT, WITHOUT ROWID;

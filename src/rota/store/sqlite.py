@@ -21,6 +21,7 @@ from rota.core.changes import Changes, Fence
 from rota.core.errors import StoreBroken, StoreUnusable
 from rota.core.model import (
     AttemptRecord,
+    ClientRecord,
     TaskRecord,
     TaskSeq,
     TaskState,
@@ -101,6 +102,9 @@ class SqliteStore:
 
     async def load_workers(self) -> list[WorkerRecord]:
         return rows.decode_workers(await self._run(self._lookups, read_text, queries.WORKERS))
+
+    async def load_clients(self) -> list[ClientRecord]:
+        return rows.decode_clients(await self._run(self._lookups, read_text, queries.CLIENTS))
 
     async def commit(self, changes: Changes, fence: Fence) -> None:
         # Encoded before anything is awaited: the records belong to the core, which may change them later.

@@ -12,9 +12,11 @@ from rota.core.changes import Changes, Fence
 from rota.core.model import (
     AttemptRecord,
     Cause,
+    ClientRecord,
     Epoch,
     Gpu,
     LaneId,
+    NumberRange,
     Offer,
     Progress,
     TaskFacts,
@@ -33,6 +35,7 @@ __all__ = [
     "full_changes",
     "leading",
     "make_attempt",
+    "make_client",
     "make_facts",
     "make_progress",
     "make_worker",
@@ -156,6 +159,12 @@ def make_worker(name: str) -> WorkerRecord:
     return WorkerRecord(WorkerId(name), "first", offer, drained=False, registered_at=1.25, lost_at=None)
 
 
+def make_client(name: str, *, through: int = 7) -> ClientRecord:
+    """A session that knows the ids of some of its tasks."""
+    ranges = (NumberRange(2, TaskSeq(40), 3), NumberRange(6, TaskSeq(2**40), through - 5))
+    return ClientRecord(name, through, ranges, seen_at=1_700_000_000.25)
+
+
 def full_changes() -> Changes:
     """One of everything, no field at its default, with what is awkward to encode."""
     facts = TaskFacts(
@@ -201,6 +210,7 @@ def full_changes() -> Changes:
         progress=[(facts.seq, progress)],
         attempts=[make_attempt(7, 1), make_attempt(7, 2)],
         workers=[make_worker("w1")],
+        clients=[make_client("session-1")],
     )
 
 

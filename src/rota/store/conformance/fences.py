@@ -17,6 +17,7 @@ from rota.store.conformance.cases import (
     Leader,
     StoreFactory,
     leading,
+    make_client,
     make_facts,
     make_progress,
 )
@@ -33,6 +34,7 @@ class FenceSuite:
             assert leader.reign.holder
             assert await leader.unfinished() == []
             assert await leader.store.load_workers() == []
+            assert await leader.store.load_clients() == []
             assert await leader.store.history(TaskQuery()) == Page([], None)
             assert set((await leader.store.count_by_state()).values()) == {0}
 
@@ -79,6 +81,19 @@ class FenceSuite:
                 await leader.store.commit(Changes(accepted=[make_facts(1)]), old_fence)
             assert (caught.value.epoch, caught.value.found) == (1, 2)
             await Leader(leader.store, reign).accept(make_facts(1))
+
+    async def test_a_session_comes_with_its_tasks_or_not_at_all(self, store_factory: StoreFactory) -> None:
+        async with leading(store_factory) as leader:
+            await leader.commit(Changes(clients=[make_client("gone"), make_client("stays")]))
+            changes = Changes(clients=[make_client("new")], clients_gone=["gone"])
+            changes.accepted, changes.progress = [make_facts(1)], [(TaskSeq(1), make_progress(TaskState.PENDING))]
+            stale = msgspec.structs.replace(leader.next_fence(), holder="somebody else")
+            with pytest.raises(LostLeadership):
+                await leader.store.commit(changes, stale)
+            assert await leader.store.load_clients() == [make_client("gone"), make_client("stays")]
+            await leader.commit(changes)
+            assert await leader.store.load_clients() == [make_client("new"), make_client("stays")]
+            assert await leader.seqs(TaskQuery()) == [1]
 
     async def test_a_commit_that_is_repeated_is_recognised(self, store_factory: StoreFactory) -> None:
         async with leading(store_factory) as leader:

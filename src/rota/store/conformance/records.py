@@ -17,6 +17,7 @@ from rota.store.conformance.cases import (
     full_changes,
     leading,
     make_attempt,
+    make_client,
     make_facts,
     make_progress,
     make_worker,
@@ -39,6 +40,7 @@ class RecordSuite:
             assert await leader.store.find_tasks(["nächtlich"]) == {"nächtlich": record}
             assert await leader.store.attempts(TaskSeq(7)) == changes.attempts
             assert await leader.store.load_workers() == changes.workers
+            assert await leader.store.load_clients() == changes.clients
 
     async def test_bytes_of_many_tasks_do_not_mix(self, store_factory: StoreFactory) -> None:
         facts = [make_facts(seq, spec=bytes([seq % 256]) * (seq * 37 % 5_000)) for seq in range(1, 400)]
@@ -110,3 +112,18 @@ class RecordSuite:
             drained = msgspec.structs.replace(make_worker("a"), drained=True, instance="second")
             await leader.commit(Changes(workers=[drained], workers_gone=[WorkerId("c"), WorkerId("unknown")]))
             assert await leader.store.load_workers() == [drained, make_worker("b")]
+
+    async def test_sessions_are_replaced_and_removed(self, store_factory: StoreFactory) -> None:
+        async with leading(store_factory) as leader:
+            await leader.commit(Changes(clients=[make_client(name) for name in ("b", "a", "c")]))
+            further = make_client("a", through=99)
+            await leader.commit(Changes(clients=[further], clients_gone=["c", "unknown"]))
+        async with leading(store_factory) as leader:
+            assert await leader.store.load_clients() == [further, make_client("b")]
+
+    async def test_session_that_goes_and_comes_in_one_turn_is_there(self, store_factory: StoreFactory) -> None:
+        async with leading(store_factory) as leader:
+            await leader.commit(Changes(clients=[make_client("a")]))
+            again = make_client("a", through=1_000)
+            await leader.commit(Changes(clients=[again], clients_gone=["a"]))
+            assert await leader.store.load_clients() == [again]
