@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from rota.core.cluster import Lane, Worker
@@ -36,26 +37,34 @@ class Attempts:
     # To a worker
 
     def assign(self, task: Task, lane: Lane, *, estimate_s: float) -> None:
-        """Make the next attempt of a pending task, last in the lane's line."""
-        state, worker = self._state, lane.worker
-        assert worker.session is not None
+        """Make the next attempt of a pending task, last in the line of a lane. `line_grew` follows for all of them."""
+        state, worker, notes = self._state, lane.worker, self._state.notes
+        session, place, seq = worker.session, worker.next_place, task.seq
+        assert session is not None
         move(task, TaskState.ASSIGNED)
         task.attempt += 1
         task.ready_at = None
-        place = worker.next_place
         worker.next_place = place + 1
         task.run = CurrentAttempt(lane, place, state.epoch, state.wall, estimate_s)
         if not lane.line:
             lane.head_since = state.now
         lane.line.append(task)
         lane.backlog_s += estimate_s
+        notes.dirty[seq] = task
+        if task.chosen_id is not None:
+            notes.chosen_ids[seq] = task.chosen_id
+        given = Assignment(seq, task.attempt, lane.id, place, task.id, task.spec, lane.devices)
+        batch = notes.assignments.get(session)
+        if batch is None:
+            notes.assignments[session] = [given]
+        else:
+            batch.append(given)
+
+    def line_grew(self, lane: Lane, count: int) -> None:
+        """See to a lane that was given ``count`` attempts: whether it wants more, and when it is overdue."""
+        self._state.counts.attempts_assigned += count
         self._note_hunger(lane)
         self._watch_line(lane)
-        state.touch(task)
-        state.counts.attempts_assigned += 1
-        state.notes.assignments.setdefault(worker.session, []).append(
-            Assignment(task.seq, task.attempt, lane.id, place, task.id, task.spec, lane.devices)
-        )
 
     def stop(self, task: Task) -> None:
         """Ask the worker to end the current attempt, now or when it is back."""
@@ -146,18 +155,18 @@ class Attempts:
 
     def record_end(self, task: Task, *, ended: Ended | None, cause: Cause | None, ended_at: float) -> None:
         """Take down the end of a task and let go of it: from here on only the store knows it."""
-        state = self._state
-        state.touch(task)
-        state.notes.ended[task.seq] = progress_of(task, ended=ended, ended_at=ended_at, cause=cause)
-        state.notes.dirty.pop(task.seq, None)
+        state, notes, seq = self._state, self._state.notes, task.seq
+        notes.ended[seq] = progress_of(task, ended=ended, ended_at=ended_at, cause=cause)
+        notes.dirty.pop(seq, None)
         task.run = None
-        del state.tasks[task.seq]
+        del state.tasks[seq]
         if state.task_blobs:
             state.task_blobs.pop(task.seq, None)
         if ended is not None and ended.blobs:
             state.notes.changes.blobs.update(dict.fromkeys(ended.blobs))
         state.note_retried_end(task)
         if task.chosen_id is not None:
+            notes.chosen_ids[seq] = task.chosen_id
             state.remember_ended(task.chosen_id)
         counts = state.counts
         if task.state is TaskState.COMPLETED:
@@ -177,6 +186,13 @@ class Attempts:
             return
         room = state.cluster.room(task.terms.shape)
         state.pending.add(task, state.ordering.key(task.terms), room)
+        state.cluster.stirred[room] = None
+
+    def queue_fresh(self, tasks: Sequence[Task]) -> None:
+        """Let new tasks of the same terms wait for a worker."""
+        state, terms = self._state, tasks[0].terms
+        room = state.cluster.room(terms.shape)
+        state.pending.add_fresh(tasks, state.ordering.key(terms), room)
         state.cluster.stirred[room] = None
 
     def hold(self, task: Task, reason: Reason) -> None:
@@ -212,15 +228,18 @@ class Attempts:
         ended_at = self._local(ended.ended_at, skew_s, run=run) if ended.ended_at else self._state.wall
         if ended.started_at is not None:
             run.started_at = self._local(ended.started_at, skew_s, run=run)
-        if run.started_at is not None:
             ended_at = max(ended_at, run.started_at)
-        if ended.cause is None or ended.cause in TASK_CAUSES:
+        cause = ended.cause
+        if cause is None or cause in TASK_CAUSES:
             run.lane.room.run_times.learn(task.terms.class_key, ended.run_s)
         self.end(task, ended, ended_at=ended_at)
 
     def _local(self, at: float, skew_s: float, *, run: CurrentAttempt) -> float:
         """A time of a worker's clock on ours: after it was given the attempt and not after now, whatever it says."""
-        return min(self._state.wall, max(run.queued_at, at + skew_s))
+        here, wall = at + skew_s, self._state.wall
+        if here >= wall:
+            return wall
+        return here if here > run.queued_at else min(run.queued_at, wall)
 
     def _leave_lane(self, task: Task, run: CurrentAttempt) -> None:
         lane = run.lane
@@ -254,7 +273,7 @@ class Attempts:
         return lane.head_since + min(head.run.estimate_s, LINE_S) + OVERDUE_S
 
     def _watch_line(self, lane: Lane) -> None:
-        if len(lane.line) > 1 and not lane.timer_armed:
+        if not lane.timer_armed and len(lane.line) > 1:
             lane.timer_armed = True
             self._state.timers.at(self._overdue_at(lane), LineOverdue(lane.worker.id, lane.id))
 

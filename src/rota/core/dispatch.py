@@ -130,6 +130,7 @@ class Dispatch:
             lane = cluster.open_lane(worker, room)
             pending.take(group)
             self._attempts.assign(head, lane, estimate_s=room.run_times.estimate_s(head.terms.class_key))
+            self._attempts.line_grew(lane, 1)
         return False
 
     def _room_for(self, group: Group) -> Callable[[Worker], bool]:
@@ -161,18 +162,24 @@ class Dispatch:
 
     def _fill(self, lane: Lane, group: Group, *, bound: Rank | None, share: int) -> int:
         """Put up to ``share`` tasks in a line; return how many it took."""
-        room, ordering, pending = group.room, self._state.ordering, self._state.pending
-        most = min(share, LINE_MAX - len(lane.line))
-        for taken in range(most):
-            head = group.head()
-            if head is None or (bound is not None and ordering.rank(group.key, head.seq) > bound):
-                return taken
-            estimate_s = room.run_times.estimate_s(head.terms.class_key)
-            if lane.backlog_s + estimate_s > LINE_S:
-                return taken
-            pending.take(group)
-            self._attempts.assign(head, lane, estimate_s=estimate_s)
-        return most
+        most, taken = min(share, LINE_MAX - len(lane.line)), 0
+        while taken < most and self._lengthen(lane, group, bound=bound):
+            taken += 1
+        if taken:
+            self._attempts.line_grew(lane, taken)
+        return taken
+
+    def _lengthen(self, lane: Lane, group: Group, *, bound: Rank | None) -> bool:
+        """Put the first task of a group in a line, if there is one that may go first and is short enough."""
+        head = group.head()
+        if head is None or (bound is not None and self._state.ordering.rank(group.key, head.seq) > bound):
+            return False
+        estimate_s = group.room.run_times.estimate_s(head.terms.class_key)
+        if lane.backlog_s + estimate_s > LINE_S:
+            return False
+        self._state.pending.take(group)
+        self._attempts.assign(head, lane, estimate_s=estimate_s)
+        return True
 
     def _waiting_before(self, group: Group) -> list[Room]:
         """The shapes of earlier tasks that wait for room: no line may be made longer on a worker that could have it."""

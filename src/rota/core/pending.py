@@ -7,7 +7,7 @@ task of each group and never at the others.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 
 from rota.core.cluster import Room
@@ -45,6 +45,11 @@ class Group:
             self._added += 1
             heappush(self._again, (task.seq, self._added, task))
         self.size += 1
+
+    def add_fresh(self, tasks: Sequence[Task]) -> None:
+        """Let new tasks wait here, in order of their numbers, which are the highest there are."""
+        self._fresh.extend(tasks)
+        self.size += len(tasks)
 
     def head(self) -> Task | None:
         """Return the first task without taking it."""
@@ -85,13 +90,13 @@ class PendingTasks:
 
     def add(self, task: Task, key: OrderKey, room: Room) -> None:
         """Let a task wait in its group."""
-        groups = self.groups.setdefault(room, {})
-        group = groups.get(key)
-        if group is None:
-            group = groups[key] = Group(key, room)
-            self.keys[key] = None
-        group.add(task)
+        self._group(key, room).add(task)
         self.size += 1
+
+    def add_fresh(self, tasks: Sequence[Task], key: OrderKey, room: Room) -> None:
+        """Let new tasks of one group wait, in order of their numbers, which are the highest there are."""
+        self._group(key, room).add_fresh(tasks)
+        self.size += len(tasks)
 
     def take(self, group: Group) -> Task:
         """Remove and return the first task of a group."""
@@ -115,6 +120,16 @@ class PendingTasks:
         """Yield every group, in a stable order."""
         for groups in self.groups.values():
             yield from groups.values()
+
+    def _group(self, key: OrderKey, room: Room) -> Group:
+        groups = self.groups.get(room)
+        if groups is None:
+            groups = self.groups[room] = {}
+        group = groups.get(key)
+        if group is None:
+            group = groups[key] = Group(key, room)
+            self.keys[key] = None
+        return group
 
     def _forget_if_empty(self, group: Group) -> None:
         if group.size:

@@ -83,6 +83,7 @@ def progress_of(task: Task, *, ended: Ended | None, ended_at: float | None, caus
         ended_at: When the task ended, wall clock; ``None`` if it has not.
         cause: Why it ended, if it has and not well.
     """
+    run = task.run
     progress = Progress(
         state=task.state,
         attempt=task.attempt,
@@ -93,29 +94,32 @@ def progress_of(task: Task, *, ended: Ended | None, ended_at: float | None, caus
         ended_at=ended_at,
         cause=cause,
     )
-    run = task.run
     if run is not None:
         lane = run.lane
-        progress.worker = lane.worker.id
-        progress.instance = lane.worker.instance
+        worker = lane.worker
+        progress.worker = worker.id
+        progress.instance = worker.instance
         progress.lane = lane.id
         progress.place = run.place
         progress.epoch = run.epoch
         progress.queued_at = run.queued_at
         progress.started_at = run.started_at
-        progress.devices = lane.devices
+        if lane.devices:
+            progress.devices = lane.devices
     if ended is not None:
         progress.exit_code = ended.exit_code
         progress.signal = ended.signal
         progress.cpu_seconds = ended.cpu_seconds
         progress.peak_memory_kib = ended.peak_memory_kib
-        progress.stdout_bytes = ended.stdout_bytes
-        progress.stderr_bytes = ended.stderr_bytes
-        progress.stdout = ended.stdout
-        progress.stderr = ended.stderr
         progress.message = ended.message
         progress.value = ended.value
-        progress.blobs = ended.blobs
+        if ended.blobs:
+            progress.blobs = ended.blobs
+        if ended.stdout_bytes or ended.stderr_bytes:
+            progress.stdout_bytes = ended.stdout_bytes
+            progress.stderr_bytes = ended.stderr_bytes
+            progress.stdout = ended.stdout
+            progress.stderr = ended.stderr
     return progress
 
 
