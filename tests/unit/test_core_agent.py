@@ -8,6 +8,7 @@ from typing import TypeVar
 import pytest
 
 from rota.core.agent import (
+    MARKS_MAX,
     UNACKNOWLEDGED_BYTES_MAX,
     Agent,
     AgentEffect,
@@ -17,6 +18,7 @@ from rota.core.agent import (
     HangUp,
     HurryUp,
     LeaveWished,
+    MarksReported,
     MessageArrived,
     Run,
     SendUp,
@@ -37,6 +39,8 @@ from rota.core.protocol import (
     HeartbeatAck,
     Hello,
     Leaving,
+    Mark,
+    Marks,
     OutputChunk,
     Recall,
     Refused,
@@ -423,6 +427,32 @@ def test_quarantined_slots_are_counted() -> None:
     assert sent(bench.agent.apply(SlotQuarantined("two")), SlotsLost) == [SlotsLost(2, "two")]
 
 
+# Marks
+
+
+def test_marks_of_running_attempts_are_told() -> None:
+    bench = Bench()
+    bench.assign(A)
+    mark = Mark(*A, 0.4, "parsing")
+    assert sent(bench.agent.apply(MarksReported([mark, Mark(*B, 0.5, "unknown")])), Marks) == [Marks([mark])]
+
+
+def test_marks_are_neither_kept_nor_sent_without_a_channel() -> None:
+    bench = Bench()
+    bench.assign(A)
+    bench.lose_channel()
+    assert bench.agent.apply(MarksReported([Mark(*A, 0.4, "")])) == []
+    assert sent(bench.connect(), Marks) == []
+
+
+def test_one_message_has_so_many_marks_at_most() -> None:
+    bench = Bench()
+    keys = [(TaskSeq(number), 1) for number in range(1, MARKS_MAX + 10)]
+    bench.assign(*keys)
+    (marks,) = sent(bench.agent.apply(MarksReported([Mark(*key, None, "") for key in keys])), Marks)
+    assert len(marks.marks) == MARKS_MAX
+
+
 # Pieces
 
 
@@ -437,6 +467,13 @@ def test_reports_are_cut_so_that_each_fits_a_frame() -> None:
     assert [piece for parts, _ in pieces for piece in parts[2]] == [chunk] * 20
     assert [end for parts, _ in pieces for end in parts[1]] == ends
     assert [start for parts, _ in pieces for start in parts[0]] == starts
+
+
+def test_values_of_functions_count_towards_the_size_of_a_report() -> None:
+    ends = [Ended(TaskSeq(n), 1, None, value=bytes(64 << 10), blobs=("ab" * 32,)) for n in range(20)]
+    for number, (parts, size) in enumerate(cut_reports([], ends, [])):
+        assert size <= REPORT_BYTES_MAX
+        assert len(WORKER_CODEC.encode(Report(number, *parts))) < FRAME_BYTES_MAX
 
 
 def test_output_goes_before_ends_and_ends_before_starts() -> None:

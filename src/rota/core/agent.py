@@ -29,6 +29,8 @@ from rota.core.protocol import (
     Held,
     Hello,
     Leaving,
+    Mark,
+    Marks,
     OutputChunk,
     Recall,
     Refused,
@@ -43,6 +45,7 @@ from rota.core.protocol import (
 from rota.core.reports import cut_reports
 
 __all__ = [
+    "MARKS_MAX",
     "UNACKNOWLEDGED_BYTES_MAX",
     "Agent",
     "AgentCommand",
@@ -53,6 +56,7 @@ __all__ = [
     "HangUp",
     "HurryUp",
     "LeaveWished",
+    "MarksReported",
     "MessageArrived",
     "Run",
     "SendUp",
@@ -64,6 +68,9 @@ __all__ = [
 
 UNACKNOWLEDGED_BYTES_MAX: Final = 64 << 20
 """Output and results that may wait for an acknowledgement before nothing new is started."""
+
+MARKS_MAX: Final = 1000
+"""Of one message: more attempts than a person could follow. The others tell again how far they are."""
 
 
 # Commands -----------------------------------------------------------------------------------
@@ -93,6 +100,12 @@ class SlotsReported(Struct, frozen=True):
     output: list[OutputChunk]
 
 
+class MarksReported(Struct, frozen=True):
+    """How far running attempts say they are."""
+
+    marks: list[Mark]
+
+
 class SlotQuarantined(Struct, frozen=True):
     """A slot could not be emptied and will not be used again."""
 
@@ -117,7 +130,15 @@ class HurryUp(Struct, frozen=True):
 
 
 AgentCommand = (
-    ChannelOpened | ChannelLost | MessageArrived | SlotsReported | SlotQuarantined | BeatDue | LeaveWished | HurryUp
+    ChannelOpened
+    | ChannelLost
+    | MessageArrived
+    | SlotsReported
+    | MarksReported
+    | SlotQuarantined
+    | BeatDue
+    | LeaveWished
+    | HurryUp
 )
 
 # Effects ------------------------------------------------------------------------------------
@@ -206,10 +227,8 @@ class Agent:
                 return self._message(command.message)
             case SlotsReported():
                 return self._slots_reported(command)
-            case SlotQuarantined():
-                self._quarantined += 1
-                self._quarantine_message = command.message
-                return self._sent([self._slots_lost()])
+            case MarksReported() | SlotQuarantined():
+                return self._sent(self._remarks(command))
             case BeatDue():
                 return self._sent([Heartbeat(command.wall, command.usage)])
             case LeaveWished():
@@ -320,6 +339,15 @@ class Agent:
         self._doomed -= over
         effects = self._report(started, ended, output)
         return [*effects, *self._unpark(), *self._farewell()]
+
+    def _remarks(self, command: MarksReported | SlotQuarantined) -> list[FromWorker]:
+        """What the slots say that no report holds: nobody acknowledges it."""
+        if isinstance(command, SlotQuarantined):
+            self._quarantined += 1
+            self._quarantine_message = command.message
+            return [self._slots_lost()]
+        marks = [mark for mark in command.marks if self._runs((mark.task, mark.attempt))]
+        return [Marks(marks[:MARKS_MAX])] if marks else []
 
     def _report(
         self, started: Sequence[Started], ended: Sequence[Ended], output: Sequence[OutputChunk]

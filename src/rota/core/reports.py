@@ -15,6 +15,9 @@ REPORT_BYTES_MAX: Final = 512 << 10
 REPORT_ITEM_BYTES: Final = 96
 """What a start, an end or a piece of output costs besides its bytes, about."""
 
+DIGEST_BYTES: Final = 66
+"""The name of a blob."""
+
 ReportParts = tuple[list[Started], list[Ended], list[OutputChunk]]
 """The lists of one report, in the order of its fields."""
 
@@ -41,7 +44,10 @@ def cut_reports(
     for chunk in output:
         room_for(REPORT_ITEM_BYTES + len(chunk.data))[2].append(chunk)
     for end in ended:
-        room_for(REPORT_ITEM_BYTES + len(end.stdout) + len(end.stderr) + len(end.message or ""))[1].append(end)
+        held = (
+            len(end.stdout) + len(end.stderr) + len(end.message or "") + len(end.value) + DIGEST_BYTES * len(end.blobs)
+        )
+        room_for(REPORT_ITEM_BYTES + held)[1].append(end)
     for start in started:
         room_for(REPORT_ITEM_BYTES)[0].append(start)
     return [*pieces, (parts, size)] if size else pieces
