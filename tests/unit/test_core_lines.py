@@ -9,7 +9,7 @@ import pytest
 from rota.core.attempts import LINE_S, OVERDUE_S
 from rota.core.dispatch import IN_VAIN_MAX, LINE_MAX
 from rota.core.estimates import CLASSES_MAX, UNKNOWN_S, RunTimes
-from rota.core.model import Cause, TaskSeq
+from rota.core.model import AttemptKey, Cause, TaskSeq
 from rota.core.protocol import Ended
 from tests.support.core import Core, assignments, notices, only, recalled
 
@@ -256,3 +256,62 @@ def test_least_used_class_is_forgotten_first() -> None:
     times.learn("new", 1.0)
     assert times.estimate_s("0") == 1.0
     assert times.estimate_s("1") == UNKNOWN_S
+
+
+def shares(core: Core) -> dict[str, int]:
+    """How many attempts each worker has."""
+    return {
+        worker.id: sum(len(lane.line) for lane in worker.lanes.values())
+        for worker in core.state.cluster.workers.values()
+    }
+
+
+def give_back(core: Core, keys: list[AttemptKey]) -> None:
+    core.report("w1", ended=[Ended(*key, Cause.RETURNED) for key in keys])
+
+
+def test_idle_worker_takes_half_of_a_line_back_from_a_loaded_one() -> None:
+    core = taught(0.01)
+    seqs = core.submit(10)
+    asked = recalled(core.hello("w2", cpu=1000))
+    assert asked == [(seq, 1) for seq in seqs[5:]]
+    give_back(core, asked)
+    assert shares(core) == {"w1": 5, "w2": 5}
+
+
+def test_lane_that_ran_out_takes_from_another_of_its_worker() -> None:
+    core = taught(0.01, cpu=2000)
+    core.submit(20)
+    first, second = only(core.state.cluster.workers.values()).lanes.values()
+    whole = [task.seq for task in first.line]
+    asked = [key for task in list(second.line) for key in recalled(core.end(task.seq, run_s=0.01))]
+    assert asked == [(seq, 1) for seq in whole[len(whole) // 2 :]]
+
+
+def test_line_is_asked_once_for_each_head() -> None:
+    core = taught(0.01)
+    core.submit(10)
+    assert recalled(core.hello("w2", cpu=1000))
+    assert recalled(core.hello("w3", cpu=1000)) == []
+
+
+def test_short_rest_of_a_line_is_left_where_it_is() -> None:
+    core = taught(0.005)
+    core.submit(4)
+    assert recalled(core.hello("w2", cpu=1000)) == []
+
+
+def test_worker_that_can_not_run_it_takes_nothing_back() -> None:
+    core = taught(0.01)
+    core.submit(10)
+    assert recalled(core.hello("w2", cpu=500)) == []
+
+
+def test_line_that_was_shared_is_still_asked_back_behind_a_long_head() -> None:
+    core = taught(0.01)
+    head, *rest = core.submit(10)
+    core.start(head)
+    shared = recalled(core.hello("w2", cpu=1000))
+    give_back(core, shared)
+    left = [(seq, 1) for seq in rest if (seq, 1) not in shared]
+    assert recalled(core.pass_time(1.0))[: len(left)] == left

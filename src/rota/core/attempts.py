@@ -63,6 +63,8 @@ class Attempts:
     def line_grew(self, lane: Lane, count: int) -> None:
         """See to a lane that was given ``count`` attempts: whether it wants more, and when it is overdue."""
         self._state.counts.attempts_assigned += count
+        if len(lane.line) > 1:
+            self._state.cluster.long_lines[lane] = None
         self._note_hunger(lane)
         self._watch_line(lane)
 
@@ -74,14 +76,15 @@ class Attempts:
         if session is not None:
             self._state.notes.stops.setdefault((session, task.wish), []).append((task.seq, task.attempt))
 
-    def recall(self, lane: Lane) -> None:
-        """Ask back what stands behind the head of a lane; the worker answers for each."""
+    def recall(self, lane: Lane, *, count: int | None = None) -> None:
+        """Ask back what stands behind the head of a lane, or the last of it; the worker answers for each."""
         session = lane.worker.session
-        waiting = list(lane.line)[1:]
+        waiting = list(lane.line)[1:] if count is None else list(lane.line)[-count:]
         if session is None or not waiting:
             return
-        lane.recalled = True
-        lane.room.hungry.pop(lane, None)
+        if count is None:
+            lane.recalled = True
+            lane.room.hungry.pop(lane, None)
         keys: list[AttemptKey] = [(task.seq, task.attempt) for task in waiting]
         self._state.notes.recalls.setdefault(session, []).extend(keys)
 
@@ -102,7 +105,7 @@ class Attempts:
 
     def ask_again(self, lane: Lane) -> None:
         """See to the line of a worker that is back: what was asked meanwhile may never have reached it."""
-        lane.recalled = False
+        lane.recalled = lane.is_shared = False
         lane.head_since = self._state.now  # the end of its head may be on its way
         if lane.worker.is_open:
             self._watch_line(lane)
@@ -247,13 +250,15 @@ class Attempts:
         if was_head:
             lane.line.popleft()
             lane.head_since = self._state.now
-            lane.recalled = False
+            lane.recalled = lane.is_shared = False
         else:
             lane.line.remove(task)
         if not lane.line:
             self._state.cluster.close_lane(lane)
             return
         lane.backlog_s -= run.estimate_s
+        if len(lane.line) == 1:
+            self._state.cluster.long_lines.pop(lane, None)
         self._watch_line(lane)
         if self._note_hunger(lane):
             self._state.cluster.stirred[lane.room] = None

@@ -42,10 +42,21 @@ class Lane:
 
     ``line[0]`` is the attempt that may have started. ``head_since`` is when it came to the front and
     ``backlog_s`` the estimated work of all of the line. A recalled lane gets nothing new
-    until its head has ended.
+    until its head has ended. ``is_shared`` says that part of the line was asked back for somebody idle.
     """
 
-    __slots__ = ("backlog_s", "devices", "head_since", "id", "line", "recalled", "room", "timer_armed", "worker")
+    __slots__ = (
+        "backlog_s",
+        "devices",
+        "head_since",
+        "id",
+        "is_shared",
+        "line",
+        "recalled",
+        "room",
+        "timer_armed",
+        "worker",
+    )
 
     def __init__(self, lane_id: LaneId, worker: Worker, room: Room, devices: tuple[int, ...]) -> None:
         self.id = lane_id
@@ -56,6 +67,7 @@ class Lane:
         self.backlog_s = 0.0
         self.head_since = 0.0
         self.recalled = False
+        self.is_shared = False
         self.timer_armed = False
 
 
@@ -201,7 +213,8 @@ class Cluster:
 
     For the next pass: ``stirred`` are rooms to look at, ``freed`` workers that may have room that they had not,
     and ``has_changed`` says that workers came or went, so that whatever waits may wait for another reason.
-    ``indexed`` are the rooms that have an index though nothing waits for them.
+    ``indexed`` are the rooms that have an index though nothing waits for them, ``long_lines`` the lanes in which
+    somebody stands behind the head.
     """
 
     def __init__(self, policy: PlacementPolicy) -> None:
@@ -212,6 +225,7 @@ class Cluster:
         self.stirred: dict[Room, None] = {}
         self.freed: dict[Worker, None] = {}
         self.indexed: dict[Room, None] = {}
+        self.long_lines: dict[Lane, None] = {}
         self.has_changed = False
         self.version = 0
         self._numbers = 0
@@ -342,6 +356,7 @@ class Cluster:
         worker.ledger.devices.give_back(lane.devices, room.cards, room.memory_mib)
         room.lanes -= 1
         room.hungry.pop(lane, None)
+        self.long_lines.pop(lane, None)
         self.freed[worker] = None
 
     def capacity(self) -> dict[str, int]:

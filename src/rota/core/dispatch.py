@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Final
 
 from rota.core.attempts import LINE_S, Attempts
+from rota.core.balance import Balance
 from rota.core.cluster import Lane, Room, Worker
 from rota.core.model import Reason
 from rota.core.ordering import Rank
@@ -41,6 +42,7 @@ class Dispatch:
     def __init__(self, state: State, attempts: Attempts) -> None:
         self._state = state
         self._attempts = attempts
+        self._balance = Balance(state, attempts)
 
     def run(self) -> None:
         """Serve the groups that something changed for; again if that ended a hold on a worker."""
@@ -67,6 +69,7 @@ class Dispatch:
             for group in pending.of_room(room):
                 self._enqueue(group, queue)
         self._serve_all(queue, hopeful, freed=freed)
+        self._balance.run(freed)
         # What opening lanes stirred in this pass has been served by it.
         cluster.stirred = {}
 
@@ -214,8 +217,10 @@ class Dispatch:
 
 
 def _may_extend(lane: Lane, earlier: list[Room]) -> bool:
-    """A line must not keep a worker from an earlier task that waits for room there."""
-    return lane.worker.is_open and not any(room.could_ever_run_on(lane.worker) for room in earlier)
+    """A line must not keep a worker from an earlier task that waits for room there, nor get back what it shared."""
+    return (
+        not lane.is_shared and lane.worker.is_open and not any(room.could_ever_run_on(lane.worker) for room in earlier)
+    )
 
 
 def _can_use(room: Room, freed: list[Worker]) -> bool:

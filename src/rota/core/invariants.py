@@ -18,6 +18,7 @@ def check_invariants(state: State) -> None:
     _check_tasks(state)
     _check_pending(state)
     _check_nobody_is_forgotten(state)
+    _check_long_lines(state)
     for worker in state.cluster.workers.values():
         _check_worker(worker)
     _check_sessions(state)
@@ -67,6 +68,13 @@ def _check_nobody_is_forgotten(state: State) -> None:
             assert room in pending.groups or room in cluster.indexed, room.shape
             assert (room.index.choose(room.fits_now) is not None) == bool(fitting), room.shape
     assert len(cluster.indexed) <= INDEXES_MAX
+
+
+def _check_long_lines(state: State) -> None:
+    """Whoever has something to share is known, as far as its line was made in this reign."""
+    for lane in state.cluster.long_lines:
+        assert len(lane.line) > 1, (lane.worker.id, lane.id)
+        assert lane.worker.lanes[lane.id] is lane
 
 
 def _check_worker(worker: Worker) -> None:
