@@ -10,7 +10,7 @@ from rota.coordinator.inbox import Inbox
 from rota.coordinator.rates import WINDOW_S, Rates
 from rota.coordinator.watches import Watches
 from rota.core.changes import Changes
-from rota.core.commands import ReplyTo, SetDrained, SubmitTasks, Tick
+from rota.core.commands import DraftGroup, ReplyTo, SetDrained, SubmitNumbered, SubmitTasks, Tick
 from rota.core.effects import WorkerKnown
 from rota.core.errors import StoreUnavailable
 from rota.core.model import Progress, TaskSeq, TaskState, WorkerId
@@ -67,6 +67,18 @@ async def test_an_answer_reaches_who_asked() -> None:
     inbox.answer(first.reply_to, WorkerKnown(True))  # nobody waits any more: nothing happens
 
 
+async def test_an_expected_answer_is_given_within_the_call() -> None:
+    inbox, heard = Inbox(), list[object]()
+    answered, refused, dropped = (inbox.expect(heard.append, heard.append) for _ in range(3))
+    inbox.answer(answered, WorkerKnown(True))
+    assert heard == [WorkerKnown(True)], "what is published next must come after it"
+    error = StoreUnavailable("no room left")
+    inbox.refuse(refused, error)
+    inbox.refuse_all(error)
+    inbox.answer(dropped, WorkerKnown(True))
+    assert heard == [WorkerKnown(True), error, error]
+
+
 async def test_all_who_wait_are_refused_whether_their_turn_has_come_or_not() -> None:
     inbox = Inbox()
     taken = await begin_to_ask(inbox)
@@ -98,6 +110,14 @@ async def test_tasks_in_the_inbox_are_counted_until_they_are_taken_or_given_up()
     assert isinstance(command, SubmitTasks)
     inbox.answer(command.reply_to, WorkerKnown(True))
     assert inbox.tasks == 0
+
+
+def test_numbered_tasks_count_unless_they_are_refused() -> None:
+    inbox = Inbox()
+    (draft,) = drafts_of(1, 0.0)
+    groups = [DraftGroup(draft, [b"x", b"y"], 2), DraftGroup(None, [], 7), DraftGroup(draft, [], 1)]
+    inbox.put(SubmitNumbered("a-session", 1, 0, groups, inbox.expect(print, print)))
+    assert inbox.tasks == 3
 
 
 def test_watchers_hear_of_their_task_and_of_its_output() -> None:

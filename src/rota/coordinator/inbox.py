@@ -1,13 +1,18 @@
-"""What waits for the loop: commands in the order in which they came, and those who wait for answers."""
+"""What waits for the loop: commands in the order in which they came, and those who wait for answers.
+
+An answer is given by a call, within the turn's duties: whoever must speak before what the turn publishes does so
+there. A handler that awaits its answer goes on later, when the loop comes to it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import TypeVar
 
-from rota.core.commands import Command, ReplyTo, SubmitTasks
+from rota.core.commands import Command, ReplyTo, SubmitNumbered, SubmitTasks
 from rota.core.effects import Answer
 from rota.core.errors import RotaError
 
@@ -22,7 +27,7 @@ class Inbox:
     def __init__(self) -> None:
         self._commands: list[Command] = []
         self._tasks = 0
-        self._waiting: dict[ReplyTo, asyncio.Future[Answer]] = {}
+        self._waiting: dict[ReplyTo, tuple[Callable[[Answer], None], Callable[[RotaError], None]]] = {}
         self._numbers = count(1)
         self._arrival: asyncio.Future[None] | None = None
 
@@ -66,15 +71,23 @@ class Inbox:
             if handle is not None:
                 handle.cancel()
 
+    def expect(self, answered: Callable[[Answer], None], refused: Callable[[RotaError], None]) -> ReplyTo:
+        """Return a number for a command that is about to be put: one of the two is called, once, when it is decided.
+
+        Neither may raise: they are called by the loop.
+        """
+        to = ReplyTo(next(self._numbers))
+        self._waiting[to] = answered, refused
+        return to
+
     async def ask(self, make: Callable[[ReplyTo], Command], answer_type: type[A] | tuple[type[A], ...]) -> A:
         """Put a command and return its answer, which comes after the commit that records it.
 
         Raises:
             RotaError: It was not carried out.
         """
-        to = ReplyTo(next(self._numbers))
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[to] = future
+        to = self.expect(partial(_set_answer, future), partial(_set_error, future))
         command = make(to)
         try:
             self.put(command)
@@ -89,15 +102,15 @@ class Inbox:
 
     def answer(self, to: ReplyTo, answer: Answer) -> None:
         """Give an answer to who waits for it, if it still does."""
-        future = self._waiting.get(to)
-        if future is not None and not future.done():
-            future.set_result(answer)
+        waiting = self._waiting.pop(to, None)
+        if waiting is not None:
+            waiting[0](answer)
 
     def refuse(self, to: ReplyTo, error: RotaError) -> None:
         """Let who waits for an answer fail."""
-        future = self._waiting.get(to)
-        if future is not None and not future.done():
-            future.set_exception(error)
+        waiting = self._waiting.pop(to, None)
+        if waiting is not None:
+            waiting[1](error)
 
     def refuse_all(self, error: RotaError) -> None:
         """Drop all commands and let all who wait fail: there is no leader to carry them out."""
@@ -114,5 +127,21 @@ class Inbox:
                 return
 
 
+def _set_answer(future: asyncio.Future[Answer], answer: Answer) -> None:
+    if not future.done():
+        future.set_result(answer)
+
+
+def _set_error(future: asyncio.Future[Answer], error: RotaError) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
 def _tasks_in(command: Command) -> int:
-    return len(command.drafts) if isinstance(command, SubmitTasks) else 0
+    match command:
+        case SubmitTasks():
+            return len(command.drafts)
+        case SubmitNumbered():
+            return sum(group.count for group in command.groups if group.draft is not None)
+        case _:
+            return 0
