@@ -166,7 +166,7 @@ def test_clock_set_back_over_a_restart_makes_no_duration_longer() -> None:
     core = Core()
     core.hello()
     delayed, doomed = (*core.submit(delay=60), *core.submit(deadline=60, tags=["none"]))
-    failing = only(core.submit(retries=1, backoff={"base": 20, "max": 20}))
+    failing = only(core.submit(retries=1, backoff={"base": 20, "max": 300}))
     core.end(failing, "exit")
     core.jump_wall(-HOUR_S)
     again = core.restarted()

@@ -11,7 +11,7 @@ from rota.core.attempts import Attempts
 from rota.core.commands import CancelTasks, Draft, RetryTask, SubmitTasks
 from rota.core.effects import IdsTaken, Settled
 from rota.core.explain import explain_impossible
-from rota.core.lifecycle import move
+from rota.core.lifecycle import longest_delay_s, move
 from rota.core.model import AttemptRecord, Cause, Progress, Reason, TaskFacts, TaskSeq, TaskState
 from rota.core.protocol import Ended
 from rota.core.spec import TaskSpec, decode_spec, terms_of, with_args
@@ -128,7 +128,8 @@ class Intake:
             self._attempts.queue(task)
         elif task.ready_at is not None:
             self._attempts.hold(task, Reason.BACKOFF)
-            delay_s = min(waits_until - state.wall, task.terms.backoff.cap_s)
+            failures = max(task.retries_used, task.losses_used, 1)
+            delay_s = min(waits_until - state.wall, longest_delay_s(task.terms.backoff, failures))
             state.timers.at(state.now + delay_s, TaskReady(task.seq, task.attempt))
         else:
             self._attempts.hold(task, Reason.START_TIME)

@@ -10,7 +10,7 @@ from msgspec import Struct
 from rota.core.model import FREE_CAUSES, MACHINE_CAUSES, Backoff, Cause, TaskState
 from rota.core.task import Task
 
-__all__ = ["TRANSITIONS", "IllegalTransition", "Next", "after_attempt", "move", "retry_delay_s"]
+__all__ = ["TRANSITIONS", "IllegalTransition", "Next", "after_attempt", "longest_delay_s", "move", "retry_delay_s"]
 
 _S = TaskState
 
@@ -95,7 +95,11 @@ def retry_delay_s(backoff: Backoff, failures: int, rng: random.Random) -> float:
     References:
         M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
+    return longest_delay_s(backoff, failures) * (1.0 - JITTER * rng.random())
+
+
+def longest_delay_s(backoff: Backoff, failures: int) -> float:
+    """What `retry_delay_s` is at most after so many failures."""
     assert failures >= 1
     # The exponent is bounded so that a factor of 100 and a million failures don't overflow.
-    delay_s = min(backoff.cap_s, backoff.base_s * backoff.factor ** min(failures - 1, 64))
-    return delay_s * (1.0 - JITTER * rng.random())
+    return min(backoff.cap_s, backoff.base_s * backoff.factor ** min(failures - 1, 64))
