@@ -107,7 +107,6 @@ class TaskRequest(TaskSpec, kw_only=True):
 _spec_encoder = msgspec.msgpack.Encoder(order="deterministic")
 _spec_decoder = msgspec.msgpack.Decoder(TaskSpec)
 
-_FIXMAP: Final = 0x80
 _MAP16: Final = 0xDE
 _ARGS_KEY: Final = msgspec.msgpack.encode("args")
 
@@ -139,10 +138,9 @@ def with_args(template: bytes, all_args: Sequence[bytes]) -> list[bytes]:
     Returns:
         What `encode_spec` would give for each.
     """
-    count, start = (template[0] & 0x0F, 1) if template[0] != _MAP16 else (int.from_bytes(template[1:3], "big"), 3)
-    count += 1
-    header = bytes((_FIXMAP | count,)) if count <= 15 else bytes((_MAP16,)) + count.to_bytes(2, "big")
-    head = header + template[start:] + _ARGS_KEY
+    assert template[0] == _MAP16  # what the encoder writes for a struct that leaves its defaults out
+    header = template[:1] + (int.from_bytes(template[1:3], "big") + 1).to_bytes(2, "big")
+    head = header + template[3:] + _ARGS_KEY
     encode = _spec_encoder.encode
     return [head + encode(args) for args in all_args]
 
