@@ -38,6 +38,7 @@ def draft_of(request: TaskRequest, *, accepted_at: float) -> Draft:
         start_in_s=request.delay,
         deadline_at=deadline_time(request, accepted_at=accepted_at),
         deadline_in_s=None if deadline is None or isinstance(deadline, datetime) else deadline,
+        blobs=tuple(request.blobs),
     )
 
 

@@ -17,7 +17,7 @@ import msgspec
 from rota.core.errors import BadRequest, BadSpec, TooLarge
 from rota.core.spec import KINDS, LOSSES_DEFAULT, PRIORITY_WORDS, QUEUE_DEFAULT, TaskRequest, TaskSpec
 
-__all__ = ["check_template", "parse_requests", "parse_task_id"]
+__all__ = ["ARGS_BYTES_MAX", "check_template", "parse_requests", "parse_task_id"]
 
 NAME_CHARS_MAX: Final = 200
 LABELS_MAX: Final = 64
@@ -86,7 +86,7 @@ def parse_requests(body: bytes, *, tasks_max: int) -> tuple[list[TaskRequest], b
     return requests, is_array
 
 
-def check_template(encoded: bytes) -> TaskSpec:
+def check_template(encoded: bytes) -> TaskRequest:
     """Read and check a spec that the SDK sent, as `parse_requests` does one that came as JSON.
 
     Raises:
