@@ -12,11 +12,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
-from msgspec import Struct
-
 from rota.coordinator.service import Event
 from rota.core.changes import Changes
-from rota.core.model import TaskSeq, TaskState, generated_task_id
+from rota.core.model import Progress, TaskSeq, TaskState, generated_task_id
 
 __all__ = ["EventHub"]
 
@@ -24,52 +22,66 @@ RING_BYTES_MAX: Final = 64 << 20
 KEEP_ALIVE_S: Final = 15.0
 """Silence after which a listener is given ``None``: proxies cut idle lines after 30 s or more."""
 
-ENTRY_BYTES: Final = 160
-"""What one task change costs in the ring, about."""
+ENTRY_BYTES: Final = 480
+"""What one task change keeps in memory besides the bytes of values and output, about."""
 
 
-class _TaskChange(Struct, frozen=True, gc=False, array_like=True):
-    seq: TaskSeq
-    chosen_id: str | None
-    state: TaskState
-    attempt: int
-    cause: str | None
-    is_new: bool
+class _Batch:
+    """The changes of one commit, or a notice between commits; ``first`` is the index of its first event.
 
+    The changes are kept as the turn made them: at full speed nothing is made for listeners that aren't there.
+    New tasks have the highest numbers of a turn, from ``first_new`` on.
+    """
 
-class _Batch(Struct, frozen=True):
-    """The changes of one commit, or a notice between commits; ``first`` is the index of its first event."""
+    __slots__ = ("_count", "_first_new", "at", "chosen_ids", "first", "nodes", "number", "progress")
 
-    number: int
-    first: int
-    at: float
-    tasks: list[_TaskChange]
-    nodes: list[tuple[str, str]]
+    def __init__(self, number: int, first: int, at: float, *, changes: Changes, nodes: list[tuple[str, str]]) -> None:
+        self.number = number
+        self.first = first
+        self.at = at
+        self.progress = changes.progress
+        self.chosen_ids = changes.chosen_ids
+        self.nodes = nodes
+        # Not the facts themselves: specs are not told of, and must not be kept for it.
+        self._first_new = changes.accepted[0].seq if changes.accepted else None
+        self._count: int | None = None
 
     def events(self) -> Iterator[Event]:
         index = self.first
-        for change in self.tasks:
-            task = change.chosen_id if change.chosen_id is not None else generated_task_id(change.seq)
-            states = [change.state]
-            if change.is_new and change.state is not TaskState.PENDING:
-                states.insert(0, TaskState.PENDING)  # accepted and placed in one turn: both are told
-            for state in states:
-                is_acceptance = change.is_new and state is TaskState.PENDING
+        for seq, progress, is_new in self._tasks():
+            state = progress.state
+            # Accepted and placed in one turn: both are told.
+            states = (TaskState.PENDING, state) if is_new and state is not TaskState.PENDING else (state,)
+            task = self.chosen_ids.get(seq) or generated_task_id(seq)
+            for told in states:
+                is_acceptance = is_new and told is TaskState.PENDING
+                cause = None if is_acceptance or progress.cause is None else progress.cause.value
+                attempt = None if is_acceptance else progress.attempt or None
                 yield Event(
-                    f"{self.number}.{index}",
-                    f"task.{state.word}",
-                    self.at,
-                    task=task,
-                    attempt=None if is_acceptance else change.attempt or None,
-                    cause=None if is_acceptance else change.cause,
+                    f"{self.number}.{index}", f"task.{told.word}", self.at, task=task, attempt=attempt, cause=cause
                 )
                 index += 1
         for node, word in self.nodes:
             yield Event(f"{self.number}.{index}", f"node.{word}", self.at, node=node)
             index += 1
 
+    @property
+    def count(self) -> int:
+        """How many events it is. Found out when somebody asks, and kept."""
+        if self._count is None:
+            self._count = len(self.nodes) + sum(
+                2 if is_new and progress.state is not TaskState.PENDING else 1 for _, progress, is_new in self._tasks()
+            )
+        return self._count
+
     def size(self) -> int:
-        return ENTRY_BYTES * (len(self.tasks) + len(self.nodes) + 1)
+        kept = [len(made.value) + len(made.stdout) + len(made.stderr) for _, made in self.progress]
+        return ENTRY_BYTES * (len(kept) + len(self.nodes) + 1) + sum(kept)
+
+    def _tasks(self) -> Iterator[tuple[TaskSeq, Progress, bool]]:
+        first_new = self._first_new
+        for seq, progress in self.progress:
+            yield seq, progress, first_new is not None and seq >= first_new
 
 
 class EventHub:
@@ -81,7 +93,7 @@ class EventHub:
 
     def __init__(self, number: int) -> None:
         self._number = number
-        self._next_index = 0
+        self._latest: _Batch | None = None
         self._ring: deque[_Batch] = deque()
         self._dropped = 0
         self._bytes = 0
@@ -94,25 +106,12 @@ class EventHub:
 
     def publish(self, number: int, changes: Changes, *, at: float) -> None:
         """Add what a commit changed."""
-        new = {facts.seq for facts in changes.accepted}
-        chosen_ids = changes.chosen_ids
-        tasks = [
-            _TaskChange(
-                seq,
-                chosen_ids.get(seq),
-                progress.state,
-                progress.attempt,
-                progress.cause.value if progress.cause is not None else None,
-                seq in new,
-            )
-            for seq, progress in changes.progress
-        ]
-        if tasks:
-            self._add(number, at, tasks, [])
+        if changes.progress:
+            self._add(number, at, changes, [])
 
     def publish_node(self, node: str, word: str, *, at: float) -> None:
         """Add that a node came, went, or changed its state."""
-        self._add(self._number, at, [], [(node, word)])
+        self._add(self._number, at, Changes(), [(node, word)])
 
     async def listen(self, last_id: str | None) -> AsyncIterator[Event | None]:
         """Yield events from now on, or after ``last_id``; ``None`` after each quarter of a minute of silence."""
@@ -145,13 +144,10 @@ class EventHub:
         finally:
             self._changed.discard(changed)
 
-    def _add(self, number: int, at: float, tasks: list[_TaskChange], nodes: list[tuple[str, str]]) -> None:
-        if number != self._number:
-            self._number, self._next_index = number, 0
-        batch = _Batch(number, self._next_index, at, tasks, nodes)
-        self._next_index += len(nodes) + sum(
-            2 if change.is_new and change.state is not TaskState.PENDING else 1 for change in tasks
-        )
+    def _add(self, number: int, at: float, changes: Changes, nodes: list[tuple[str, str]]) -> None:
+        batch = _Batch(number, self._next_index() if number == self._number else 0, at, changes=changes, nodes=nodes)
+        self._number = number
+        self._latest = batch
         self._ring.append(batch)
         self._bytes += batch.size()
         while self._bytes > RING_BYTES_MAX and len(self._ring) > 1:
@@ -159,6 +155,10 @@ class EventHub:
             self._dropped += 1
         for changed in self._changed:
             changed.set()
+
+    def _next_index(self) -> int:
+        """The index of the next event of the latest commit."""
+        return 0 if self._latest is None else self._latest.first + self._latest.count
 
     def _place_of(self, last_id: str | None) -> tuple[int | None, tuple[int, int] | None]:
         """Where to go on after ``last_id``: a place in the ring and what to skip there, or no place."""
@@ -168,7 +168,7 @@ class EventHub:
         after = _position(last_id)
         if not self._ring or after < (self._ring[0].number, self._ring[0].first):
             return None, None
-        if after > (self._number, self._next_index):  # of a store that has gone back in time
+        if after > (self._number, self._next_index()):  # of a store that has gone back in time
             return None, None
         for offset in range(len(self._ring) - 1, -1, -1):
             batch = self._ring[offset]
@@ -178,7 +178,7 @@ class EventHub:
 
     def _resync(self) -> Event:
         return Event(
-            f"{self._number}.{max(0, self._next_index - 1)}", "resync", self._ring[-1].at if self._ring else 0.0
+            f"{self._number}.{max(0, self._next_index() - 1)}", "resync", self._ring[-1].at if self._ring else 0.0
         )
 
 
