@@ -14,12 +14,12 @@ import sys
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import rota
 from rota.worker.slots.frames import decode, encode
 
-__all__ = ["KeeperControl", "KeeperEvents", "KeeperFailed"]
+__all__ = ["KeeperControl", "KeeperEvents", "KeeperFailed", "Program"]
 
 START_TIMEOUT_S: Final = 20.0
 """For an interpreter to start, on a machine that is busy."""
@@ -35,8 +35,13 @@ LEAVE_TIMEOUT_S: Final = 20.0
 
 PACKET_BYTES_MAX: Final = 4096
 
+Program = Literal["process", "function"]
+"""What runs in the slots of a keeper."""
+
 _PROGRAM: Final = "import sys; sys.path.append(sys.argv[1]); from rota.worker.slots.keeper import main; main()"
-"""Isolated (-I) and without site-packages (-S): less memory, and nothing of a user's settings gets in."""
+_FUNCTION_PROGRAM: Final = (
+    "import sys; sys.path.append(sys.argv[1]); from rota.worker.slots.functions.keeper import main; main()"
+)
 
 
 class KeeperFailed(Exception):
@@ -60,10 +65,28 @@ class KeeperEvents(Protocol):
 
 
 class KeeperControl:
-    """One keeper at a time."""
+    """One keeper at a time.
 
-    def __init__(self, events: KeeperEvents, *, environment: Mapping[str, str], file_limit: int) -> None:
+    Args:
+        events: Who is told what becomes of slots.
+        environment: Of the keeper, and so of its slots.
+        file_limit: How many files an attempt may open.
+        program: What runs in the slots.
+        interpreter: The Python to start, if not the one that runs this.
+    """
+
+    def __init__(
+        self,
+        events: KeeperEvents,
+        *,
+        environment: Mapping[str, str],
+        file_limit: int,
+        program: Program = "process",
+        interpreter: str | None = None,
+    ) -> None:
         self.reign = 0
+        self._program = program
+        self._interpreter = interpreter or sys.executable
         self._file_limit = file_limit
         self._events = events
         self._environment = dict(environment)
@@ -113,7 +136,7 @@ class KeeperControl:
         source_root = str(Path(rota.__file__).parents[1])
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-X", "utf8", "-c", _PROGRAM, source_root, *self._numbers(far)],
+                [self._interpreter, *self._options(), source_root, *self._numbers(far)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 env=self._environment,
@@ -128,6 +151,15 @@ class KeeperControl:
         self._socket = near
         asyncio.get_running_loop().add_reader(near.fileno(), self._receive)
         self._send_requests()
+
+    def _options(self) -> list[str]:
+        """Programs' slots are isolated (-I) and without site-packages (-S): less memory, and no user's settings.
+
+        Functions import what the user has.
+        """
+        if self._program == "function":
+            return ["-X", "utf8", "-c", _FUNCTION_PROGRAM]
+        return ["-I", "-S", "-X", "utf8", "-c", _PROGRAM]
 
     def _numbers(self, far: socket.socket) -> tuple[str, str]:
         return str(self._file_limit), str(far.fileno())

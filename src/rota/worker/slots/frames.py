@@ -25,7 +25,7 @@ Keeper to agent: ``("ready",)`` once, ``("forked", slot number, pid)``, ``("refu
 
 import marshal
 
-__all__ = ["Order", "Unpacker", "decode", "encode", "pack"]
+__all__ = ["FunctionOrder", "Order", "Unpacker", "decode", "encode", "pack"]
 
 HEADER_BYTES = 4
 
@@ -62,6 +62,16 @@ def pack(message: tuple[object, ...]) -> bytes:
     """
     body = encode(message)
     return len(body).to_bytes(HEADER_BYTES, "little") + body
+
+
+FunctionOrder = tuple[int, int, str, bytes, float | None, int | None, tuple[str, str, str], dict[str, object] | None]
+"""Which function to call: (task, attempt, function_path, args, timeout_s, memory_mib, facts, extras).
+
+``function_path`` is a file, named by its digest, that holds the pickled function; ``args`` is an envelope of
+``rota.functions.envelope``; ``facts`` are the task's id, its queue and the worker. ``extras`` may have ``env`` (variables
+to set for this task), ``cwd``, ``blobs`` (the local path of each digest that ``args`` refer to) and ``blob_dir``, the
+directory for a large result.
+"""
 
 
 class Unpacker:
