@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from rota.core.model import Cause, LaneId, TaskId, TaskSeq
-from rota.core.protocol import Ended, OutputChunk, Started
+from rota.core.protocol import Ended, Mark, OutputChunk, Started
 from rota.core.spec import TaskSpec, encode_spec
 from rota.worker.slots import control, slot
 from rota.worker.slots.base import Work
@@ -27,6 +27,7 @@ from rota.worker.slots.pool import SlotPool
 
 class Nobody:
     def on_events(self, started, ended, output): pass
+    def on_marks(self, marks): pass
     def on_quarantined(self, lane, message): pass
 
 async def main():
@@ -60,6 +61,9 @@ class Events:
     def on_events(self, started: list[Started], ended: list[Ended], output: list[OutputChunk]) -> None:
         self.started += started
         self.ended += ended
+
+    def on_marks(self, marks: list[Mark]) -> None:
+        pass
 
     def on_quarantined(self, lane: LaneId, message: str) -> None:
         self.quarantined.append((lane, message))

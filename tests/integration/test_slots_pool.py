@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from rota.core.model import AttemptKey, Cause, LaneId, TaskId, TaskSeq
-from rota.core.protocol import Ended, OutputChunk, Started
+from rota.core.protocol import Ended, Mark, OutputChunk, Started
 from rota.core.spec import TaskSpec, encode_spec
-from rota.worker.slots import pool
+from rota.worker.slots import source
 from rota.worker.slots.base import Work
 from rota.worker.slots.pool import SlotPool
 from tests.support.waiting import wait_until_async
@@ -51,6 +51,9 @@ class Bench:
             assert key not in self.ended, f"{key} ended twice"
             self.ended[key] = end
             self.order.append(key)
+
+    def on_marks(self, marks: list[Mark]) -> None:
+        pass
 
     def on_quarantined(self, lane: LaneId, message: str) -> None:
         self.quarantined.append((lane, message))
@@ -538,7 +541,7 @@ async def test_slots_that_stay_idle_are_let_go(bench: Bench, monkeypatch: pytest
     assert len(bench.slots()) == 2
     bench.pool._trim()
     assert len(bench.slots()) == 2
-    monkeypatch.setattr(pool, "IDLE_S_MAX", 0.0)
+    monkeypatch.setattr(source, "IDLE_S_MAX", 0.0)
     bench.pool._trim()
     await wait_until_async(lambda: not bench.slots(), what="idle slots to leave")
     assert (await bench.result(command=["true"])).cause is None

@@ -17,6 +17,7 @@ from rota.core.agent import (
     ChannelLost,
     ChannelOpened,
     HangUp,
+    MarksReported,
     MessageArrived,
     Run,
     SendUp,
@@ -26,7 +27,7 @@ from rota.core.agent import (
     TakeBack,
 )
 from rota.core.model import LaneId
-from rota.core.protocol import Ended, FromCoordinator, FromWorker, HeartbeatAck, OutputChunk, Started, Welcome
+from rota.core.protocol import Ended, FromCoordinator, FromWorker, HeartbeatAck, Mark, OutputChunk, Started, Welcome
 from rota.process.clock import steady_s, wall_s
 from rota.wire.channel import Channel, CloseCode
 from rota.worker.slots.base import Work
@@ -110,6 +111,10 @@ class AgentShell:
     def on_events(self, started: list[Started], ended: list[Ended], output: list[OutputChunk]) -> None:
         """Hand what happened to the agent."""
         self.do(SlotsReported(started, ended, output))
+
+    def on_marks(self, marks: list[Mark]) -> None:
+        """Tell how far attempts say they are."""
+        self.do(MarksReported(marks))
 
     def on_quarantined(self, lane: LaneId, message: str) -> None:
         """Tell that a slot is lost."""

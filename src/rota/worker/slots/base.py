@@ -1,15 +1,16 @@
-"""The port between the agent and what runs its attempts."""
+"""The ports between the agent and what runs its attempts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
-from rota.core.model import AttemptKey, LaneId, TaskId
-from rota.core.protocol import Ended, OutputChunk, Started
+from rota.core.model import AttemptKey, Cause, LaneId, TaskId
+from rota.core.protocol import Ended, Mark, OutputChunk, Started
 
-__all__ = ["SlotEvents", "Work"]
+__all__ = ["Blobs", "Environments", "SlotEvents", "SuppliesFailed", "Work"]
 
 
 class Work(Struct, frozen=True):
@@ -31,12 +32,69 @@ class SlotEvents(Protocol):
     def on_events(self, started: list[Started], ended: list[Ended], output: list[OutputChunk]) -> None:
         """Take what has happened since the last call, each list in its order.
 
-        An attempt that ends within 20 ms is never in ``started``. Output of an attempt comes in this
+        A program that ends within 20 ms is never in ``started``. Output of an attempt comes in this
         call or an earlier one than its end. If both streams had at most 4 KiB, its end holds them whole, even
         where pieces were handed on while it ran.
         """
         ...
 
+    def on_marks(self, marks: list[Mark]) -> None:
+        """Hear how far running functions say they are."""
+        ...
+
     def on_quarantined(self, lane: LaneId, message: str) -> None:
         """Hear that the lane's slot is lost: processes of an attempt could not be removed."""
+        ...
+
+
+class SuppliesFailed(Exception):
+    """What an attempt needs can't be had, or its result can't be handed over: ends it with this cause and sentence."""
+
+    def __init__(self, message: str, *, cause: Cause) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+class Blobs(Protocol):
+    """The files that functions need and make, by their digests."""
+
+    @property
+    def folder(self) -> str:
+        """Where slots leave large results."""
+        ...
+
+    def find(self, digest: str) -> str | None:
+        """The path of a blob that is on this machine. Asked for each attempt: it must be quick."""
+        ...
+
+    async def fetch(self, digest: str) -> None:
+        """Get a blob that is not here, however long that takes.
+
+        Raises:
+            SuppliesFailed: It can't be had.
+        """
+        ...
+
+    def must_upload(self, digests: Sequence[str]) -> bool:
+        """Whether the coordinator doesn't see these blobs where the slots left them."""
+        ...
+
+    async def upload(self, digest: str) -> None:
+        """Give the coordinator a blob, however long that takes.
+
+        Raises:
+            SuppliesFailed: It will never take it.
+        """
+        ...
+
+
+class Environments(Protocol):
+    """The virtual environments that tasks ask for."""
+
+    async def interpreter(self, requirements: Sequence[str]) -> str:
+        """The path of a Python that has these requirements; made if it isn't there.
+
+        Raises:
+            SuppliesFailed: It can't be made.
+        """
         ...

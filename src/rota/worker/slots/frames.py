@@ -68,8 +68,8 @@ FunctionOrder = tuple[int, int, str, bytes, float | None, int | None, tuple[str,
 """Which function to call: (task, attempt, function_path, args, timeout_s, memory_mib, facts, extras).
 
 ``function_path`` is a file, named by its digest, that holds the pickled function; ``args`` is an envelope of
-``rota.functions.envelope``; ``facts`` are the task's id, its queue and the worker. ``extras`` may have ``env`` (variables
-to set for this task), ``cwd``, ``blobs`` (the local path of each digest that ``args`` refer to) and ``blob_dir``, the
+``rota.functions.envelope``; ``facts`` are the task's id, its queue and the worker. ``extras`` may have ``env``, variables
+to set for this task, ``cwd``, ``blobs``, the local path of each digest that ``args`` refer to, and ``blob_dir``, the
 directory for a large result.
 """
 

@@ -7,17 +7,22 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+import structlog
+
 from rota.worker.slots.frames import Unpacker, pack
 
 __all__ = ["SlotLink"]
 
 RECEIVE_BYTES: Final = 1 << 18
 
+log = structlog.get_logger(__name__)
+
 
 class SlotLink:
     """A connection to a slot that lives, or is about to be made.
 
-    ``number`` names the slot to the keeper of this ``reign``; ``is_forked`` once that one said so.
+    ``number`` names the slot to the keeper of this ``reign``; ``is_forked`` once that one said so. ``devices`` are
+    the GPUs that its tasks were given.
     """
 
     def __init__(
@@ -32,6 +37,7 @@ class SlotLink:
         self.reign = reign
         self.is_forked = False
         self.idle_since = 0.0
+        self.devices: tuple[int, ...] = ()
         self._on_message = on_message
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
@@ -91,5 +97,10 @@ class SlotLink:
             self.close()
             self._on_end(self)
             return
-        for message in self._unpacker.feed(data):
-            self._on_message(self, message)
+        try:
+            for message in self._unpacker.feed(data):
+                self._on_message(self, message)
+        except Exception:  # memory that user code has spoiled, say: a slot that can't be understood is none
+            log.exception("slot_garbled", slot=self.number)
+            self.close()
+            self._on_end(self)

@@ -1,11 +1,16 @@
 """All slots of an agent: lanes in, events out.
 
 A lane that has work holds a slot; when the last of its attempts has ended, the slot goes back and
-serves whichever lane comes next. Slots that stay idle are let go. All methods are called on
-the event loop and none waits for a slot, but `start` and `close`.
+serves whichever lane comes next. All methods are called on the event loop and none waits for a slot, but `start`
+and `close`.
+
+A program can run at once. A function may need more first: a process that runs functions, a virtual environment,
+files. It waits for these in its lane's line, and so does what stands behind it: a lane keeps its order. One slot runs
+one kind of work in one environment; where the line changes to another, the lane changes its slot once the
+first is through.
 
 Every attempt that was handed to `run` ends in exactly one `Ended`, whatever happens to slots and
-keeper: if a slot dies, its running attempt ends as ``agent-error`` once its process tree is gone, and the
+keepers: if a slot dies, its running attempt ends as ``agent-error`` once its process tree is gone, and the
 ones behind it are returned. What no slot can be had for is returned, a moment later: the coordinator would give it
 back at once.
 """
@@ -16,26 +21,27 @@ import asyncio
 import os
 import resource
 import time
-from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 import msgspec
 import structlog
 
 from rota.core.model import AttemptKey, Cause, LaneId
-from rota.core.protocol import Ended, OutputChunk, Started
-from rota.core.spec import decode_spec, kind_of
-from rota.worker.executors.base import Executor, LaunchRefused
-from rota.worker.executors.process import ProcessExecutor, base_environment
-from rota.worker.slots.base import SlotEvents, Work
-from rota.worker.slots.control import KeeperControl
-from rota.worker.slots.frames import Order
+from rota.core.protocol import Ended, Mark, OutputChunk, Started
+from rota.worker.executors.base import LaunchRefused
+from rota.worker.executors.function import FunctionExecutor
+from rota.worker.executors.process import base_environment
+from rota.worker.slots.base import Blobs, Environments, SlotEvents, SuppliesFailed, Work
+from rota.worker.slots.errands import Errand, ErrandReader
+from rota.worker.slots.frames import FunctionOrder, Order
+from rota.worker.slots.handover import Handover
 from rota.worker.slots.link import SlotLink
+from rota.worker.slots.source import SlotFate, SlotSettings, SlotSource
+from rota.worker.slots.supplies import Supplies
+from rota.worker.slots.telling import Teller
 
 __all__ = ["SlotPool"]
-
-IDLE_S_MAX: Final = 60.0
-"""How long an idle slot (10 MiB, most of it shared) is kept for the next lane."""
 
 TRIM_PERIOD_S: Final = 10.0
 
@@ -46,31 +52,39 @@ OUTPUT_LIMIT_BYTES_MAX: Final = 64 << 20
 MEET_S: Final = 0.005
 """How long results that were held back by their slot wait for those of other slots, which come at the same moment."""
 
+FUNCTIONS_MEET_S: Final = 0.001
+"""The same for functions, as long as their slot has more to run."""
+
 RETURN_PAUSE_S: Final = 1.0
 """Between not getting a slot and handing its attempts back: they may come again with the next message."""
 
 log = structlog.get_logger(__name__)
 
-_Report = tuple[list[Started], list[Ended], list[OutputChunk], str | None]
+_ProgramReport = tuple[list[Started], list[Ended], list[OutputChunk], str | None]
+_FunctionReport = tuple[list[Started], list[Ended], list[OutputChunk], str | None, list[Mark]]
+
+
+class _Load:
+    """What one slot has of one lane: the attempts that have not ended, in order, with the blobs that they use."""
+
+    __slots__ = ("keys", "line", "link", "source")
+
+    def __init__(self, line: _Line, link: SlotLink, source: SlotSource) -> None:
+        self.line = line
+        self.link = link
+        self.source = source
+        self.keys: dict[AttemptKey, tuple[str, ...]] = {}
 
 
 class _Line:
-    """The attempts of one lane that have not ended, in order, and the slot that they are with."""
+    """A lane that has work: what its slot has, and what waits behind that, in order."""
 
-    __slots__ = ("keys", "lane", "link")
+    __slots__ = ("lane", "load", "waiting")
 
-    def __init__(self, lane: LaneId, link: SlotLink) -> None:
+    def __init__(self, lane: LaneId) -> None:
         self.lane = lane
-        self.link = link
-        self.keys: dict[AttemptKey, None] = {}
-
-
-class _Fate(NamedTuple):
-    """What became of a slot: nothing of its tree is left if ``is_empty``; ``may_have_run`` if it ever was."""
-
-    message: str
-    is_empty: bool
-    may_have_run: bool
+        self.load: _Load | None = None
+        self.waiting: dict[AttemptKey, Errand] = {}
 
 
 class SlotPool:
@@ -82,8 +96,9 @@ class SlotPool:
         has_gpus: Whether tasks without devices must be kept from the worker's GPUs.
         output_limit_bytes: How much of each output stream of an attempt is kept.
         grace_s: From SIGTERM to SIGKILL for an attempt that is over its time-out.
-        executors: By kind; only ``process`` if not given.
         file_limit: How many files an attempt may open; as many as this process if not given.
+        blobs: What functions need; without it, none run here.
+        environments: Where ``requirements`` come from, if this worker has such.
     """
 
     def __init__(
@@ -94,8 +109,9 @@ class SlotPool:
         has_gpus: bool = False,
         output_limit_bytes: int = 1 << 20,
         grace_s: float = 10.0,
-        executors: Mapping[str, Executor] | None = None,
         file_limit: int | None = None,
+        blobs: Blobs | None = None,
+        environments: Environments | None = None,
     ) -> None:
         if not OUTPUT_LIMIT_BYTES_MIN <= output_limit_bytes <= OUTPUT_LIMIT_BYTES_MAX:
             raise ValueError(
@@ -103,232 +119,290 @@ class SlotPool:
                 f"got {output_limit_bytes:,}"
             )
         self._events = events
-        self._executors = executors or {"process": ProcessExecutor(worker_id=worker_id, has_gpus=has_gpus)}
-        environment = base_environment(os.environ)
-        self._setup = ("setup", output_limit_bytes, float(grace_s), environment)
-        own_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._control = KeeperControl(self, environment=environment, file_limit=file_limit or own_limit)
-        self._last_number = 0
-        self._links: dict[int, SlotLink] = {}
-        self._idle: list[SlotLink] = []
+        self._reader = ErrandReader(worker_id=worker_id, has_gpus=has_gpus, runs_functions=blobs is not None)
+        self._supplies = Supplies(
+            settings=SlotSettings(
+                environment=base_environment(os.environ),
+                output_limit_bytes=output_limit_bytes,
+                grace_s=grace_s,
+                file_limit=file_limit or resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            ),
+            events=self,
+            functions=FunctionExecutor(worker_id=worker_id, has_gpus=has_gpus),
+            blobs=blobs,
+            environments=environments,
+            on_change=self._advance_all,
+            on_failed=self._on_failed,
+        )
+        self._sources = self._supplies.sources
+        self._handover = Handover(blobs, self._tell_late) if blobs is not None else None
+        self._teller = Teller(events)
         self._lines: dict[LaneId, _Line] = {}
-        self._line_of_link: dict[int, _Line] = {}
-        self._line_of_key: dict[AttemptKey, _Line] = {}
+        self._load_of_link: dict[SlotLink, _Load] = {}
+        self._load_of_key: dict[AttemptKey, _Load] = {}
+        self._line_of_waiting: dict[AttemptKey, _Line] = {}
         self._stranded: set[AttemptKey] = set()
-        self._fates: dict[int, _Fate] = {}
-        self._started: list[Started] = []
-        self._ended: list[Ended] = []
-        self._output: list[OutputChunk] = []
-        self._delivery: asyncio.Handle | None = None
-        self._is_waiting = False
         self._nothing_runs: asyncio.Future[None] | None = None
         self._trim_timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Start the keeper.
+        """Start the keeper of programs.
 
         Raises:
             KeeperFailed: It can't be started: nothing could run here.
         """
-        await self._control.start()
+        await self._sources.start()
         self._trim_later()
 
     def run(self, works: Sequence[Work]) -> None:
         """Append attempts to the lines of their lanes; each ends in one `Ended`."""
-        orders: dict[LaneId, list[Order]] = {}
+        errands: dict[LaneId, list[Errand]] = {}
         for work in works:
             try:
-                order = self._order(work)
+                errand = self._reader.read(work)
             except LaunchRefused as refusal:
-                self._end_unstarted(work.key, Cause.LAUNCH_ERROR, message=str(refusal))
+                self._end(work.key, Cause.LAUNCH_ERROR, message=str(refusal))
             except Exception as error:  # of one must not keep the others from running
                 log.exception("attempt_failed")
                 self._fail([work.key], error)
             else:
-                orders.setdefault(work.lane, []).append(order)
-        for lane, lane_orders in orders.items():
-            self._hand_over(lane, lane_orders)
+                errands.setdefault(work.lane, []).append(errand)
+        for lane, lane_errands in errands.items():
+            self._append(lane, lane_errands)
 
     def stop(self, key: AttemptKey, *, cause: Cause, grace_s: float) -> None:
         """End an attempt: SIGTERM, ``grace_s`` later SIGKILL for the whole tree; at once if it has not started."""
-        if (line := self._line_of_key.get(key)) is not None:
-            line.link.send(("stop", key[0], key[1], cause.value, float(grace_s)))
+        if (load := self._load_of_key.get(key)) is not None:
+            load.link.send(("stop", key[0], key[1], cause.value, float(grace_s)))
+        elif key in self._line_of_waiting:
+            self._withdraw([key], cause)
+        elif self._handover is not None and key in self._handover:
+            self._handover.stop(key, cause)
         else:
             self._answer_for(key, cause)
 
     def use_grace(self, grace_s: float) -> None:
         """From now on give attempts that are over their time-out so long from SIGTERM to SIGKILL."""
-        name, output_limit_bytes, _, environment = self._setup
-        self._setup = (name, output_limit_bytes, float(grace_s), environment)
-        for link in self._links.values():
-            link.send(("grace", float(grace_s)))
+        self._sources.use_grace(grace_s)
 
     def take_back(self, keys: Sequence[AttemptKey]) -> None:
         """Hand back those that have not started, as ``returned``; the others go on."""
-        asked: dict[int, list[AttemptKey]] = {}
+        asked: dict[SlotLink, list[AttemptKey]] = {}
+        waiting: list[AttemptKey] = []
         for key in keys:
-            if (line := self._line_of_key.get(key)) is not None:
-                asked.setdefault(line.link.number, []).append(key)
-            else:
+            if (load := self._load_of_key.get(key)) is not None:
+                asked.setdefault(load.link, []).append(key)
+            elif key in self._line_of_waiting:
+                waiting.append(key)
+            elif self._handover is None or key not in self._handover:
                 self._answer_for(key, Cause.RETURNED)
-        for number, link_keys in asked.items():
-            self._links[number].send(("take-back", link_keys))
+        self._withdraw(waiting, Cause.RETURNED)
+        for link, link_keys in asked.items():
+            link.send(("take-back", link_keys))
+
+    def blobs_in_use(self) -> set[str]:
+        """The digests of all that attempts here use, wait for or have made: none of it may be removed."""
+        used = {digest for load in self._load_of_link.values() for needs in load.keys.values() for digest in needs}
+        used.update(digest for errand in self._waiting() for digest in errand.needs)
+        if self._handover is not None:
+            used.update(self._handover.blobs_in_use())
+        return used
 
     async def close(self, *, kill: bool) -> None:
         """Leave: after everything has ended, or, with ``kill``, at once and without a word about what ran."""
         self._return_stranded(list(self._stranded))
-        if not kill and self._line_of_key:
+        if not kill and self._has_work():
             self._nothing_runs = asyncio.get_running_loop().create_future()
             await self._nothing_runs
         if self._trim_timer is not None:
             self._trim_timer.cancel()
-        for link in list(self._links.values()):
-            link.close()
-        await self._control.close()
-        self._deliver()
+        if self._handover is not None:
+            await self._handover.close()
+        await self._supplies.close()
+        self._teller.deliver()
 
-    # Lines and slots ---------------------------------------------------------------------
+    # Lines ---------------------------------------------------------------------------------
 
-    def _order(self, work: Work) -> Order:
-        spec = decode_spec(work.spec)
-        executor = self._executors.get(kind_of(spec))
-        if executor is None:
-            raise LaunchRefused(f"this worker has no executor for {kind_of(spec)!r}")
-        launch = executor.launch(spec, work)
-        task, attempt = work.key
-        limits = launch.timeout_s, launch.memory_mib
-        return (task, attempt, launch.argv, launch.env, launch.cwd, launch.stdin, *limits)
+    def _append(self, lane: LaneId, errands: list[Errand]) -> None:
+        line = self._lines.get(lane)
+        if line is None:
+            line = self._lines[lane] = _Line(lane)
+        source, orders = (None, []) if line.waiting else self._orders(line, errands)
+        for errand in errands[len(orders) :]:
+            line.waiting[errand.key] = errand
+            self._line_of_waiting[errand.key] = line
+            self._supplies.call_for(errand)
+        if source is not None:
+            self._hand_over(line, source, errands[: len(orders)], orders)
+        self._tidy(line)
 
-    def _hand_over(self, lane: LaneId, orders: list[Order]) -> None:
-        keys: list[AttemptKey] = [(order[0], order[1]) for order in orders]  # type: ignore[misc] # as in the work
+    def _advance(self, line: _Line) -> None:
+        """Hand on what waited, as far as it has now what it waited for."""
+        if line.waiting:
+            waiting = list(line.waiting.values())
+            source, orders = self._orders(line, waiting)
+            passed = waiting[: len(orders)]
+            for errand in passed:
+                self._forget_waiting(errand.key)
+            if source is not None:
+                self._hand_over(line, source, passed, orders)
+            elif line.load is None:
+                self._supplies.call_for(waiting[0])  # it may have left since it came
+        self._tidy(line)
+
+    def _advance_all(self) -> None:
+        for line in [line for line in self._lines.values() if line.waiting]:
+            self._advance(line)
+
+    def _orders(self, line: _Line, errands: Sequence[Errand]) -> tuple[SlotSource | None, list[Order | FunctionOrder]]:
+        """The orders of the first of these, as far as they have all they need and one slot can take them."""
+        source = line.load.source if line.load is not None else None
+        orders: list[Order | FunctionOrder] = []
+        for errand in errands:
+            found = self._supplies.find(errand)
+            if found is None or (source is not None and found[0] is not source):
+                break
+            source = found[0]
+            orders.append(found[1])
+        return source if orders else None, orders
+
+    def _hand_over(
+        self, line: _Line, source: SlotSource, errands: Sequence[Errand], orders: list[Order | FunctionOrder]
+    ) -> None:
+        load = line.load
+        if load is None:
+            try:
+                link = source.take(errands[0].devices)
+            except OSError as error:
+                self._strand([errand.key for errand in errands], error)
+                return
+            load = line.load = self._load_of_link[link] = _Load(line, link, source)
+        for errand in errands:
+            load.keys[errand.key] = errand.needs
+            self._load_of_key[errand.key] = load
         try:
-            line = self._lines.get(lane) or self._open_line(lane)
-        except OSError as error:
-            log.error("no_slot", lane=lane, attempts=len(keys), error=str(error))
-            self._stranded.update(keys)
-            asyncio.get_running_loop().call_later(RETURN_PAUSE_S, self._return_stranded, keys)
-            return
-        for key in keys:
-            line.keys[key] = None
-            self._line_of_key[key] = line
-        try:
-            line.link.send(("run", orders))
+            load.link.send(("run", orders))
         except Exception as error:  # of one lane must not keep the others from running
-            log.exception("attempts_failed", lane=lane)
-            self._fail(keys, error)
+            log.exception("attempts_failed", lane=line.lane)
+            self._fail([errand.key for errand in errands], error)
 
-    def _open_line(self, lane: LaneId) -> _Line:
-        link = self._idle.pop() if self._idle else self._make_slot()
-        line = _Line(lane, link)
-        self._lines[lane] = line
-        self._line_of_link[link.number] = line
-        return line
+    def _tidy(self, line: _Line) -> None:
+        """Give the slot of a lane back that has nothing to run, and forget a lane that has nothing at all."""
+        load = line.load
+        if load is not None and not load.keys:
+            line.load = None
+            del self._load_of_link[load.link]
+            load.source.give_back(load.link)
+            self._advance(line)  # what waits may be for another slot
+        elif load is None and not line.waiting and self._lines.get(line.lane) is line:
+            del self._lines[line.lane]
 
-    def _make_slot(self) -> SlotLink:
-        self._last_number += 1
-        link = SlotLink(self._last_number, self._control.reign, on_message=self._on_message, on_end=self._on_end)
-        self._links[link.number] = link
-        link.send(self._setup)
-        self._control.fork(link.number, link.take_far_end())
-        return link
+    # What waits ----------------------------------------------------------------------------
 
-    def _close_line(self, line: _Line) -> None:
-        """The lane has nothing to run: its slot is free for another, or leaves if its keeper is gone."""
-        del self._lines[line.lane]
-        del self._line_of_link[line.link.number]
-        if line.link.reign == self._control.reign:
-            line.link.idle_since = time.monotonic()
-            self._idle.append(line.link)
-        else:
-            line.link.send(("exit",))
+    def _waiting(self) -> Iterable[Errand]:
+        return (errand for line in self._lines.values() for errand in line.waiting.values())
+
+    def _on_failed(self, needs_it: Callable[[Errand], bool], failed: SuppliesFailed) -> None:
+        keys = [errand.key for errand in self._waiting() if needs_it(errand)]
+        self._withdraw(keys, failed.cause, message=str(failed))
+
+    def _withdraw(self, keys: Sequence[AttemptKey], cause: Cause, *, message: str | None = None) -> None:
+        """End attempts that wait; what stood behind them may go on."""
+        lines = {self._line_of_waiting[key].lane: self._line_of_waiting[key] for key in keys}
+        for key in keys:
+            self._forget_waiting(key)
+            self._end(key, cause, message=message)
+        for line in lines.values():
+            self._advance(line)
+
+    def _forget_waiting(self, key: AttemptKey) -> None:
+        del self._line_of_waiting.pop(key).waiting[key]
 
     def _trim_later(self) -> None:
         self._trim_timer = asyncio.get_running_loop().call_later(TRIM_PERIOD_S, self._trim)
 
     def _trim(self) -> None:
-        """Let slots go that were idle for long: those used least are at the front."""
-        long_ago = time.monotonic() - IDLE_S_MAX
-        while self._idle and self._idle[0].idle_since < long_ago:
-            self._idle.pop(0).send(("exit",))
+        self._sources.trim()
         self._trim_later()
 
-    # What slots and keeper say -----------------------------------------------------------
+    # What slots say ------------------------------------------------------------------------
 
-    def _on_message(self, link: SlotLink, message: tuple[object, ...]) -> None:
-        started, ended, output, trouble = msgspec.convert(message, _Report)
-        self._started += started
-        self._output += output
-        line = self._line_of_link.get(link.number)
-        if trouble is not None and line is not None:
-            self._events.on_quarantined(line.lane, trouble)
-            # The slot takes no more; the line stays in `_line_of_link` until all it had is answered for.
-            self._lines.pop(line.lane, None)
+    def on_message(self, source: SlotSource, link: SlotLink, message: tuple[object, ...]) -> None:
+        is_of_functions = source.kind == "function"
+        if is_of_functions:
+            started, ended, output, trouble, marks = msgspec.convert(message, _FunctionReport)
+            if marks:
+                self._events.on_marks(marks)
+        else:
+            started, ended, output, trouble = msgspec.convert(message, _ProgramReport)
+        load = self._load_of_link.get(link)
+        if trouble is not None and load is not None:
+            self._events.on_quarantined(load.line.lane, trouble)
+            self._part_from(load)
         for end in ended:
-            self._ended.append(end)
             self._forget((end.task, end.attempt))
-        self._deliver_soon(can_wait=len(ended) > 1 and not started and not output)
+        self._teller.add(started, self._without_held(ended), output)
+        if is_of_functions:
+            self._teller.deliver_within(FUNCTIONS_MEET_S if load is not None and load.keys else 0.0)
+        else:
+            self._teller.deliver_within(MEET_S if len(ended) > 1 and not started and not output else 0.0)
+        self._see_whether_done()
 
-    def _on_end(self, link: SlotLink) -> None:
-        """A slot said its last word. What it had ends once nothing of it is left, which the keeper says."""
-        if link in self._idle:
-            self._idle.remove(link)
-        if (line := self._line_of_link.get(link.number)) is not None and self._lines.get(line.lane) is line:
-            del self._lines[line.lane]
-        self._resolve(link)
+    def on_slot_closed(self, link: SlotLink) -> None:
+        if (load := self._load_of_link.get(link)) is not None:
+            self._part_from(load)
 
-    def on_slot_forked(self, number: int) -> None:
-        if (link := self._links.get(number)) is not None:
-            link.is_forked = True
-
-    def on_slot_gone(self, number: int, message: str, *, is_empty: bool) -> None:
-        if (link := self._links.get(number)) is not None:
-            self._fates[number] = _Fate(message, is_empty, may_have_run=True)
-            self._resolve(link)
-
-    def on_keeper_lost(self) -> None:
-        """The slots finish what they have; nobody can clean up after them, so they get nothing more."""
-        while self._idle:
-            self._idle.pop().send(("exit",))
-        for link in list(self._links.values()):
-            if link.number not in self._fates:
-                message = "the slot process ended after its keeper, so what it ran may still be there"
-                self._fates[link.number] = _Fate(message, not link.is_forked, may_have_run=link.is_forked)
-                self._resolve(link)
-
-    def _resolve(self, link: SlotLink) -> None:
-        """Answer for all that a slot still had, once its last word is read and its fate known."""
-        if not link.is_closed or link.number not in self._fates:
-            return
-        del self._links[link.number]
-        fate = self._fates.pop(link.number)
-        line = self._line_of_link.pop(link.number, None)
-        if line is None:
+    def on_slot_lost(self, link: SlotLink, fate: SlotFate) -> None:
+        """Answer for all that the slot still had."""
+        load = self._load_of_link.pop(link, None)
+        if load is None:
             return
         if not fate.is_empty:
-            self._events.on_quarantined(line.lane, fate.message)
-        for index, key in enumerate(list(line.keys)):
+            self._events.on_quarantined(load.line.lane, fate.message)
+        for index, key in enumerate(list(load.keys)):
             if index == 0 and fate.may_have_run:
-                self._end_unstarted(key, Cause.AGENT_ERROR, message=fate.message)
+                self._end(key, Cause.AGENT_ERROR, message=fate.message)
             else:
-                self._end_unstarted(key, Cause.RETURNED)
+                self._end(key, Cause.RETURNED)
+
+    def _part_from(self, load: _Load) -> None:
+        """The slot takes no more; its load stays in `_load_of_link` until all of it is answered for."""
+        if load.line.load is load:
+            load.line.load = None
+            self._advance(load.line)
 
     def _forget(self, key: AttemptKey) -> None:
-        line = self._line_of_key.pop(key, None)
-        if line is None:
+        load = self._load_of_key.pop(key, None)
+        if load is None:
             return
-        del line.keys[key]
-        if not line.keys and self._lines.get(line.lane) is line:
-            self._close_line(line)
-        if not self._line_of_key and self._nothing_runs is not None and not self._nothing_runs.done():
-            self._nothing_runs.set_result(None)
+        del load.keys[key]
+        if not load.keys:
+            self._tidy(load.line)
 
-    # What the agent is told --------------------------------------------------------------
+    # What the agent is told ----------------------------------------------------------------
+
+    def _without_held(self, ended: list[Ended]) -> list[Ended]:
+        """Hold back those whose blobs must go up first."""
+        handover = self._handover
+        if handover is None or not any(end.blobs for end in ended):
+            return ended
+        return [end for end in ended if not (end.blobs and handover.takes(end))]
+
+    def _tell_late(self, end: Ended) -> None:
+        self._teller.add_end(end)
+        self._see_whether_done()
 
     def _answer_for(self, key: AttemptKey, cause: Cause) -> None:
         """End what no slot has, unless its end is about to be told: whoever asks would wait for ever."""
         self._stranded.discard(key)
-        if not any((end.task, end.attempt) == key for end in self._ended):
-            self._end_unstarted(key, cause)
+        if not self._teller.has_end_of(key):
+            self._end(key, cause)
+
+    def _strand(self, keys: Sequence[AttemptKey], error: OSError) -> None:
+        """Hand attempts back for which no slot can be had, but not at once."""
+        log.error("no_slot", attempts=len(keys), error=str(error))
+        self._stranded.update(keys)
+        asyncio.get_running_loop().call_later(RETURN_PAUSE_S, self._return_stranded, keys)
 
     def _return_stranded(self, keys: Sequence[AttemptKey]) -> None:
         for key in self._stranded.intersection(keys):
@@ -337,26 +411,17 @@ class SlotPool:
     def _fail(self, keys: Sequence[AttemptKey], error: Exception) -> None:
         """End attempts because of a mistake of ours."""
         for key in keys:
-            self._end_unstarted(key, Cause.AGENT_ERROR, message=f"the worker could not run it: {error}")
+            self._end(key, Cause.AGENT_ERROR, message=f"the worker could not run it: {error}")
 
-    def _end_unstarted(self, key: AttemptKey, cause: Cause, *, message: str | None = None) -> None:
-        self._ended.append(Ended(key[0], key[1], cause, ended_at=time.time(), message=message))
+    def _end(self, key: AttemptKey, cause: Cause, *, message: str | None = None) -> None:
+        """Tell the end of an attempt that no slot will tell."""
+        self._teller.add_end(Ended(key[0], key[1], cause, ended_at=time.time(), message=message))
         self._forget(key)
-        self._deliver_soon()
+        self._see_whether_done()
 
-    def _deliver_soon(self, *, can_wait: bool = False) -> None:
-        """Tell once in this turn of the loop, or a moment later, however many slots have something to say."""
-        if self._delivery is not None:
-            if can_wait or not self._is_waiting:
-                return
-            self._delivery.cancel()
-        loop = asyncio.get_running_loop()
-        self._is_waiting = can_wait
-        self._delivery = loop.call_later(MEET_S, self._deliver) if can_wait else loop.call_soon(self._deliver)
+    def _has_work(self) -> bool:
+        return bool(self._load_of_key or self._line_of_waiting or self._handover)
 
-    def _deliver(self) -> None:
-        self._delivery = None
-        if self._started or self._ended or self._output:
-            started, ended, output = self._started, self._ended, self._output
-            self._started, self._ended, self._output = [], [], []
-            self._events.on_events(started, ended, output)
+    def _see_whether_done(self) -> None:
+        if self._nothing_runs is not None and not self._nothing_runs.done() and not self._has_work():
+            self._nothing_runs.set_result(None)

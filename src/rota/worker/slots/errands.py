@@ -1,0 +1,79 @@
+"""Attempts on their way to a slot: what each is to do, and what it needs before it can.
+
+A program can go as soon as it is read. A function needs slots that run functions, perhaps in an environment with its
+requirements, and the blobs that it refers to; its order can be made once these are here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from rota.core.model import AttemptKey
+from rota.core.spec import decode_spec, kind_of
+from rota.worker.executors.base import Executor, LaunchRefused
+from rota.worker.executors.function import FunctionCall, read_call
+from rota.worker.executors.process import ProcessExecutor
+from rota.worker.slots.base import Work
+from rota.worker.slots.frames import Order
+from rota.worker.slots.sources import FUNCTIONS, PROGRAMS, SourceKey
+
+__all__ = ["Errand", "ErrandReader"]
+
+
+class Errand(Struct, gc=False):
+    """An attempt to run: the order of a program, or the call of a function with the digests of what it needs."""
+
+    key: AttemptKey
+    source: SourceKey
+    work: Work
+    order: Order | None = None
+    call: FunctionCall | None = None
+    needs: tuple[str, ...] = ()
+
+    @property
+    def devices(self) -> tuple[int, ...]:
+        """The GPUs to which its slot is bound; a program has no part in what its slot ran before."""
+        return self.work.devices if self.call is not None else ()
+
+
+class ErrandReader:
+    """Makes errands of what the agent is given.
+
+    Args:
+        worker_id: For ``ROTA_WORKER``.
+        has_gpus: Whether tasks without devices must be kept from the worker's GPUs.
+        runs_functions: Whether this worker can.
+    """
+
+    def __init__(self, *, worker_id: str, has_gpus: bool, runs_functions: bool) -> None:
+        self._runs_functions = runs_functions
+        self._executors: Mapping[str, Executor] = {
+            "process": ProcessExecutor(worker_id=worker_id, has_gpus=has_gpus),
+        }
+
+    def read(self, work: Work) -> Errand:
+        """Read a spec.
+
+        Raises:
+            LaunchRefused: It can't be run on this worker.
+        """
+        call = read_call(work.spec)
+        if call is None:
+            return self._program(work)
+        if not self._runs_functions:
+            raise LaunchRefused("this worker runs no functions")
+        source = (*FUNCTIONS, *sorted(call.requirements)) if call.requirements else FUNCTIONS
+        return Errand(work.key, source, work, call=call, needs=call.needs)
+
+    def _program(self, work: Work) -> Errand:
+        spec = decode_spec(work.spec)
+        executor = self._executors.get(kind_of(spec))
+        if executor is None:
+            raise LaunchRefused(f"this worker has no executor for {kind_of(spec)!r}")
+        launch = executor.launch(spec, work)
+        task, attempt = work.key
+        limits = launch.timeout_s, launch.memory_mib
+        order = (task, attempt, launch.argv, launch.env, launch.cwd, launch.stdin, *limits)
+        return Errand(work.key, PROGRAMS, work, order=order)
