@@ -13,13 +13,19 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from benchmarks import pending_memory, process_tasks, submits
+from benchmarks import functions, lanes, large_values, peers, pending_memory, process_tasks, round_trip, submits
 from benchmarks.harness import Result, calibrate, median_of, show
 
 BENCHMARKS: Final[dict[str, Callable[..., list[Result]]]] = {
     "process-tasks": process_tasks.run,
     "submits": submits.run,
     "pending-memory": pending_memory.run,
+    "functions": functions.run,
+    "round-trip": round_trip.run,
+    "large-values": large_values.run,
+    "lanes": lanes.run,
+    "mixed": lanes.run_mixed,
+    "peers": peers.run,
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 import shutil
@@ -18,9 +20,26 @@ from typing import Final
 
 from rota.client.http import HttpClient
 
-__all__ = ["Cluster", "Result", "calibrate", "cluster", "median_of", "show", "timed"]
+__all__ = [
+    "Cluster",
+    "Result",
+    "ask_module",
+    "calibrate",
+    "cluster",
+    "disk_directory",
+    "file_system_of",
+    "median_of",
+    "percentile",
+    "show",
+    "timed",
+]
 
 CALIBRATION_STEPS: Final = 3_000_000
+
+IN_MEMORY: Final = ("tmpfs", "ramfs")
+"""File systems on which an fsync costs nothing."""
+
+ROOT: Final = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +58,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster: its address, a client, and the processes by name."""
+    """A running cluster: its address, a client, the process of ``rota up`` and its coordinator's."""
 
     url: str
     client: HttpClient
+    pid: int
     coordinator_pid: int
 
 
@@ -67,10 +87,52 @@ def median_of(name: str, rounds: Sequence[float], unit: str, *, goal: str = "") 
     return Result(name=name, value=statistics.median(rounds), unit=unit, goal=goal, rounds=tuple(rounds))
 
 
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value that so great a share of the values, 0 to 1, does not exceed.
+
+    >>> percentile([4, 1, 3, 2], 0.5), percentile([1, 2, 3], 0.99)
+    (2, 3)
+    """
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def ask_module(name: str, *arguments: object) -> dict[str, float]:
+    """Run a module as a program, in a fresh process; return the JSON object that it prints last."""
+    command = [sys.executable, "-m", name, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{name} ended with {done.returncode}")
+    answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def disk_directory() -> Path:
+    """Return a directory for temporary files on a real disk, where an fsync costs what it costs."""
+    mounts = Path("/proc/self/mounts").read_text()
+    for candidate in (Path(tempfile.gettempdir()), Path("/var/tmp"), Path.cwd()):
+        if candidate.is_dir() and file_system_of(candidate, mounts) not in IN_MEMORY:
+            return candidate
+    raise SystemExit("found no directory on a disk: set TMPDIR to one, durable writes to memory mean nothing")
+
+
+def file_system_of(path: Path, mounts: str) -> str:
+    """Return the type of the file system that a path is on, by what ``/proc/self/mounts`` says.
+
+    The deepest mount point counts, and of several mounts on one point the last, which hides the others.
+    """
+    found, depth = "", 0
+    for line in mounts.splitlines():
+        _device, point, kind = line.split()[:3]
+        if len(Path(point).parts) >= depth and path.resolve().is_relative_to(point):
+            found, depth = kind, len(Path(point).parts)
+    return found
+
+
 @contextmanager
 def cluster(*, workers: int, state_dir: Path | None = None, arguments: Sequence[str] = ()) -> Iterator[Cluster]:
     """Start ``rota up`` on a free port, and stop it in the end."""
-    directory = state_dir or Path(tempfile.mkdtemp(prefix="rota-bench-"))
+    directory = state_dir or Path(tempfile.mkdtemp(prefix="rota-bench-", dir=disk_directory()))
     command = [sys.executable, "-m", "rota", "up", f"--workers={workers}", "--port=0", f"--state-dir={directory}"]
     process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None
@@ -80,7 +142,7 @@ def cluster(*, workers: int, state_dir: Path | None = None, arguments: Sequence[
         if address is None:
             raise SystemExit(f"the cluster did not come up: {greeting!r}")
         with HttpClient(address[0]) as client:
-            yield Cluster(address[0], client, coordinator_of(process.pid))
+            yield Cluster(address[0], client, process.pid, coordinator_of(process.pid))
     finally:
         process.terminate()
         process.wait(timeout=60)

@@ -20,7 +20,7 @@ from typing import Final
 import uvloop
 
 from rota.core.model import LaneId, TaskId, TaskSeq
-from rota.core.protocol import Ended, OutputChunk, Started
+from rota.core.protocol import Ended, Mark, OutputChunk, Started
 from rota.core.spec import TaskSpec, encode_spec
 from rota.worker.slots.base import Work
 from rota.worker.slots.pool import SlotPool
@@ -65,6 +65,9 @@ class Feeder:
         self._feed(len(ended))
         if not self._left and self._done is not None:
             self._done.set_result(None)
+
+    def on_marks(self, marks: list[Mark]) -> None:
+        raise AssertionError(f"programs don't say how far they are: {marks}")
 
     def on_quarantined(self, lane: LaneId, message: str) -> None:
         raise AssertionError(f"lane {lane}: {message}")
