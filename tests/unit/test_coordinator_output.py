@@ -18,7 +18,7 @@ from rota.core.changes import Changes
 from rota.core.errors import NotFound
 from rota.core.model import AttemptRecord, Cause, Progress, StreamName, TaskFacts, TaskRecord, TaskSeq, TaskState
 from rota.core.protocol import OutputChunk
-from rota.store import open_store
+from rota.store import BlobStore, open_store
 from rota.store.logs import LogPage, LogStore
 from tests.support.waiting import wait_until_async
 
@@ -67,7 +67,7 @@ async def task(tmp_path: Path) -> AsyncIterator[Task]:
     leadership = await store.campaign("a test")
     logs = LogStore(tmp_path / "logs", bytes_max=1000, segment_bytes=500, durable=False)
     logs.open(cluster="a test", last_seq=TaskSeq(100))
-    recorder = Recorder(store, logs, leadership)
+    recorder = Recorder(store, logs, leadership, blobs=BlobStore(tmp_path / "blobs"))
     yield Task(recorder)
     await recorder.close()
 

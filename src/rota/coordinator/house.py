@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -27,6 +28,7 @@ from rota.core.explain import reasons
 from rota.core.model import WorkerState
 from rota.store import open_store
 from rota.store.base import Store
+from rota.store.blobs import BlobStore
 from rota.store.logs import LogStore
 from rota.wire.channel import ChannelHandler
 from rota.wire.messages import COORDINATOR_CODEC, FromPeer, ToPeer
@@ -73,13 +75,16 @@ class House:
         config = self._config
         self._store: Store = open_store(config.store, config.state_dir, config.durability)
         leadership = await self._store.campaign(candidate)
+        is_kept = config.store != "memory"
+        self.blobs = BlobStore(config.state_dir / "blobs" if is_kept else None, durable=config.durability == "full")
+        await asyncio.to_thread(self.blobs.open)
         logs = LogStore(
             config.state_dir / "logs", bytes_max=config.log_retention_bytes, durable=config.durability == "full"
         )
         # A memory store forgets its tasks: so must the output, under one name for all such clusters.
-        cluster = leadership.cluster if config.store != "memory" else "memory"
+        cluster = leadership.cluster if is_kept else "memory"
         await asyncio.to_thread(logs.open, cluster=cluster, last_seq=leadership.last_seq)
-        self._recorder = Recorder(self._store, logs, leadership)
+        self._recorder = Recorder(self._store, logs, leadership, blobs=self.blobs)
         self._inbox = Inbox()
         self._events = EventHub(leadership.number)
         self._watches = Watches()
@@ -87,7 +92,7 @@ class House:
             self._inbox,
             self._recorder,
             leadership=leadership,
-            config=self._core_config,
+            config=replace(self._core_config, blob_home=self.blobs.home),
             counters=self.counters,
             on_outage=self.close_sessions,
         )

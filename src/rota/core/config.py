@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from rota.core.protocol import BlobHome
 
 __all__ = ["SchedulerConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulerConfig:
-    """How patient the core is. Seconds on the steady clock.
+    """How patient the core is, in seconds on the steady clock, and what it tells workers of the coordinator.
 
     Attributes:
         heartbeat_s: How often workers are told to send a heartbeat.
@@ -21,6 +23,7 @@ class SchedulerConfig:
         kill_grace_s: From SIGTERM to SIGKILL.
         forget_after_s: How long a lost worker stays in the list.
         seed: Of everything that is drawn by lot.
+        blob_home: Where blobs are kept, for workers on the same machine.
     """
 
     heartbeat_s: float = 3.0
@@ -32,6 +35,7 @@ class SchedulerConfig:
     kill_grace_s: float = 10.0
     forget_after_s: float = 86_400.0
     seed: int = 0
+    blob_home: BlobHome | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("heartbeat_s", "suspicious_after_s", "offline_after_s", "impossible_after_s", "forget_after_s"):

@@ -103,7 +103,13 @@ class Fleet:
         self._state.notes.send(
             session,
             Welcome(
-                PROTOCOL_VERSION, self._cluster_id, self._state.epoch, config.heartbeat_s, stop, config.kill_grace_s
+                PROTOCOL_VERSION,
+                self._cluster_id,
+                self._state.epoch,
+                config.heartbeat_s,
+                stop,
+                config.kill_grace_s,
+                config.blob_home,
             ),
         )
         self._restate(worker)

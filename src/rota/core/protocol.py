@@ -79,7 +79,9 @@ class BlobHome(Struct, frozen=True, array_like=True):
     """The directory in which a coordinator keeps blobs.
 
     Whoever finds there the file ``probe``, holding ``secret``, shares the machine and the permissions, and may read
-    and write blobs there instead of sending them.
+    and write blobs there instead of sending them. Blob ``d`` is the file ``<d[:2]>/<d>``; its folder is there. A
+    new one is written in ``incoming/`` under another name and, when it is whole, hard-linked to its own (a rename
+    could replace one that is on the disk). One that is there already is touched (``utime``) before it is named.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""Remembers: rows of tasks, attempts and workers behind one small protocol, and the log of what tasks wrote."""
+"""Remembers: rows of tasks, attempts and workers behind one small protocol, the log of what tasks wrote, and blobs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Literal, assert_never
 
 from rota.store.base import Leadership, Page, Retention, Store, TaskQuery
+from rota.store.blobs import BlobStore
 from rota.store.logs import LogPage, LogPiece, LogStore
 from rota.store.memory import MemoryShelf, MemoryStore
 from rota.store.sqlite import Durability, SqliteStore
 
 __all__ = [
+    "BlobStore",
     "Durability",
     "Leadership",
     "LogPage",
