@@ -10,6 +10,7 @@ RotaError
 ├── Unauthorized          a token is asked for and is missing or wrong (401)
 ├── Forbidden             a foreign Origin or Host, a worker id in use (403)
 ├── NoCoordinator         nothing answers at the address (raised by clients only)
+├── NotPicklable          a function, or what it uses, can't travel: names the variable (raised by the SDK only)
 └── Unavailable           the store does not take writes just now, or the coordinator is stopping (503)
     └── StoreError        what the store says, see below
         ├── StoreUnavailable   full, locked: worth trying again
@@ -31,6 +32,7 @@ __all__ = [
     "LostLeadership",
     "NoCoordinator",
     "NotFound",
+    "NotPicklable",
     "Overloaded",
     "RotaError",
     "StoreBroken",
@@ -117,6 +119,19 @@ class NoCoordinator(RotaError):
 
     code = "no_coordinator"
     retryable = True
+
+
+class NotPicklable(RotaError, TypeError):
+    """A function, or one of its arguments, can't be sent to a worker. Raised by the SDK, never sent.
+
+    ``path`` leads to what can't be pickled, such as ``args[0]['conn'].socket``.
+    """
+
+    code = "not_picklable"
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class Unavailable(RotaError):
