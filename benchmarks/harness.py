@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from rota.client.http import HttpClient
 
@@ -38,6 +38,9 @@ CALIBRATION_STEPS: Final = 3_000_000
 
 IN_MEMORY: Final = ("tmpfs", "ramfs")
 """File systems on which an fsync costs nothing."""
+
+LOG_CHARACTERS_MAX: Final = 4_000
+"""Of what a cluster that did not come up has written, the last."""
 
 ROOT: Final = Path(__file__).parents[1]
 
@@ -134,21 +137,31 @@ def cluster(*, workers: int, state_dir: Path | None = None, arguments: Sequence[
     """Start ``rota up`` on a free port, and stop it in the end."""
     directory = state_dir or Path(tempfile.mkdtemp(prefix="rota-bench-", dir=disk_directory()))
     command = [sys.executable, "-m", "rota", "up", f"--workers={workers}", "--port=0", f"--state-dir={directory}"]
-    process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert process.stdout is not None
     try:
-        greeting = process.stdout.readline()
-        address = re.search(r"http://\S+", greeting)
-        if address is None:
-            raise SystemExit(f"the cluster did not come up: {greeting!r}")
-        with HttpClient(address[0]) as client:
-            yield Cluster(address[0], client, process.pid, coordinator_of(process.pid))
+        with (
+            tempfile.TemporaryFile(mode="w+") as log,
+            subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=log, text=True) as process,
+        ):
+            try:
+                url = _address_of(process, log)
+                with HttpClient(url) as client:
+                    yield Cluster(url, client, process.pid, coordinator_of(process.pid))
+            finally:
+                process.terminate()
+                process.wait(timeout=60)
     finally:
-        process.terminate()
-        process.wait(timeout=60)
-        process.stdout.close()
         if state_dir is None:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _address_of(process: subprocess.Popen[str], log: IO[str]) -> str:
+    assert process.stdout is not None
+    greeting = process.stdout.readline()
+    address = re.search(r"http://\S+", greeting)
+    if address is None:
+        log.seek(0)
+        raise SystemExit(f"the cluster did not come up: {greeting}{log.read()[-LOG_CHARACTERS_MAX:]}")
+    return address[0]
 
 
 def coordinator_of(parent: int) -> int:
