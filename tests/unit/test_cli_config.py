@@ -34,6 +34,7 @@ from rota.worker.config import WorkerConfig
         ({"kill_grace_s": -1.0}, "kill_grace_s must be at least 0"),
         ({"retention_tasks": 0}, "retention_tasks must be at least 1"),
         ({"log_retention_bytes": 1}, "log_retention_bytes must be at least"),
+        ({"blob_retention_bytes": 1}, "blob_retention_bytes must be at least"),
     ],
 )
 def test_a_coordinator_refuses_nonsense(fields: dict[str, Any], sentence: str) -> None:
@@ -107,6 +108,7 @@ def test_options_alone_give_the_defaults_of_the_configuration() -> None:
         heartbeat_s=st.floats(0.01, 5.0),
         retention_s=st.floats(1.0, 1e9),
         log_retention_bytes=st.integers(1 << 20, 1 << 50),
+        blob_retention_bytes=st.integers(1 << 20, 1 << 50),
         seed=st.none() | st.integers(0, 2**63),
     )
 )

@@ -17,6 +17,8 @@ GAUGES = Gauges(
     used={"cpu": 500},
     loop_lag_s=0.002,
     event_listeners=1,
+    blobs=6,
+    blob_bytes=1 << 20,
     epoch=5,
 )
 
@@ -54,6 +56,7 @@ def test_what_is_looked_up_is_in_the_units_of_prometheus() -> None:
     assert found["rota_resource_capacity,resource=licence,unit=units"] == 4
     assert found["rota_resource_used,resource=cpu,unit=cores"] == 0.5
     assert found["rota_loop_lag_seconds"] == 0.002
+    assert (found["rota_blobs"], found["rota_blob_bytes"]) == (6, 1 << 20)
     assert found["process_resident_memory_bytes"] > 0
 
 

@@ -77,6 +77,7 @@ COORDINATOR_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
     click.option("--retention", type=options.DURATION, default="7d", show_default=True, help="Of ended tasks."),
     click.option("--retention-tasks", type=int, default=2_000_000, show_default=True, help="At most so many."),
     click.option("--log-retention", type=options.BYTES, default="4G", show_default=True, help="Of output."),
+    click.option("--blob-retention", type=options.BYTES, default="20G", show_default=True, help="Of large values."),
     click.option("--placement", type=click.Choice(get_args(PlacementName)), default=_DEFAULT.placement),
     click.option("--ordering", type=click.Choice(get_args(OrderingName)), default=_DEFAULT.ordering),
     click.option("--seed", type=int, help="Of all chance, to repeat a run."),
@@ -119,6 +120,7 @@ def coordinator_config(given: dict[str, Any], *, log_level: LogLevel = "info") -
             retention_s=given["retention"],
             retention_tasks=given["retention_tasks"],
             log_retention_bytes=given["log_retention"],
+            blob_retention_bytes=given["blob_retention"],
             log_level=given["log_level"] or log_level,
         )
     except ValueError as error:
@@ -143,6 +145,7 @@ def arguments_of(config: CoordinatorConfig) -> list[str]:
         "--retention": config.retention_s,
         "--retention-tasks": config.retention_tasks,
         "--log-retention": config.log_retention_bytes,
+        "--blob-retention": config.blob_retention_bytes,
         "--placement": config.placement,
         "--ordering": config.ordering,
         "--log-format": config.log_format,

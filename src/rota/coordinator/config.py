@@ -38,6 +38,9 @@ PORT_MAX: Final = 65_535
 LOG_RETENTION_BYTES_MIN: Final = 1 << 20
 """Less could not hold the output of one task."""
 
+BLOB_RETENTION_BYTES_MIN: Final = 1 << 20
+"""Less would hold little more than what nobody may remove."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CoordinatorConfig:
@@ -62,6 +65,7 @@ class CoordinatorConfig:
         retention_s: How long ended tasks are kept.
         retention_tasks: How many ended tasks are kept at most.
         log_retention_bytes: How much output is kept; the oldest goes first.
+        blob_retention_bytes: How much of functions and large values is kept; what was not used for longest goes first.
         placement: Which worker gets a task.
         ordering: Which task goes first.
         seed: Of all chance in the core, to repeat a run; ``None`` draws one.
@@ -90,6 +94,7 @@ class CoordinatorConfig:
     retention_s: float = 7 * 86_400.0
     retention_tasks: int = 2_000_000
     log_retention_bytes: int = 4 << 30
+    blob_retention_bytes: int = 20 << 30
     placement: PlacementName = "least-loaded"
     ordering: OrderingName = "priority"
     seed: int | None = None
@@ -144,10 +149,12 @@ class CoordinatorConfig:
             raise ValueError(f"port must be 0 to {PORT_MAX}, got {self.port}")
         if self.max_pending < 1:
             raise ValueError(f"max_pending must be at least 1, got {self.max_pending}")
-        if self.log_retention_bytes < LOG_RETENTION_BYTES_MIN:
-            raise ValueError(
-                f"log_retention_bytes must be at least {LOG_RETENTION_BYTES_MIN:,}, got {self.log_retention_bytes:,}"
-            )
+        for name, least in (
+            ("log_retention_bytes", LOG_RETENTION_BYTES_MIN),
+            ("blob_retention_bytes", BLOB_RETENTION_BYTES_MIN),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least:,}, got {getattr(self, name):,}")
         if self.retention_tasks < 1:
             raise ValueError(f"retention_tasks must be at least 1, got {self.retention_tasks}")
 

@@ -19,7 +19,7 @@ from rota.coordinator.loop import Loop
 from rota.coordinator.metrics import Counters, Gauges, MetricsPage
 from rota.coordinator.performer import LivePerformer
 from rota.coordinator.recorder import Recorder
-from rota.coordinator.retention import RetentionService
+from rota.coordinator.retention import BlobRetention, RetentionService
 from rota.coordinator.sessions import Sessions
 from rota.coordinator.watches import Watches
 from rota.core.config import SchedulerConfig
@@ -112,6 +112,9 @@ class House:
         )
         self.app: HttpApp = build_app(self._service, guard=self._guard_config, counters=self.counters)
         self._retention = RetentionService(self._store, logs, config.retention)
+        self._blob_retention = BlobRetention(
+            self.blobs, pinned=self._blobs_in_use, bytes_max=config.blob_retention_bytes, max_age_s=config.retention_s
+        )
         await self._loop.load(self._performer)
 
     async def run(self) -> None:
@@ -121,7 +124,7 @@ class House:
             StoreError: The process must leave.
         """
         turning = asyncio.create_task(self._loop.run(self._performer))
-        beside = (self._retention.run(), self._sample_rates(), _collect_garbage())
+        beside = (self._retention.run(), self._blob_retention.run(), self._sample_rates(), _collect_garbage())
         self._background = [turning, *map(asyncio.create_task, beside)]
         # None of them ends by itself: whichever does has failed, and the process with it.
         done, _ = await asyncio.wait(self._background, return_when=asyncio.FIRST_COMPLETED)
@@ -161,6 +164,9 @@ class House:
             self._service.sample_rates()
             await asyncio.sleep(RATES_EVERY_S)
 
+    def _blobs_in_use(self) -> set[str] | None:
+        return None if self._loop.turn is None else self._loop.turn.scheduler.state.blobs_in_use()
+
     def _gauges(self) -> Gauges:
         """Look up what the metrics page shows as of now, and bring the core's counts over to it."""
         counts, counters = self._loop.counts, self.counters
@@ -180,6 +186,8 @@ class House:
                 used={},
                 loop_lag_s=self._loop.lag_s,
                 event_listeners=self._events.listeners,
+                blobs=self.blobs.count,
+                blob_bytes=self.blobs.total_bytes,
                 epoch=0,
             )
         state = self._loop.turn.scheduler.state
@@ -195,6 +203,8 @@ class House:
             used=state.cluster.used(),
             loop_lag_s=self._loop.lag_s,
             event_listeners=self._events.listeners,
+            blobs=self.blobs.count,
+            blob_bytes=self.blobs.total_bytes,
             epoch=state.epoch,
         )
 

@@ -122,6 +122,8 @@ class Gauges(Struct, frozen=True, kw_only=True):
     used: Mapping[str, int]
     loop_lag_s: float
     event_listeners: int
+    blobs: int
+    blob_bytes: int
     epoch: int
 
 
@@ -208,6 +210,8 @@ def _gauges(now: Gauges) -> Iterator[Metric]:
     yield GaugeMetricFamily("rota_tasks_active", "Tasks assigned or running.", value=now.tasks_active)
     yield GaugeMetricFamily("rota_loop_lag_seconds", "How late the loop's last timer was.", value=now.loop_lag_s)
     yield GaugeMetricFamily("rota_event_listeners", "Who listens to events.", value=now.event_listeners)
+    yield GaugeMetricFamily("rota_blobs", "Functions and large values that are kept.", value=now.blobs)
+    yield GaugeMetricFamily("rota_blob_bytes", "How much they hold.", value=now.blob_bytes)
     yield GaugeMetricFamily("rota_epoch", "The number of this reign.", value=now.epoch)
 
 
