@@ -38,6 +38,7 @@ PARTS: Final = (
     "client, calling thread",
     "client, other threads",
     "coordinator, loop",
+    "coordinator, store's writer",
     "coordinator, other threads",
     "agents",
     *BELOW_AGENT,
@@ -81,10 +82,10 @@ def cpu_by_part(cluster_pid: int, client_pid: int) -> dict[str, float]:
         client_pid: The process with the client in it.
     """
     used: defaultdict[str, float] = defaultdict(float)
-    _add_with_threads(used, client_pid, "client, calling thread", "client, other threads")
+    _add_threads(used, client_pid, "client", {}, main="calling thread")
     for child in children_of(cluster_pid):
         if is_coordinator(child):
-            _add_with_threads(used, child, "coordinator, loop", "coordinator, other threads")
+            _add_threads(used, child, "coordinator", {"store-writer": "store's writer"}, main="loop")
         else:
             _add_tree(used, child, ("agents", *BELOW_AGENT))
     return used
@@ -124,11 +125,19 @@ def children_of(pid: int) -> list[int]:
         return []
 
 
-def _add_with_threads(used: defaultdict[str, float], pid: int, main: str, others: str) -> None:
-    process, thread = _read(f"/proc/{pid}/stat"), _read(f"/proc/{pid}/task/{pid}/stat")
-    if process is not None and thread is not None:
-        used[main] += thread.cpu_s
-        used[others] += max(0.0, process.cpu_s - thread.cpu_s)
+def _add_threads(used: defaultdict[str, float], pid: int, process: str, known: Mapping[str, str], *, main: str) -> None:
+    """Add the main thread, those with a known name, and all others together: they may have ended meanwhile."""
+    whole = _read(f"/proc/{pid}/stat")
+    if whole is None:
+        return
+    others_s = whole.cpu_s
+    for tid in os.listdir(f"/proc/{pid}/task"):
+        thread = _read(f"/proc/{pid}/task/{tid}/stat")
+        name = main if int(tid) == pid else known.get(thread.name) if thread is not None else None
+        if thread is not None and name is not None:
+            used[f"{process}, {name}"] += thread.cpu_s
+            others_s -= thread.cpu_s
+    used[f"{process}, other threads"] += max(0.0, others_s)
 
 
 def _add_tree(used: defaultdict[str, float], pid: int, roles: tuple[str, ...]) -> None:

@@ -24,7 +24,20 @@ from benchmarks.relay import bare_commit_ms, bare_relay_ms
 
 MOUNTS = "/dev/vda / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n/dev/vdb /tmp/disk xfs rw 0 0\n/dev/vda /tmp btrfs rw 0 0\n"
 
-BURN = "import time\nwhile time.process_time() < 0.1: pass\n"
+BURN = "import time\nwhile time.thread_time() < 0.1: pass\n"
+
+COORDINATOR = f"""
+import threading
+def write():
+    open("/proc/thread-self/comm", "w").write("store-writer")
+    exec({BURN!r})
+    done.set()
+    threading.Event().wait()
+done = threading.Event()
+threading.Thread(target=write, daemon=True).start()
+done.wait()
+{BURN}
+"""
 
 
 @pytest.mark.parametrize("module", [harness, hot_spots, processes, sleepers], ids=lambda module: module.__name__)
@@ -60,12 +73,12 @@ def test_process_that_is_gone_uses_nothing() -> None:
 
 @contextmanager
 def cluster_of_two() -> Iterator[int]:
-    """A coordinator that worked, and an agent whose only keeper worked and ended."""
+    """A coordinator that worked in two threads, and an agent whose only keeper worked and ended."""
     wait = "print(flush=True)\nimport sys\nsys.stdin.read()\n"
     agent = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {BURN!r}])\n{wait}"
     parent = (
         "import subprocess, sys\n"
-        f"subprocess.Popen([sys.executable, '-c', {BURN + wait!r}, 'coordinator'])\n"
+        f"subprocess.Popen([sys.executable, '-c', {COORDINATOR + wait!r}, 'coordinator'])\n"
         f"subprocess.Popen([sys.executable, '-c', {agent!r}])\n"
         "sys.stdin.close()\n"
         "import os\n"
@@ -86,6 +99,8 @@ def test_time_is_told_by_part_also_of_what_ended() -> None:
     with cluster_of_two() as pid:
         used = cpu_by_part(pid, os.getpid())
     assert used["coordinator, loop"] >= 0.09
+    assert used["coordinator, store's writer"] >= 0.09
+    assert used["coordinator, other threads"] <= 0.03
     assert used["keepers"] >= 0.09
     assert used["client, calling thread"] > 0.0
     assert used["runners"] == 0.0
