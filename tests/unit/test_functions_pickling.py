@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -64,6 +66,42 @@ def test_what_is_local_goes_by_value() -> None:
     pieces = dump_value(ValueError, is_local=lambda pickled: not asked.append(pickled))  # type: ignore[func-returns-value]  # it notes
     assert asked
     assert load_value(joined(pieces)) is ValueError
+
+
+def test_class_that_comes_back_with_a_value_stays_as_it_is_here() -> None:
+    class Shape:
+        def area(self) -> str:
+            return "as defined"
+
+    pickled = joined(dump_value(Shape()))
+    Shape.area = lambda self: "as changed since"  # type: ignore[method-assign]  # that is what users do
+    back = load_value(pickled)
+    assert type(back) is Shape
+    assert back.area() == "as changed since"
+
+
+def test_arguments_bring_a_class_to_the_state_that_it_has_over_there() -> None:
+    class Shape:
+        sides = 3
+
+    pickled = joined(dump_call((Shape(),), {}))
+    Shape.sides = 4
+    args, _ = load_call(pickled)
+    assert args[0].sides == 3
+
+
+def test_class_that_is_unknown_here_comes_whole() -> None:
+    class Shape:
+        def area(self) -> str:
+            return "as defined"
+
+    envelope = joined(dump_value([Shape(), "x" * 100_000]))
+    script = (
+        "import sys; from rota.functions.pickling import load_value;"
+        "print(load_value(sys.stdin.buffer.read())[0].area())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], input=envelope, capture_output=True, check=True)
+    assert done.stdout == b"as defined\n"
 
 
 @pytest.mark.parametrize("args", [(), ((),), ((1,), {}), ((), {"a": 1}), (1, {"a": 2}), ([], {})])

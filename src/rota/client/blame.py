@@ -27,10 +27,10 @@ __all__ = ["argument_error", "function_error"]
 DEPTH_MAX: Final = 12
 """Steps from what was given to what is blamed."""
 
-PARTS_MAX: Final = 2000
+PARTS_MAX: Final = 5000
 """Parts that are tried in one search, each by pickling it."""
 
-ITEMS_MAX: Final = 200
+ITEMS_MAX: Final = 1000
 """Items of one container that are tried."""
 
 _OPEN_INSIDE: Final = "open it inside the function"
@@ -82,10 +82,10 @@ def argument_error(
     search = _Search()
     for index, value in enumerate(args):
         if (found := search.look(Step(f"args[{index}]", value))) is not None:
-            return _argument_error(f"argument {index + 1} of {name}", found)
+            return _argument_error(f"argument {index + 1} of {name}", found, error)
     for key, value in kwargs.items():
         if (found := search.look(Step(key, value))) is not None:
-            return _argument_error(f"argument `{key}` of {name}", found)
+            return _argument_error(f"argument `{key}` of {name}", found, error)
     return NotPicklable(f"the arguments of {name} can't be pickled: {_reason(error)}")
 
 
@@ -107,17 +107,19 @@ def function_error(name: str, function: object, error: BaseException) -> NotPick
     while len(steps) > 1 and isinstance(steps[0].value, FunctionType):
         owner = f"{steps[0].value.__qualname__}, which {owner} calls,"
         steps = steps[1:]
-    return _function_error(owner, Culprit(steps))
+    return _function_error(owner, Culprit(steps), error)
 
 
-def _argument_error(what: str, found: Culprit) -> NotPicklable:
+def _argument_error(what: str, found: Culprit, error: BaseException) -> NotPicklable:
     culprit = _article(found.value)
     if len(found.steps) == 1:
-        return NotPicklable(f"{what} ({culprit}) can't be pickled: {_advice(found.value)}", path=found.path)
-    return NotPicklable(f"{what} can't be pickled: {found.path} is {culprit}; {_advice(found.value)}", path=found.path)
+        return NotPicklable(f"{what} ({culprit}) can't be pickled: {_advice(found.value, error)}", path=found.path)
+    return NotPicklable(
+        f"{what} can't be pickled: {found.path} is {culprit}; {_advice(found.value, error)}", path=found.path
+    )
 
 
-def _function_error(owner: str, found: Culprit) -> NotPicklable:
+def _function_error(owner: str, found: Culprit, error: BaseException) -> NotPicklable:
     first = found.first
     name = first.path.lstrip(".")
     what = {
@@ -129,11 +131,11 @@ def _function_error(owner: str, found: Culprit) -> NotPicklable:
         what = what.replace(", whose", "'s")
     if len(found.steps) == 1:
         return NotPicklable(
-            f"{what} ({_article(found.value)}), which can't be pickled: {_advice(found.value)}", path=found.path
+            f"{what} ({_article(found.value)}), which can't be pickled: {_advice(found.value, error)}", path=found.path
         )
     path = found.path.lstrip(".")
     return NotPicklable(
-        f"{what}, which can't be pickled: {path} is {_article(found.value)}; {_advice(found.value)}", path=path
+        f"{what}, which can't be pickled: {path} is {_article(found.value)}; {_advice(found.value, error)}", path=path
     )
 
 
@@ -244,8 +246,10 @@ _ADVICE_BY_WORD: Final = (
 )
 
 
-def _advice(value: object) -> str:
-    """What to do about it."""
+def _advice(value: object, error: BaseException) -> str:
+    """What to do about it; of what has parts, none of which was found to blame, what pickling said."""
+    if isinstance(value, list | tuple | dict | set | frozenset | FunctionType):
+        return _reason(error)
     for kinds, advice in _ADVICE:
         if isinstance(value, kinds):
             return advice

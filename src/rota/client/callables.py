@@ -35,9 +35,9 @@ from rota.client.blame import argument_error, function_error
 from rota.client.decorator import TaskFunction
 from rota.client.modules import mentions_local, travels_by_value
 from rota.client.options import DEFAULT_OPTIONS, Options
-from rota.client.reach import MISSING, Variable, functions_reached, variables_of
+from rota.client.reach import MISSING, functions_reached, variables_of
 from rota.core.spec import LOSSES_DEFAULT, QUEUE_DEFAULT, TaskSpec, encode_spec
-from rota.functions.pickling import digest_of, dump_call, dump_function
+from rota.functions.pickling import digest_of, dump_call, dump_function, plain
 
 __all__ = ["Callables", "Template", "callable_name", "dump_arguments", "options_of"]
 
@@ -177,9 +177,9 @@ class _Kept:
     pickled: bytes
     digest: str
     name: str
-    codes: tuple[tuple[FunctionType, CodeType, Any], ...]
+    codes: tuple[tuple[weakref.ref[FunctionType], CodeType, Any], ...]
     names: tuple[tuple[Mapping[str, object], str, object], ...]
-    cells: tuple[Variable, ...]
+    cells: tuple[tuple[weakref.ref[FunctionType], int, Callable[[], object]], ...]
     is_repeated: bool
     reference: Callable[[], object]
     templates: dict[tuple[Options | None, str | None], Template]
@@ -188,47 +188,62 @@ class _Kept:
         """Whether pickling it again would, as far as can be seen cheaply, give the same."""
         if self.is_repeated:
             return False
-        for function, code, defaults in self.codes:
-            if function.__code__ is not code or function.__defaults__ is not defaults:
+        for reference, code, defaults in self.codes:
+            function = reference()
+            if function is None or function.__code__ is not code or function.__defaults__ is not defaults:
                 return False
         # 50 ns a name, where a method of each variable takes 200.
         for space, name, value in self.names:
             if space.get(name, MISSING) is not value:
                 return False
-        return all(cell.is_current() for cell in self.cells)
+        for reference, index, value_of in self.cells:
+            function = reference()
+            if function is None or _cell_value(function, index) is not value_of():
+                return False
+        return True
 
 
 def _pickled(function: Callable[..., Any]) -> _Kept:
     name = callable_name(function)
     plain = function.__wrapped__ if isinstance(function, TaskFunction) else function
     thing = plain if isinstance(function, TaskFunction) and travels_by_value(function) else function
-    codes: list[tuple[FunctionType, CodeType, Any]] = []
-    variables: list[Variable] = []
-    is_by_name = not isinstance(thing, FunctionType) and isinstance(thing, BuiltinFunctionType | type | TaskFunction)
-    if isinstance(thing, FunctionType):
-        if travels_by_value(thing):
-            for reached in functions_reached(thing):
-                codes.append((reached, reached.__code__, reached.__defaults__))
-                variables += variables_of(reached)
-        is_by_name = True
+    is_by_name = isinstance(thing, FunctionType | BuiltinFunctionType | type | TaskFunction)
+    reached = list(functions_reached(thing)) if isinstance(thing, FunctionType) and travels_by_value(thing) else []
+    variables = [variable for one in reached for variable in variables_of(one)]
     can_change = not is_by_name or not all(_is_unchanging(variable.value) for variable in variables)
     try:
         pickled = dump_function(thing)
     except Exception as error:  # a foreign class may raise anything
         raise function_error(name, thing, error) from error
     is_small = len(pickled) <= LARGE_BYTES
-    followed = variables[:VARIABLES_MAX]
     return _Kept(
         pickled=pickled,
         digest=digest_of(pickled),
         name=name,
-        codes=tuple(codes),
-        names=tuple((v.place, v.name, v.value) for v in followed if not isinstance(v.place, CellType)),
-        cells=tuple(v for v in followed if isinstance(v.place, CellType)),
+        # Functions are referred to weakly: what is kept of one must not keep it, by way of a function that knows it.
+        codes=tuple((weakref.ref(one), one.__code__, one.__defaults__) for one in reached),
+        names=tuple((v.place, v.name, v.value) for v in variables if not isinstance(v.place, CellType))[:VARIABLES_MAX],
+        cells=tuple(
+            (weakref.ref(one), index, _holder_of(_cell_value(one, index)))
+            for one in reached
+            for index in range(len(one.__closure__ or ()))
+        ),
         is_repeated=is_small and (can_change or len(variables) > VARIABLES_MAX),
         reference=_nothing,
         templates={},
     )
+
+
+def _cell_value(function: FunctionType, index: int) -> object:
+    try:
+        return (function.__closure__ or ())[index].cell_contents
+    except ValueError:
+        return MISSING
+
+
+def _holder_of(value: object) -> Callable[[], object]:
+    """What gives the value back, and keeps it unless it is a function."""
+    return weakref.ref(value) if isinstance(value, FunctionType) else partial(plain, value)
 
 
 def _is_unchanging(value: object) -> bool:

@@ -17,7 +17,7 @@ from typing import Final
 
 from rota.client.modules import is_local, travels_by_value
 
-__all__ = ["MISSING", "Names", "Variable", "functions_reached", "lookup", "names_in", "variables_of"]
+__all__ = ["MISSING", "Names", "Variable", "functions_reached", "names_in", "variables_of"]
 
 FUNCTIONS_MAX: Final = 1000
 """Functions looked at in one walk: more are not followed."""
@@ -39,10 +39,6 @@ class Variable:
     place: Mapping[str, object] | CellType
     kind: str
 
-    def is_current(self) -> bool:
-        """Whether the name is still bound to the same object."""
-        return lookup(self.place, self.name) is self.value
-
 
 @dataclass(frozen=True, slots=True)
 class Names:
@@ -51,16 +47,6 @@ class Names:
     globals: tuple[str, ...]
     attributes: tuple[str, ...]
     imports: tuple[str, ...]
-
-
-def lookup(place: Mapping[str, object] | CellType, name: str) -> object:
-    """What the name is bound to now, or `MISSING`."""
-    if isinstance(place, CellType):
-        try:
-            return place.cell_contents
-        except ValueError:
-            return MISSING
-    return place.get(name, MISSING)
 
 
 @lru_cache(maxsize=4096)
@@ -89,7 +75,11 @@ def variables_of(function: FunctionType) -> Iterator[Variable]:
     """Yield what a function takes from outside itself, unbound names included."""
     code = function.__code__
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
-        yield Variable(name, lookup(cell, name), cell, "variable")
+        try:
+            value = cell.cell_contents
+        except ValueError:
+            value = MISSING
+        yield Variable(name, value, cell, "variable")
     names = names_in(code)
     space = function.__globals__
     for name in names.globals:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import cloudpickle
 
-from rota.functions.pickling import PROTOCOL, dump_value, load_value
+from rota.functions.pickling import PROTOCOL, dump_value, load_pickle, load_value
 
 __all__ = ["LostException", "RemoteTraceback", "describe_failure", "dump_failure", "load_failure"]
 
@@ -72,7 +72,7 @@ def load_failure(envelope: bytes | memoryview) -> tuple[BaseException | None, st
     text = ""
     try:
         pickled, text = load_value(envelope)
-        error = None if pickled is None else pickle.loads(pickled)
+        error = None if pickled is None else load_pickle(pickled)
     except Exception as failed:  # noqa: BLE001 - as above
         return None, f"{text}\n(the exception could not be made here: {describe_failure(failed)})".lstrip()
     if not isinstance(error, BaseException):

@@ -8,13 +8,15 @@ objects of other libraries that support protocol 5) stay outside of the pickle a
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import cloudpickle
 
-from rota.functions.envelope import pack_value, unpack_value
+from rota.functions.envelope import INLINE_BYTES_MAX, pack_value, unpack_value
 
 __all__ = [
     "Call",
@@ -25,6 +27,7 @@ __all__ = [
     "dump_value",
     "load_call",
     "load_function",
+    "load_pickle",
     "load_value",
     "never",
     "plain",
@@ -34,6 +37,9 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and named arguments."""
 
 PROTOCOL = 5
+
+_CLASS_STATE = b"_class_setstate"
+"""cloudpickle's function that fills in a class: in the pickle of every class that goes by value."""
 
 
 def never(pickled: bytes) -> bool:
@@ -81,11 +87,18 @@ def load_value(envelope: bytes | memoryview) -> Any:
     """What `dump_value` was given.
 
     Arrays that could be written to can be again. They lie in the envelope if its memory is writable, else in a copy.
+    A class of this program's own that comes back with a value stays as it is here.
     """
-    pickled, buffers = unpack_value(envelope)
-    if buffers and buffers[0].readonly:
-        pickled, buffers = unpack_value(memoryview(bytearray(envelope)))
-    return pickle.loads(pickled, buffers=buffers)
+    pickled, buffers = _unpacked(envelope)
+    return load_pickle(pickled, buffers)
+
+
+def load_pickle(pickled: bytes | memoryview, buffers: Sequence[memoryview] = ()) -> Any:
+    """What was pickled, as `load_value` does."""
+    # Looking for it is quicker than an unpickler of our own, up to some size.
+    if len(pickled) <= INLINE_BYTES_MAX and _CLASS_STATE not in bytes(pickled):
+        return pickle.loads(pickled, buffers=buffers)
+    return _KnownClassesStay(io.BytesIO(pickled), buffers=buffers).load()
 
 
 def dump_call(
@@ -96,8 +109,9 @@ def dump_call(
 
 
 def load_call(envelope: bytes | memoryview) -> Call:
-    """What `dump_call` was given."""
-    call = load_value(envelope)
+    """What `dump_call` was given. A class that came before is brought to the state that it has now over there."""
+    pickled, buffers = _unpacked(envelope)
+    call = pickle.loads(pickled, buffers=buffers)
     return (call[0], call[1]) if _looks_like_a_call(call) else (call, {})
 
 
@@ -113,3 +127,43 @@ def call(work: Callable[[], Any]) -> Any:
 
 def _looks_like_a_call(value: tuple[Any, ...]) -> bool:
     return len(value) == 2 and type(value[0]) is tuple and type(value[1]) is dict
+
+
+def _unpacked(envelope: bytes | memoryview) -> tuple[memoryview, list[memoryview]]:
+    """The parts of an envelope, copied if there are arrays that nobody could write to."""
+    pickled, buffers = unpack_value(envelope)
+    if buffers and buffers[0].readonly:
+        return unpack_value(memoryview(bytearray(envelope)))
+    return pickled, buffers
+
+
+class _KnownClassesStay(pickle.Unpickler):
+    """Loads classes that came by value, but leaves those alone that are here already.
+
+    cloudpickle sets the attributes of a class whenever it comes by. Where the class was defined that would
+    put copies in the place of its methods, whose globals are no longer those of their module.
+    """
+
+    def __init__(self, file: io.BytesIO, *, buffers: Sequence[memoryview]) -> None:
+        super().__init__(file, buffers=buffers)
+        self._known: set[type] = set()
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        if module == cloudpickle.cloudpickle.__name__:
+            if name in ("_make_skeleton_class", "_make_skeleton_enum"):
+                return partial(self._make, found)
+            if name == _CLASS_STATE.decode():
+                return partial(self._set_state, found)
+        return found
+
+    def _make(self, make: Callable[..., type], *args: Any) -> type:
+        # The name that cloudpickle gave to the class is the last argument but one.
+        is_known = args[-2] in cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID  # noqa: SLF001 - pinned below 4
+        made = make(*args)
+        if is_known:
+            self._known.add(made)
+        return made
+
+    def _set_state(self, set_state: Callable[[type, Any], type], made: type, state: Any) -> type:
+        return made if made in self._known else set_state(made, state)
