@@ -70,6 +70,8 @@ def test_a_token_is_not_shown() -> None:
         ({"resources": {"gpu": 1}}, "use gpus"),
         ({"output_limit_bytes": 1}, "output_limit_bytes must be at least"),
         ({"ca_file": Path("no-such-file")}, "is not a file"),
+        ({"cache_dir": Path(__file__)}, "cache_dir .* is not a directory"),
+        ({"cache_limit_bytes": 1}, "cache_limit_bytes must be at least"),
     ],
 )
 def test_a_worker_refuses_nonsense(fields: dict[str, Any], sentence: str) -> None:

@@ -52,6 +52,19 @@ __all__ = ["command", "worker_config"]
     show_default=True,
     help="Of each stream of a task; first and last part are kept.",
 )
+@click.option(
+    "--cache-dir",
+    envvar="ROTA_CACHE_DIR",
+    type=click.Path(path_type=Path),
+    help="For blobs and virtual environments.  [default: ~/.cache/rota]",
+)
+@click.option(
+    "--cache-limit",
+    type=options.BYTES,
+    default="4G",
+    show_default=True,
+    help="Of the blobs in it; unused ones go first.",
+)
 @click.option("--ca-file", envvar="ROTA_CA_FILE", type=click.Path(path_type=Path), help="Authority to trust.")
 @click.option("--log-format", type=click.Choice(get_args(LogFormat)), default="auto")
 @click.option("--log-level", type=click.Choice(get_args(LogLevel)), default="info")
@@ -73,7 +86,7 @@ def worker_config(given: dict[str, Any]) -> WorkerConfig:
         click.UsageError: They make no sense.
     """
     token_file = given["token_file"]
-    same = ("server", "addr", "max_tasks", "resources", "ca_file", "log_format", "log_level")
+    same = ("server", "addr", "max_tasks", "resources", "cache_dir", "ca_file", "log_format", "log_level")
     try:
         return WorkerConfig(
             **{name: given[name] for name in same},
@@ -82,6 +95,7 @@ def worker_config(given: dict[str, Any]) -> WorkerConfig:
             tags=frozenset(tag.strip() for text in given["tags"] for tag in text.split(",") if tag.strip()),
             token=token_file.read(TOKEN_BYTES_MAX).strip() if token_file is not None else given["token"],
             output_limit_bytes=given["output_limit"],
+            cache_limit_bytes=given["cache_limit"],
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error

@@ -6,6 +6,7 @@ machine when the worker starts.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 OUTPUT_LIMIT_BYTES_MIN: Final = 8 * 1024
 """Output up to 4 KiB a stream travels with the result; a limit must leave room for its first and last part."""
+
+CACHE_LIMIT_BYTES_MIN: Final = 1 << 20
 
 MAX_TASKS_MAX: Final = 100_000
 """Lanes of one worker: more than any machine could run at once."""
@@ -45,6 +48,8 @@ class WorkerConfig:
         gpus: The devices to offer instead of those that are found; empty for none.
         token: What the coordinator asks for, or ``None``.
         output_limit_bytes: How much of each output stream of an attempt is kept.
+        cache_dir: For blobs and virtual environments; the user's own cache if not given.
+        cache_limit_bytes: Of the blobs in it.
         ca_file: The authority to trust for ``https``, instead of the system's.
         log_format: ``auto`` is human on a terminal, JSON elsewhere.
         log_level: The least severe messages to write.
@@ -62,6 +67,8 @@ class WorkerConfig:
     gpus: tuple[Gpu, ...] | None = None
     token: str | None = field(default=None, repr=False)
     output_limit_bytes: int = 1 << 20
+    cache_dir: Path | None = None
+    cache_limit_bytes: int = 4 << 30
     ca_file: Path | None = None
     log_format: LogFormat = "auto"
     log_level: LogLevel = "info"
@@ -70,6 +77,7 @@ class WorkerConfig:
         self._check_names()
         self._check_server()
         self._check_amounts()
+        self._check_cache()
         for name, words in (("log_format", LogFormat), ("log_level", LogLevel)):
             if getattr(self, name) not in get_args(words):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(words))}, got {getattr(self, name)!r}")
@@ -108,6 +116,18 @@ class WorkerConfig:
                 raise ValueError(f"resources: {name} is matched device by device: use gpus")
             if amount < 0:
                 raise ValueError(f"resources: {name} can't be negative, got {amount}")
+
+    def _check_cache(self) -> None:
+        if self.cache_limit_bytes < CACHE_LIMIT_BYTES_MIN:
+            raise ValueError(
+                f"cache_limit_bytes must be at least {CACHE_LIMIT_BYTES_MIN:,}, got {self.cache_limit_bytes:,}"
+            )
+        if self.cache_dir is None:
+            return
+        if self.cache_dir.exists() and not self.cache_dir.is_dir():
+            raise ValueError(f"cache_dir {self.cache_dir} is not a directory")
+        if self.cache_dir.exists() and not os.access(self.cache_dir, os.W_OK | os.X_OK):
+            raise ValueError(f"cache_dir {self.cache_dir} can't be written to")
 
 
 def _has_sane_port(parts: SplitResult) -> bool:

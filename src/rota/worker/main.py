@@ -25,12 +25,16 @@ from rota.wire.backoff import reconnect_delay_s
 from rota.wire.channel import ChannelError
 from rota.wire.messages import WORKER_CODEC
 from rota.wire.websocket.client import connect
+from rota.worker.blobs import BlobShelf
+from rota.worker.cache import CacheDir
 from rota.worker.config import WorkerConfig
+from rota.worker.environments import EnvironmentStore
 from rota.worker.farewell import Farewell
 from rota.worker.machine import UsageSampler
 from rota.worker.offer import make_offer
 from rota.worker.shell import AgentShell
 from rota.worker.slots.pool import SlotPool
+from rota.worker.transfer import BlobTransfer
 
 __all__ = ["EXIT_REFUSED", "run"]
 
@@ -79,14 +83,21 @@ class _Process:
         self._offer = make_offer(config)
         self._agent = Agent(WorkerId(config.id), instance=uuid.uuid4().hex, offer=self._offer)
         self._shell = AgentShell(self._agent)
+        self._cache = CacheDir(config.cache_dir)
+        transfer = BlobTransfer(config.server, token=config.token, ca_file=config.ca_file)
+        self._blobs = BlobShelf(cache=self._cache, bytes_max=config.cache_limit_bytes, transfer=transfer)
+        self._environments = EnvironmentStore(self._cache)
         self._pool = SlotPool(
             events=self._shell,
             worker_id=config.id,
             has_gpus=bool(self._offer.gpus),
             output_limit_bytes=config.output_limit_bytes,
             file_limit=raise_file_limit(),
+            blobs=self._blobs,
+            environments=self._environments,
         )
-        self._shell.use(self._pool)
+        self._blobs.protect(self._pool.blobs_in_use)
+        self._shell.use(self._pool, self._blobs)
         self._rng = random.Random()
         self._leaving = asyncio.Event()
         self._signals = 0
@@ -114,7 +125,10 @@ class _Process:
         finally:
             beating.cancel()
             staying.cancel()
+            self._environments.close()
             await self._pool.close(kill=True)
+            self._blobs.close()
+            self._cache.close()
 
     async def _stay_connected(self) -> int:
         while not self._may_go():

@@ -30,6 +30,7 @@ from rota.core.model import LaneId
 from rota.core.protocol import Ended, FromCoordinator, FromWorker, HeartbeatAck, Mark, OutputChunk, Started, Welcome
 from rota.process.clock import steady_s, wall_s
 from rota.wire.channel import Channel, CloseCode
+from rota.worker.blobs import BlobShelf
 from rota.worker.slots.base import Work
 from rota.worker.slots.pool import SlotPool
 
@@ -52,11 +53,13 @@ class AgentShell:
         self.lost = asyncio.Event()
         self._channel: Channel[FromWorker] | None = None
         self._pool: SlotPool | None = None
+        self._blobs: BlobShelf | None = None
         self._told: set[str] = set()
 
-    def use(self, pool: SlotPool) -> None:
-        """Run attempts in these slots."""
+    def use(self, pool: SlotPool, blobs: BlobShelf) -> None:
+        """Run attempts in these slots, with these blobs."""
         self._pool = pool
+        self._blobs = blobs
 
     def do(self, command: AgentCommand) -> None:
         """Let the agent carry out a command, and carry out what it wants done."""
@@ -81,7 +84,7 @@ class AgentShell:
             if isinstance(message, Welcome):
                 self.is_welcome = self.was_welcome = True
                 self._told.clear()
-                self._use_grace(message.kill_grace_s)
+                self._obey_welcome(message)
                 log.info("registered", cluster=message.cluster, epoch=message.epoch, stopped=len(message.stop))
             elif isinstance(message, HeartbeatAck):
                 continue
@@ -123,9 +126,11 @@ class AgentShell:
 
     # Effects
 
-    def _use_grace(self, kill_grace_s: float) -> None:
+    def _obey_welcome(self, welcome: Welcome) -> None:
         assert self._pool is not None
-        self._pool.use_grace(kill_grace_s)
+        assert self._blobs is not None
+        self._pool.use_grace(welcome.kill_grace_s)
+        self._blobs.use_home(welcome.blob_home)
 
     def _perform(self, effect: AgentEffect) -> None:
         assert self._pool is not None
