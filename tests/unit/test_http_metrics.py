@@ -19,6 +19,7 @@ GAUGES = Gauges(
     event_listeners=1,
     blobs=6,
     blob_bytes=1 << 20,
+    clients=2,
     epoch=5,
 )
 
@@ -55,6 +56,7 @@ def test_what_is_looked_up_is_in_the_units_of_prometheus() -> None:
     assert found["rota_resource_capacity,resource=memory,unit=bytes"] == 1 << 30
     assert found["rota_resource_capacity,resource=licence,unit=units"] == 4
     assert found["rota_resource_used,resource=cpu,unit=cores"] == 0.5
+    assert found["rota_clients"] == 2
     assert found["rota_loop_lag_seconds"] == 0.002
     assert (found["rota_blobs"], found["rota_blob_bytes"]) == (6, 1 << 20)
     assert found["process_resident_memory_bytes"] > 0

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
+from rota.coordinator.marks import MarkEvent
 from rota.coordinator.service import Event
 from rota.core.changes import Changes
 from rota.core.model import Progress, TaskSeq, TaskState, generated_task_id
@@ -33,15 +34,25 @@ class _Batch:
     New tasks have the highest numbers of a turn, from ``first_new`` on.
     """
 
-    __slots__ = ("_count", "_first_new", "at", "chosen_ids", "first", "nodes", "number", "progress")
+    __slots__ = ("_count", "_first_new", "at", "chosen_ids", "first", "marks", "nodes", "number", "progress")
 
-    def __init__(self, number: int, first: int, at: float, *, changes: Changes, nodes: list[tuple[str, str]]) -> None:
+    def __init__(
+        self,
+        number: int,
+        first: int,
+        at: float,
+        *,
+        changes: Changes,
+        nodes: Sequence[tuple[str, str]],
+        marks: Sequence[MarkEvent],
+    ) -> None:
         self.number = number
         self.first = first
         self.at = at
         self.progress = changes.progress
         self.chosen_ids = changes.chosen_ids
         self.nodes = nodes
+        self.marks = marks
         # Not the facts themselves: specs are not told of, and must not be kept for it.
         self._first_new = changes.accepted[0].seq if changes.accepted else None
         self._count: int | None = None
@@ -64,19 +75,35 @@ class _Batch:
         for node, word in self.nodes:
             yield Event(f"{self.number}.{index}", f"node.{word}", self.at, node=node)
             index += 1
+        for mark in self.marks:
+            yield Event(
+                f"{self.number}.{index}",
+                "task.progress",
+                self.at,
+                task=mark.task,
+                attempt=mark.attempt,
+                fraction=mark.fraction,
+                text=mark.text,
+            )
+            index += 1
 
     @property
     def count(self) -> int:
         """How many events it is. Found out when somebody asks, and kept."""
         if self._count is None:
-            self._count = len(self.nodes) + sum(
-                2 if is_new and progress.state is not TaskState.PENDING else 1 for _, progress, is_new in self._tasks()
+            self._count = (
+                len(self.nodes)
+                + len(self.marks)
+                + sum(
+                    2 if is_new and progress.state is not TaskState.PENDING else 1
+                    for _, progress, is_new in self._tasks()
+                )
             )
         return self._count
 
     def size(self) -> int:
         kept = [len(made.value) + len(made.stdout) + len(made.stderr) for _, made in self.progress]
-        return ENTRY_BYTES * (len(kept) + len(self.nodes) + 1) + sum(kept)
+        return ENTRY_BYTES * (len(kept) + len(self.nodes) + len(self.marks) + 1) + sum(kept)
 
     def _tasks(self) -> Iterator[tuple[TaskSeq, Progress, bool]]:
         first_new = self._first_new
@@ -107,11 +134,16 @@ class EventHub:
     def publish(self, number: int, changes: Changes, *, at: float) -> None:
         """Add what a commit changed."""
         if changes.progress:
-            self._add(number, at, changes, [])
+            self._add(number, at, changes)
 
     def publish_node(self, node: str, word: str, *, at: float) -> None:
         """Add that a node came, went, or changed its state."""
-        self._add(self._number, at, Changes(), [(node, word)])
+        self._add(self._number, at, Changes(), nodes=((node, word),))
+
+    def publish_mark(self, mark: MarkEvent) -> None:
+        """Add how far an attempt says it is, if anybody listens: nobody comes back for it."""
+        if self._changed:
+            self._add(self._number, mark.at, Changes(), marks=(mark,))
 
     async def listen(self, last_id: str | None) -> AsyncIterator[Event | None]:
         """Yield events from now on, or after ``last_id``; ``None`` after each quarter of a minute of silence."""
@@ -144,8 +176,17 @@ class EventHub:
         finally:
             self._changed.discard(changed)
 
-    def _add(self, number: int, at: float, changes: Changes, nodes: list[tuple[str, str]]) -> None:
-        batch = _Batch(number, self._next_index() if number == self._number else 0, at, changes=changes, nodes=nodes)
+    def _add(
+        self,
+        number: int,
+        at: float,
+        changes: Changes,
+        *,
+        nodes: Sequence[tuple[str, str]] = (),
+        marks: Sequence[MarkEvent] = (),
+    ) -> None:
+        first = self._next_index() if number == self._number else 0
+        batch = _Batch(number, first, at, changes=changes, nodes=nodes, marks=marks)
         self._number = number
         self._latest = batch
         self._ring.append(batch)

@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 
+from rota.coordinator.clients import ClientDesk
 from rota.coordinator.config import CoordinatorConfig
 from rota.coordinator.events import EventHub
 from rota.coordinator.http.app import HttpApp, build_app
@@ -16,10 +17,12 @@ from rota.coordinator.http.guard import Guard, GuardConfig, check_headers
 from rota.coordinator.inbox import Inbox
 from rota.coordinator.live import LiveService
 from rota.coordinator.loop import Loop
+from rota.coordinator.marks import MarkBoard
 from rota.coordinator.metrics import Counters, Gauges, MetricsPage
 from rota.coordinator.performer import LivePerformer
 from rota.coordinator.recorder import Recorder
 from rota.coordinator.retention import BlobRetention, RetentionService
+from rota.coordinator.room import WaitingRoom
 from rota.coordinator.sessions import Sessions
 from rota.coordinator.watches import Watches
 from rota.core.config import SchedulerConfig
@@ -96,9 +99,25 @@ class House:
             counters=self.counters,
             on_outage=self.close_sessions,
         )
-        self._sessions = Sessions(self._loop)
+        self._clients = ClientDesk(
+            self._loop,
+            self._store,
+            missing=self.blobs.missing,
+            blob_home=self.blobs.home,
+            cluster=leadership.cluster,
+            room=WaitingRoom(self._loop, tasks_max=config.max_pending),
+            counters=self.counters,
+        )
+        marks = MarkBoard(self._loop.find_task, self._events.publish_mark)
+        self._sessions = Sessions(self._loop, clients=self._clients, marks=marks)
         self._performer = LivePerformer(
-            self._inbox, self._sessions, events=self._events, watches=self._watches, wake_at=self._loop.wake_at
+            self._inbox,
+            self._sessions,
+            clients=self._clients,
+            marks=marks,
+            events=self._events,
+            watches=self._watches,
+            wake_at=self._loop.wake_at,
         )
         metrics = MetricsPage(self.counters, self._gauges)
         self._service = LiveService(
@@ -107,10 +126,13 @@ class House:
             events=self._events,
             watches=self._watches,
             leadership=leadership,
-            max_pending=config.max_pending,
+            clients=self._clients,
+            marks=marks,
             metrics=metrics.render,
         )
-        self.app: HttpApp = build_app(self._service, guard=self._guard_config, counters=self.counters)
+        self.app: HttpApp = build_app(
+            self._service, guard=self._guard_config, counters=self.counters, blobs=self.blobs
+        )
         self._retention = RetentionService(self._store, logs, config.retention)
         self._blob_retention = BlobRetention(
             self.blobs, pinned=self._blobs_in_use, bytes_max=config.blob_retention_bytes, max_age_s=config.retention_s
@@ -137,7 +159,7 @@ class House:
         self._watches.wake_all()
 
     def close_sessions(self, message: str) -> None:
-        """Send all workers away; they come back."""
+        """Send all workers and clients away; they come back."""
         self._sessions.close_all(message)
 
     async def close(self) -> None:
@@ -186,6 +208,7 @@ class House:
                 used={},
                 loop_lag_s=self._loop.lag_s,
                 event_listeners=self._events.listeners,
+                clients=len(self._clients),
                 blobs=self.blobs.count,
                 blob_bytes=self.blobs.total_bytes,
                 epoch=0,
@@ -203,6 +226,7 @@ class House:
             used=state.cluster.used(),
             loop_lag_s=self._loop.lag_s,
             event_listeners=self._events.listeners,
+            clients=len(self._clients),
             blobs=self.blobs.count,
             blob_bytes=self.blobs.total_bytes,
             epoch=state.epoch,

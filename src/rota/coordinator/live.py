@@ -12,9 +12,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 from rota import __version__
+from rota.coordinator.clients import ClientDesk
 from rota.coordinator.drafts import draft_of, same_spec
 from rota.coordinator.events import EventHub
 from rota.coordinator.loop import Loop
+from rota.coordinator.marks import MarkBoard
 from rota.coordinator.nodes import view_node, view_recorded_node
 from rota.coordinator.output import OutputReader
 from rota.coordinator.rates import Rates
@@ -23,7 +25,7 @@ from rota.coordinator.service import Event, NodeView, Stats, TaskView
 from rota.coordinator.watches import Watches
 from rota.core.commands import CancelTasks, RetryTask, SetDrained, SubmitTasks
 from rota.core.effects import Accepted, IdsTaken, Settled, WorkerKnown
-from rota.core.errors import Conflict, NotFound, Overloaded
+from rota.core.errors import Conflict, NotFound
 from rota.core.explain import Explainer, place_in_line, reasons
 from rota.core.model import (
     ENDED_STATES,
@@ -57,7 +59,8 @@ class LiveService:
         events: EventHub,
         watches: Watches,
         leadership: Leadership,
-        max_pending: int,
+        clients: ClientDesk,
+        marks: MarkBoard,
         metrics: Callable[[], tuple[bytes, str]],
     ) -> None:
         self._loop = loop
@@ -65,7 +68,9 @@ class LiveService:
         self._events = events
         self._watches = watches
         self._leadership = leadership
-        self._max_pending = max_pending
+        self._room = clients.room
+        self._templates = clients.templates
+        self._marks = marks
         self._metrics = metrics
         self._output = OutputReader(recorder, watches)
         self._rates = Rates()
@@ -75,9 +80,10 @@ class LiveService:
 
     async def submit(self, requests: Sequence[TaskRequest], *, is_array: bool) -> list[TaskView]:
         """Accept all or none."""
+        self._templates.check_blobs(requests)
         for _ in range(TRIES):
             scheduler = self._loop.scheduler()
-            self._check_room(len(requests))
+            self._room.check(len(requests))
             known = await self._find_chosen(requests, is_array=is_array)
             new = [request for request in requests if request.id not in known]
             accepted = await self._accept(new, of=scheduler) if new else []
@@ -145,7 +151,7 @@ class LiveService:
             raise Conflict(
                 f"task {task_id} is {record.progress.state.word}: only failed and cancelled ones can be retried"
             )
-        self._check_room(1)
+        self._room.check(1)
         settled = await self._loop.ask(lambda to: RetryTask(record, to), Settled, of=scheduler)
         if not settled.seqs:
             raise Conflict(f"task {task_id} was retried by somebody else at the same time")
@@ -219,15 +225,6 @@ class LiveService:
 
     # Helpers
 
-    def _check_room(self, more: int) -> None:
-        state = self._loop.scheduler().state
-        waiting = state.pending.size + sum(state.held.values()) + self._loop.inbox.tasks
-        if waiting + more > self._max_pending:
-            raise Overloaded(
-                f"{waiting:,} tasks wait and {more:,} more would be over the limit of {self._max_pending:,} "
-                "(--max-pending): come again when some have run"
-            )
-
     async def _get_record(self, task_id: str) -> TaskRecord:
         record = (await self._recorder.store.find_tasks([task_id])).get(task_id)
         if record is None:
@@ -270,7 +267,8 @@ class LiveService:
                 reason, sentence = explainer.explain(task)
                 views.append(TaskView(record, reason, sentence, None))
             else:
-                views.append(TaskView(record, None, None, place_in_line(task)))
+                mark = self._marks.find((task.seq, task.attempt))
+                views.append(TaskView(record, None, None, place_in_line(task), mark))
         return views
 
     async def _set_drained(self, worker_id: WorkerId, *, drained: bool) -> NodeView:

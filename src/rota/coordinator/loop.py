@@ -26,6 +26,7 @@ from rota.core.model import Epoch, TaskSeq
 from rota.core.protocol import OutputChunk
 from rota.core.scheduler import Scheduler
 from rota.core.state import Counts
+from rota.core.task import Task
 from rota.core.turn import Performer, Turn
 from rota.process.clock import steady_s, wall_s
 from rota.store.base import Leadership
@@ -104,6 +105,10 @@ class Loop:
         if self.turn is None or self._stopping:
             raise self._refusal
         return self.turn.scheduler
+
+    def find_task(self, seq: TaskSeq) -> Task | None:
+        """Return a task that has not ended, as far as the scheduler has come: the record may be a commit behind."""
+        return self.turn.scheduler.state.tasks.get(seq) if self.turn is not None else None
 
     @property
     def is_serving(self) -> bool:

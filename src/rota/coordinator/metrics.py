@@ -87,11 +87,13 @@ class Counters:
         "tasks_completed",
         "tasks_failed",
         "tasks_submitted",
+        "tasks_submitted_channel",
         "turn_seconds",
     )
 
     def __init__(self) -> None:
         self.tasks_submitted = 0
+        self.tasks_submitted_channel = 0
         self.tasks_completed = 0
         self.tasks_failed: dict[Cause, int] = dict.fromkeys(Cause, 0)
         self.tasks_cancelled = 0
@@ -124,6 +126,7 @@ class Gauges(Struct, frozen=True, kw_only=True):
     event_listeners: int
     blobs: int
     blob_bytes: int
+    clients: int
     epoch: int
 
 
@@ -161,6 +164,7 @@ class _RotaCollector(Collector):
 def _simple_counters(counters: Counters) -> Iterator[Metric]:
     for name, meaning, count in (
         ("tasks_submitted", "Tasks accepted.", counters.tasks_submitted),
+        ("tasks_submitted_channel", "Those of them that came on channels.", counters.tasks_submitted_channel),
         ("tasks_completed", "Tasks that ended well.", counters.tasks_completed),
         ("tasks_cancelled", "Tasks that ended because somebody wished it.", counters.tasks_cancelled),
         ("attempts_started", "Attempts given to workers.", counters.attempts_started),
@@ -212,6 +216,7 @@ def _gauges(now: Gauges) -> Iterator[Metric]:
     yield GaugeMetricFamily("rota_event_listeners", "Who listens to events.", value=now.event_listeners)
     yield GaugeMetricFamily("rota_blobs", "Functions and large values that are kept.", value=now.blobs)
     yield GaugeMetricFamily("rota_blob_bytes", "How much they hold.", value=now.blob_bytes)
+    yield GaugeMetricFamily("rota_clients", "Clients that have a channel open.", value=now.clients)
     yield GaugeMetricFamily("rota_epoch", "The number of this reign.", value=now.epoch)
 
 

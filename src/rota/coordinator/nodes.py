@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
 from rota.coordinator.service import NodeView
+from rota.core.client_protocol import NodeFacts
 from rota.core.cluster import Worker
-from rota.core.model import WorkerRecord, WorkerState
+from rota.core.model import WorkerId, WorkerRecord, WorkerState
 from rota.process.clock import steady_s
 
-__all__ = ["view_node", "view_recorded_node"]
+__all__ = ["NodeFactsBook", "view_node", "view_recorded_node"]
+
+FACTS_MAX: Final = 32
+FACTS_BYTES_MAX: Final = 1 << 20
+"""Of what a client is told of workers' packages: it needs them for a warning, and every client asks."""
 
 
 def view_node(worker: Worker) -> NodeView:
@@ -42,3 +52,37 @@ def view_recorded_node(record: WorkerRecord) -> NodeView:
         last_seen_s=None,
         usage=None,
     )
+
+
+class NodeFactsBook:
+    """What clients must know of the workers that run functions: of equal ones the first speaks for all.
+
+    Made anew only when a worker has come or gone, since all clients come back at once after a restart.
+    """
+
+    def __init__(self) -> None:
+        self._workers: list[tuple[WorkerId, str]] = []
+        self._facts: list[NodeFacts] = []
+
+    def facts_of(self, workers: Iterable[Worker]) -> list[NodeFacts]:
+        """Return one for each kind of those workers that are connected and have a Python, up to a limit."""
+        able = [worker for worker in workers if worker.session is not None and worker.offer.python]
+        names = sorted((worker.id, worker.instance) for worker in able)
+        if names != self._workers:
+            self._workers, self._facts = names, _distinct_facts(sorted(able, key=lambda worker: worker.id))
+        return self._facts
+
+
+def _distinct_facts(workers: Iterable[Worker]) -> list[NodeFacts]:
+    kept: list[NodeFacts] = []
+    bytes_left = FACTS_BYTES_MAX
+    for worker in workers:
+        offer = worker.offer
+        if any(facts.python == offer.python and facts.packages == offer.packages for facts in kept):
+            continue
+        facts = NodeFacts(worker.id, offer.python, offer.packages)
+        bytes_left -= len(msgspec.msgpack.encode(facts))
+        if len(kept) == FACTS_MAX or bytes_left < 0:
+            break
+        kept.append(facts)
+    return kept

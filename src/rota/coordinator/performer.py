@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import structlog
 
+from rota.coordinator.clients import ClientDesk
 from rota.coordinator.events import EventHub
 from rota.coordinator.inbox import Inbox
+from rota.coordinator.marks import MarkBoard
 from rota.coordinator.sessions import Sessions
 from rota.coordinator.watches import Watches
 from rota.core.changes import Changes
@@ -37,16 +39,26 @@ class LivePerformer:
     """The performer of a real coordinator. Nothing in it waits, and nothing in it fails into the core."""
 
     def __init__(
-        self, inbox: Inbox, sessions: Sessions, *, events: EventHub, watches: Watches, wake_at: Callable[[float], None]
+        self,
+        inbox: Inbox,
+        sessions: Sessions,
+        *,
+        clients: ClientDesk,
+        marks: MarkBoard,
+        events: EventHub,
+        watches: Watches,
+        wake_at: Callable[[float], None],
     ) -> None:
         self._inbox = inbox
         self._sessions = sessions
+        self._clients = clients
+        self._marks = marks
         self._events = events
         self._watches = watches
         self._wake_at = wake_at
 
     def reply(self, to: ReplyTo, answer: Answer) -> None:
-        """Give an answer to a waiting handler."""
+        """Give an answer to who waits for it; a client on a channel is told of it here and now."""
         self._inbox.answer(to, answer)
 
     def refuse(self, to: ReplyTo, error: RotaError) -> None:
@@ -63,8 +75,10 @@ class LivePerformer:
 
     def publish(self, number: int, changes: Changes) -> None:
         """Show what is now on the record to those who listen and wait."""
+        self._clients.publish(changes)
         self._events.publish(number, changes, at=wall_s())
         self._watches.publish(changes)
+        self._marks.publish(changes)
 
     def notice(self, notice: Notice) -> None:
         """Log what an operator should know, and show changes of workers to those who listen."""

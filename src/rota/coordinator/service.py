@@ -22,7 +22,7 @@ from rota.core.model import (
     WorkerId,
     WorkerState,
 )
-from rota.core.protocol import Usage
+from rota.core.protocol import Mark, Usage
 from rota.core.spec import TaskRequest
 from rota.store.base import TaskQuery
 
@@ -33,13 +33,14 @@ class TaskView(Struct, frozen=True):
     """A task as of the last commit, with what only the living coordinator knows.
 
     ``reason`` says why a pending task waits, ``reason_text`` says it in a sentence; ``behind`` is
-    how many attempts stand before it in its lane, for an assigned one.
+    how many attempts stand before it in its lane, for an assigned one. ``mark`` is how far a running one says it is.
     """
 
     record: TaskRecord
     reason: Reason | None
     reason_text: str | None
     behind: int | None
+    mark: Mark | None = None
 
 
 class NodeView(Struct, frozen=True):
@@ -61,7 +62,8 @@ class NodeView(Struct, frozen=True):
 class Event(Struct, frozen=True):
     """One change of state.
 
-    ``id`` is ``<commit>.<index>``; ``type`` is ``task.<state>``, ``node.<state>`` or ``resync``.
+    ``id`` is ``<commit>.<index>``; ``type`` is ``task.<state>``, ``task.progress`` (with ``fraction`` and ``text``),
+    ``node.<state>`` or ``resync``.
     """
 
     id: str
@@ -71,6 +73,8 @@ class Event(Struct, frozen=True):
     node: str | None = None
     attempt: int | None = None
     cause: str | None = None
+    fraction: float | None = None
+    text: str | None = None
 
 
 class Stats(Struct, frozen=True):

@@ -1,8 +1,9 @@
-"""The open channels of workers: what arrives becomes commands, what the core sends goes out.
+"""The open channels: who is at the other end, the first message says.
 
-A session is one channel, numbered. It speaks only after a hello that the core took; what it
-says before, or out of turn, closes it. A session whose worker reads too slowly is closed: the
-worker comes back and what it missed is sorted out by the hello.
+A `Session` is one channel, numbered. With a worker's hello it is a worker's from then on, with a client's a client's
+(``clients``); anything else said first, or out of turn, closes it. What a worker says becomes commands, what
+the core sends goes out. A worker that reads too slowly is closed: it comes back, and what it missed
+is sorted out by the hello.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Final, Protocol, assert_never
 
 import structlog
 
+from rota.coordinator.clients import ClientDesk
+from rota.coordinator.marks import MarkBoard
 from rota.core.client_protocol import CancelThese, ClientHello, Follow, Submit
 from rota.core.commands import (
     Command,
@@ -34,10 +37,11 @@ from rota.core.protocol import (
     Report,
     SlotsLost,
 )
+from rota.process.clock import steady_s
 from rota.wire.channel import Channel, CloseCode
 from rota.wire.messages import FromPeer, ToPeer, assign_pieces
 
-__all__ = ["BACKLOG_BYTES_MAX", "Session", "Sessions"]
+__all__ = ["BACKLOG_BYTES_MAX", "Session", "Sessions", "WorkerSession"]
 
 BACKLOG_BYTES_MAX: Final = 64 << 20
 """Of what waits to be read by one worker."""
@@ -45,62 +49,107 @@ BACKLOG_BYTES_MAX: Final = 64 << 20
 log = structlog.get_logger(__name__)
 
 
-class CommandSink(Protocol):
-    """Where commands go."""
+class WorkerSink(Protocol):
+    """Where goes what workers say."""
 
     def put(self, command: Command) -> None: ...
 
     def put_beat(self, beat: WorkerBeat) -> None: ...
 
 
+class Peer(Protocol):
+    """Somebody who has said who they are."""
+
+    def received(self, messages: list[FromPeer]) -> None:
+        """Take in what came on the channel."""
+        ...
+
+    def closed(self, reason: str) -> None:
+        """Take note that the channel is gone."""
+        ...
+
+    def say_goodbye(self, message: str) -> None:
+        """Send them away: they come back later."""
+        ...
+
+
 class Session:
-    """The handler of one channel."""
+    """The handler of one channel: nobody's until its first message."""
 
     def __init__(self, number: SessionId, sessions: Sessions) -> None:
         self.number = number
         self._sessions = sessions
         self._channel: Channel[ToPeer] | None = None
-        self._said_hello = False
+        self._peer: Peer | None = None
 
     def opened(self, channel: Channel[ToPeer]) -> None:
         """Wait for a hello."""
         self._channel = channel
 
     def received(self, messages: list[FromPeer]) -> None:
-        """Turn messages into commands."""
-        sink = self._sessions.sink
-        for message in messages:
-            if isinstance(message, Hello) == self._said_hello:
-                self.close(CloseCode.POLICY, "a hello comes first, and once")
+        """Find out who it is, or hand on what they say."""
+        if self._peer is None:
+            assert self._channel is not None
+            self._peer = self._sessions.greet(self.number, self._channel, messages[0])
+            if self._peer is None:
+                self._channel.close(code=CloseCode.POLICY, reason="a hello comes first")
                 return
+            messages = messages[1:]
+        if messages:
+            self._peer.received(messages)
+
+    def closed(self, reason: str) -> None:
+        """Let go of the channel."""
+        peer, self._peer, self._channel = self._peer, None, None
+        self._sessions.forget(self.number)
+        if peer is not None:
+            peer.closed(reason)
+        else:
+            log.warning("channel_closed_before_hello", session=self.number, reason=reason)
+
+    def say_goodbye(self, message: str) -> None:
+        """Tell whoever is there to come back later, and close."""
+        if self._peer is not None:
+            self._peer.say_goodbye(message)
+        elif self._channel is not None:
+            self._channel.close(code=CloseCode.RESTARTING, reason=message)
+
+
+class WorkerSession:
+    """A worker on its channel."""
+
+    def __init__(self, number: SessionId, channel: Channel[ToPeer], *, sink: WorkerSink, marks: MarkBoard) -> None:
+        self._number = number
+        self._channel: Channel[ToPeer] | None = channel
+        self._sink = sink
+        self._marks = marks
+
+    def received(self, messages: list[FromPeer]) -> None:
+        """Turn messages into commands."""
+        sink, number = self._sink, self._number
+        for message in messages:
             match message:
                 case Report():
-                    sink.put(ReportArrived(self.number, message))
+                    sink.put(ReportArrived(number, message))
                 case Heartbeat():
-                    sink.put_beat(WorkerBeat(self.number, message))
-                case Hello():
-                    self._said_hello = True
-                    sink.put(WorkerHello(self.number, message))
+                    sink.put_beat(WorkerBeat(number, message))
                 case SlotsLost():
-                    sink.put(SlotsLostArrived(self.number, message.count, message.message))
+                    sink.put(SlotsLostArrived(number, message.count, message.message))
                 case Leaving():
-                    sink.put(LeavingArrived(self.number, message.done))
+                    sink.put(LeavingArrived(number, message.done))
                 case Marks():
-                    pass
-                case ClientHello() | Submit() | CancelThese() | Follow():
-                    self.close(CloseCode.POLICY, "clients are not served yet")
+                    self._marks.take(number, message.marks, now=steady_s())
+                case Hello() | ClientHello() | Submit() | CancelThese() | Follow():
+                    self.close(CloseCode.POLICY, "a worker says hello once, and nothing that a client says")
+                    return
                 case _:
                     assert_never(message)
 
     def closed(self, reason: str) -> None:
         """Tell the core that the channel is gone."""
         self._channel = None
-        self._sessions.forget(self.number)
-        if self._said_hello:
-            log.info("channel_closed", session=self.number, reason=reason)
-            self._sessions.sink.put(SessionClosed(self.number))
-        else:
-            log.warning("channel_closed_before_hello", session=self.number, reason=reason)
+        log.info("channel_closed", session=self._number, reason=reason)
+        self._sink.put(SessionClosed(self._number))
 
     def send(self, message: FromCoordinator) -> None:
         """Send a message, cut to size, if the channel is still there."""
@@ -115,6 +164,11 @@ class Session:
         if channel.backlog_bytes > BACKLOG_BYTES_MAX:
             self.close(CloseCode.TRY_LATER, "the worker reads too slowly")
 
+    def say_goodbye(self, message: str) -> None:
+        """Tell the worker to come back later, and close."""
+        self.send(Closing(message))
+        self.close(CloseCode.RESTARTING, message)
+
     def close(self, code: CloseCode, reason: str) -> None:
         """Close the channel, if it is still there."""
         if self._channel is not None:
@@ -122,12 +176,21 @@ class Session:
 
 
 class Sessions:
-    """All open channels."""
+    """All open channels.
 
-    def __init__(self, sink: CommandSink) -> None:
-        self.sink = sink
+    Args:
+        sink: Takes what workers say.
+        clients: Lets clients in.
+        marks: Takes what workers say of the progress of attempts.
+    """
+
+    def __init__(self, sink: WorkerSink, *, clients: ClientDesk, marks: MarkBoard) -> None:
+        self._sink = sink
+        self._clients = clients
+        self._marks = marks
         self._numbers = count(1)
         self._open: dict[SessionId, Session] = {}
+        self._workers: dict[SessionId, WorkerSession] = {}
 
     def make(self) -> Session:
         """Begin a session for a channel that is about to open."""
@@ -135,24 +198,37 @@ class Sessions:
         self._open[session.number] = session
         return session
 
+    def greet(self, number: SessionId, channel: Channel[ToPeer], first: FromPeer) -> Peer | None:
+        """Return who says this first on a channel; ``None`` if it is no hello."""
+        match first:
+            case Hello():
+                worker = self._workers[number] = WorkerSession(number, channel, sink=self._sink, marks=self._marks)
+                self._sink.put(WorkerHello(number, first))
+                return worker
+            case ClientHello():
+                return self._clients.let_in(first, channel)
+            case _:
+                return None
+
     def send(self, number: SessionId, message: FromCoordinator) -> None:
-        """Send on a session; nothing happens if it is gone, which the core learns by itself."""
-        session = self._open.get(number)
-        if session is not None:
-            session.send(message)
+        """Send to a worker; nothing happens if its channel is gone, which the core learns by itself."""
+        worker = self._workers.get(number)
+        if worker is not None:
+            worker.send(message)
 
     def disconnect(self, number: SessionId, reason: str) -> None:
-        """Close a session."""
-        session = self._open.get(number)
-        if session is not None:
-            session.close(CloseCode.NORMAL, reason)
+        """Close a worker's channel."""
+        worker = self._workers.get(number)
+        if worker is not None:
+            worker.close(CloseCode.NORMAL, reason)
 
     def close_all(self, message: str) -> None:
-        """Tell all workers to come back later, and close."""
+        """Tell everybody to come back later, and close."""
+        self._marks.clear()
         for session in list(self._open.values()):
-            session.send(Closing(message))
-            session.close(CloseCode.RESTARTING, message)
+            session.say_goodbye(message)
 
     def forget(self, number: SessionId) -> None:
         """Drop a session whose channel is gone."""
         self._open.pop(number, None)
+        self._workers.pop(number, None)

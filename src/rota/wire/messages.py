@@ -15,7 +15,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from rota.core.client_protocol import ClientHello, FromClient, ToClient
+from rota.core.client_protocol import ClientHello, ClientWelcome, FromClient, ToClient
 from rota.core.errors import BadRequest, TooLarge
 from rota.core.protocol import (
     Assign,
@@ -136,7 +136,7 @@ class Codec(Generic[In, Out]):
             raise TooLarge(f"a {type(message).__name__} of {size:,} bytes: it may have at most {bytes_max:,}")
 
 
-_LARGE: Final = (Hello, Welcome, Stop, Recall, ClientHello)
+_LARGE: Final = (Hello, Welcome, Stop, Recall, ClientHello, ClientWelcome)
 
 FromPeer = FromWorker | FromClient
 """What may arrive at a coordinator: who it is from, the first message says."""

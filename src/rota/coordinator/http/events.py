@@ -47,7 +47,7 @@ class EventsQuery(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EventJson(Struct, frozen=True, omit_defaults=True):
-    """One change of state: of a task, or of a node."""
+    """One change of state: of a task, or of a node; or how far a task says it is (``fraction`` of 1, and ``text``)."""
 
     id: str
     type: str
@@ -56,6 +56,8 @@ class EventJson(Struct, frozen=True, omit_defaults=True):
     node: str | None = None
     attempt: int | None = None
     cause: str | None = None
+    fraction: float | None = None
+    text: str | None = None
 
 
 async def listen_to_events(call: Call) -> Stream:
@@ -84,6 +86,16 @@ async def _lines(events: AsyncIterator[Event | None]) -> AsyncIterator[bytes]:
 
 
 def _text(event: Event) -> bytes:
-    content = EventJson(event.id, event.type, rfc3339(event.at), event.task, event.node, event.attempt, event.cause)
+    content = EventJson(
+        event.id,
+        event.type,
+        rfc3339(event.at),
+        event.task,
+        event.node,
+        event.attempt,
+        event.cause,
+        event.fraction,
+        event.text,
+    )
     # JSON escapes every line break, so the data is one line whatever a task is called.
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (event.id.encode(), event.type.encode(), _encoder.encode(content))

@@ -1,0 +1,180 @@
+"""Templates of tasks that clients send: checked once, then known by their bytes.
+
+What is submitted by the thousand differs by its arguments alone, so reading and checking a template (3 µs and more) is
+shared by all that have it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from rota.coordinator.drafts import draft_of
+from rota.core.client_protocol import Submission
+from rota.core.commands import Draft, DraftGroup
+from rota.core.errors import BadRequest, BadSpec, RotaError
+from rota.core.requests import ARGS_BYTES_MAX, check_template
+from rota.core.spec import TaskRequest, deadline_time, start_time
+
+__all__ = ["RefusedTasks", "Templates"]
+
+KNOWN_MAX: Final = 1_000
+KNOWN_BYTES_MAX: Final = 16 << 20
+"""Of templates that are remembered."""
+
+
+class RefusedTasks(Struct):
+    """Why the tasks of a submission that have these numbers are not taken."""
+
+    number: int
+    count: int
+    error: RotaError
+
+
+class _Template(Struct, frozen=True):
+    """``digests`` are those of its function and its blobs; ``is_relative``: it counts times from its acceptance."""
+
+    request: TaskRequest
+    draft: Draft
+    digests: tuple[str, ...]
+    is_relative: bool
+
+
+class Templates:
+    """Turns what clients submit into drafts.
+
+    Args:
+        missing: Says which of some blobs are not here.
+    """
+
+    def __init__(self, missing: Callable[[Sequence[str]], Sequence[str]]) -> None:
+        self._missing = missing
+        self._known: OrderedDict[bytes, _Template] = OrderedDict()
+        self._known_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def groups(
+        self, submissions: Sequence[Submission], *, number: int, wall: float
+    ) -> tuple[list[DraftGroup], list[RefusedTasks]]:
+        """Check submissions, the first of which has ``number``, as they are accepted at ``wall``.
+
+        Returns:
+            A group for each submission, without a draft where it is refused; and the refusals, those of neighbours
+            with the same sentence as one.
+        """
+        checked = [self._check(submission, wall) for submission in submissions]
+        missing = self._find_missing(template for template in checked if isinstance(template, _Template))
+        groups: list[DraftGroup] = []
+        refusals: list[RefusedTasks] = []
+        for submission, found in zip(submissions, checked, strict=True):
+            count = len(submission.args) or 1
+            error = found if isinstance(found, RotaError) else _find_lack(found, missing)
+            if isinstance(found, _Template) and error is None:
+                groups.append(DraftGroup(found.draft, submission.args, count))
+            elif error is not None:
+                groups.append(DraftGroup(None, [], count))
+                _add_refusal(refusals, RefusedTasks(number, count, error))
+            number += count
+        return groups, refusals
+
+    def check_blobs(self, requests: Sequence[TaskRequest]) -> None:
+        """See that what the functions of requests need is here.
+
+        Raises:
+            BadRequest: It is not; names the index if there are several requests.
+        """
+        needed = [(index, digests) for index, request in enumerate(requests) if (digests := _digests_of(request))]
+        if not needed:
+            return
+        missing = set(self._missing(list(dict.fromkeys(digest for _, digests in needed for digest in digests))))
+        for index, digests in needed if missing else ():
+            for digest in digests:
+                if digest in missing:
+                    raise _missing_blob(digest, f"task {index}: " if len(requests) > 1 else "")
+
+    def _check(self, submission: Submission, wall: float) -> _Template | RotaError:
+        try:
+            template = self._template(submission.template)
+            if submission.args:
+                _check_args(template.request, submission.args)
+        except RotaError as error:
+            # Without the traceback, which would hold this frame, and the frame the error: there is no cyclic collector.
+            return error.with_traceback(None)
+        if not template.is_relative:
+            return template
+        request = template.request
+        draft = replace(
+            template.draft,
+            start_at=start_time(request, accepted_at=wall),
+            deadline_at=deadline_time(request, accepted_at=wall),
+        )
+        return replace(template, draft=draft)
+
+    def _template(self, encoded: bytes) -> _Template:
+        """Return what is known of a template, or get to know it."""
+        known = self._known.get(encoded)
+        if known is not None:
+            self._known.move_to_end(encoded)
+            return known
+        request = check_template(encoded)
+        if request.id is not None:
+            raise BadSpec("id", "can't be chosen on a channel: give the task a name, or submit it by REST")
+        template = _Template(
+            request,
+            draft_of(request, accepted_at=0.0),
+            _digests_of(request),
+            bool(request.delay) or (request.deadline is not None and not isinstance(request.deadline, datetime)),
+        )
+        self._known[encoded] = template
+        self._known_bytes += len(encoded)
+        while len(self._known) > KNOWN_MAX or self._known_bytes > KNOWN_BYTES_MAX:
+            self._known_bytes -= len(self._known.popitem(last=False)[0])
+        return template
+
+    def _find_missing(self, templates: Iterable[_Template]) -> set[str]:
+        # As a dict: thousands of submissions mostly have one function.
+        needed = dict.fromkeys(digest for template in templates for digest in template.digests)
+        return set(self._missing(list(needed))) if needed else set()
+
+
+def _check_args(request: TaskRequest, args: Sequence[bytes]) -> None:
+    """Check what is spliced into a template."""
+    if request.function is None:
+        raise BadSpec("args", "goes with function only")
+    if request.args is not None:
+        raise BadSpec("args", "is in the template already")
+    largest = max(map(len, args))
+    if largest > ARGS_BYTES_MAX:
+        raise BadSpec("args", f"has {largest:,} bytes: at most {ARGS_BYTES_MAX:,}; put more into a blob")
+
+
+def _digests_of(request: TaskRequest) -> tuple[str, ...]:
+    return (request.function, *request.blobs) if request.function is not None else ()
+
+
+def _find_lack(template: _Template, missing: set[str]) -> BadRequest | None:
+    return next((_missing_blob(digest) for digest in template.digests if digest in missing), None) if missing else None
+
+
+def _missing_blob(digest: str, where: str = "") -> BadRequest:
+    return BadRequest(
+        f"{where}there is no blob {digest}: put it to /api/v1/blobs/{digest} first; what no task needs is removed "
+        "after some time",
+        code="blob_missing",
+    )
+
+
+def _add_refusal(refusals: list[RefusedTasks], refusal: RefusedTasks) -> None:
+    """Add a refusal, to the last one if that says the same."""
+    last = refusals[-1] if refusals else None
+    if last is not None and last.number + last.count == refusal.number and str(last.error) == str(refusal.error):
+        last.count += refusal.count
+    else:
+        refusals.append(refusal)
