@@ -99,8 +99,9 @@ FromClient = ClientHello | Submit | CancelThese | Follow
 class ClientWelcome(Struct, frozen=True, tag="client-welcome"):
     """The answer to a client's hello.
 
-    All numbers up to ``accepted_through`` are decided: those in ``ranges`` became tasks, others that the
-    client has no ids of were refused. ``blob_home`` is where a client on the same machine may put large values.
+    All numbers up to ``accepted_through`` are decided: those in ``ranges`` became tasks, which the client follows from
+    now on, others that it has no ids of were refused. ``nodes`` holds one worker of each kind.
+    ``blob_home`` is where a client on the same machine may put large values.
     """
 
     version: int
@@ -112,7 +113,7 @@ class ClientWelcome(Struct, frozen=True, tag="client-welcome"):
 
 
 class NumbersAccepted(Struct, frozen=True, tag="accepted"):
-    """These are on the record."""
+    """These are on the record. The client follows them: it is told of their ends, later than of this."""
 
     ranges: list[NumberRange]
 
