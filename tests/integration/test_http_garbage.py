@@ -10,6 +10,7 @@ import pytest
 
 from rota.coordinator.http import GuardConfig, build_app
 from rota.coordinator.metrics import Counters
+from rota.store.blobs import BlobStore
 from tests.support.fake_service import FakeService
 from tests.support.http_server import RunningServer, running_server
 
@@ -49,7 +50,9 @@ async def ask(server: RunningServer, text: bytes, *, times: int) -> None:
     ids=["accepted", "refused", "shown", "waited", "not found while waiting", "bad query", "nothing there"],
 )
 async def test_requests_leave_nothing_for_the_cyclic_collector(text: bytes) -> None:
-    async with running_server(build_app(FakeService(), guard=GuardConfig(), counters=Counters())) as server:
+    async with running_server(
+        build_app(FakeService(), guard=GuardConfig(), counters=Counters(), blobs=BlobStore(None))
+    ) as server:
         await ask(server, request(b"POST", b"/api/v1/tasks", TASK), times=1)
         await ask(server, text, times=3)
         gc.collect()

@@ -15,6 +15,7 @@ from rota.coordinator.service import Event
 from rota.core.errors import Unavailable
 from rota.core.model import TaskState
 from rota.core.requests import parse_requests
+from rota.store.blobs import BlobStore
 from tests.support.fake_service import CREATED_AT, FakeService
 from tests.support.http_server import RunningServer, running_server
 from tests.support.waiting import wait_until_async
@@ -27,7 +28,9 @@ def service() -> FakeService:
 
 @pytest.fixture
 async def server(service: FakeService) -> AsyncIterator[RunningServer]:
-    async with running_server(build_app(service, guard=GuardConfig(), counters=Counters())) as running:
+    async with running_server(
+        build_app(service, guard=GuardConfig(), counters=Counters(), blobs=BlobStore(None))
+    ) as running:
         yield running
 
 

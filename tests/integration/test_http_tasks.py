@@ -13,6 +13,7 @@ from rota.coordinator.http.body import BODY_BYTES_MAX
 from rota.coordinator.metrics import Counters
 from rota.core.errors import Overloaded, StoreUnavailable, Unavailable
 from rota.core.model import Reason, TaskState
+from rota.store.blobs import BlobStore
 from tests.support.fake_service import FakeService
 from tests.support.http_server import RunningServer, running_server
 from tests.support.waiting import wait_until_async
@@ -27,7 +28,9 @@ def service() -> FakeService:
 
 @pytest.fixture
 async def server(service: FakeService) -> AsyncIterator[RunningServer]:
-    async with running_server(build_app(service, guard=GuardConfig(), counters=Counters())) as running:
+    async with running_server(
+        build_app(service, guard=GuardConfig(), counters=Counters(), blobs=BlobStore(None))
+    ) as running:
         yield running
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from rota.coordinator.http import GuardConfig, build_app
 from rota.coordinator.metrics import Counters
+from rota.store.blobs import BlobStore
 from tests.support.fake_service import FakeService
 from tests.support.http_server import RunningServer, running_server
 
@@ -47,7 +48,7 @@ def live_coordinator(*, token: str | None = None) -> Iterator[LiveCoordinator]:
 
     async def live() -> None:
         service = FakeService()
-        app = build_app(service, guard=GuardConfig(token=token), counters=Counters())
+        app = build_app(service, guard=GuardConfig(token=token), counters=Counters(), blobs=BlobStore(None))
         stop = asyncio.Event()
         async with running_server(app) as server:
             loop = asyncio.get_running_loop()

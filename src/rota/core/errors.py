@@ -5,6 +5,7 @@ RotaError
 │   └── BadSpec           a field of a task does: names the field, and the index in an array
 ├── NotFound              no such task, worker, … (404)
 ├── Conflict              the id is taken by another spec, the state does not allow it (409)
+├── Gone                  it was here, and is no longer kept (410)
 ├── TooLarge              the body, the array or the spec is over its limit (413)
 ├── Overloaded            too many tasks wait: come again later (429)
 ├── Unauthorized          a token is asked for and is missing or wrong (401)
@@ -29,6 +30,7 @@ __all__ = [
     "BadSpec",
     "Conflict",
     "Forbidden",
+    "Gone",
     "LostLeadership",
     "NoCoordinator",
     "NotFound",
@@ -87,6 +89,12 @@ class Conflict(RotaError):
     """The name is taken by something else, or the state does not allow the change."""
 
     code = "conflict"
+
+
+class Gone(RotaError):
+    """It was here, and is no longer kept."""
+
+    code = "result_gone"
 
 
 class TooLarge(RotaError):

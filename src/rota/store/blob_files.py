@@ -17,6 +17,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from rota.core.errors import BadRequest, TooLarge
@@ -87,7 +88,7 @@ def listed_blobs(directory: Path, folder: str) -> Iterator[os.DirEntry[str]]:
 
 
 class IncomingBlob:
-    """A blob that is being written, hashed on the way. `take` or `drop` it in the end. One thread at a time."""
+    """A blob that is being written, hashed on the way. `take` it in the end, and `drop` it in any case."""
 
     def __init__(self, directory: Path, digest: str) -> None:
         """Begin a file in ``incoming/``. Raises what `translated` does."""
@@ -96,6 +97,8 @@ class IncomingBlob:
         self._directory = directory
         self._path = directory / INCOMING / f"{digest}.{secrets.token_hex(8)}"
         self._hash = hashlib.sha256()
+        # A descriptor that is closed under a write may be another file's by then.
+        self._lock = Lock()
         with translated(directory):
             self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
@@ -113,9 +116,9 @@ class IncomingBlob:
                     f"a blob has at most {BLOB_BYTES_MAX:,} bytes: put more into a file that the tasks read themselves"
                 )
             self._hash.update(chunk)
-            with translated(self._directory):
+            with self._lock, translated(self._directory):
                 view = memoryview(chunk)
-                while view:
+                while view and self._fd >= 0:
                     view = view[os.write(self._fd, view) :]
 
     def check(self) -> None:
@@ -141,11 +144,13 @@ class IncomingBlob:
 
     def drop(self) -> None:
         """Take the name in ``incoming/`` away. Safe to call twice."""
-        if self._fd >= 0:
+        with self._lock:
+            if self._fd < 0:
+                return
             os.close(self._fd)
             self._fd = -1
-            with suppress(OSError):  # what is left is removed by age
-                os.unlink(self._path)
+        with suppress(OSError):  # what is left is removed by age
+            os.unlink(self._path)
 
 
 def is_marked_durable(found: os.stat_result) -> bool:

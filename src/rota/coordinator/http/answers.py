@@ -14,12 +14,23 @@ import msgspec
 from msgspec import Struct
 from starlette.types import Scope, Send
 
-__all__ = ["JSON_TYPE", "NO_SNIFF", "TEXT_TYPE", "Answer", "Header", "Stream", "json_answer", "send_answer"]
+__all__ = [
+    "BINARY_TYPE",
+    "JSON_TYPE",
+    "NO_SNIFF",
+    "TEXT_TYPE",
+    "Answer",
+    "Header",
+    "Stream",
+    "json_answer",
+    "send_answer",
+]
 
 Header = tuple[bytes, bytes]
 
 JSON_TYPE: Final[Header] = (b"content-type", b"application/json")
 TEXT_TYPE: Final[Header] = (b"content-type", b"text/plain; charset=utf-8")
+BINARY_TYPE: Final[Header] = (b"content-type", b"application/octet-stream")
 NO_SNIFF: Final[Header] = (b"x-content-type-options", b"nosniff")
 """Output of tasks is text, also where it looks like a page: no browser may guess otherwise."""
 
@@ -35,10 +46,11 @@ class Answer(Struct, frozen=True, gc=False):
 
 
 class Stream(Struct, frozen=True):
-    """A response whose body is still to come; its status is 200."""
+    """A response whose body is still to come; its status is 200. ``length`` in bytes, where it is known."""
 
     chunks: AsyncIterator[bytes]
     headers: tuple[Header, ...]
+    length: int | None = None
 
 
 def json_answer(status: int, content: object, *, headers: Iterable[Header] = ()) -> Answer:

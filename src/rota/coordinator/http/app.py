@@ -21,6 +21,7 @@ from rota.coordinator.http.tasks import TASKS_PATH
 from rota.coordinator.metrics import Counters
 from rota.coordinator.service import Service
 from rota.core.errors import NotFound, RotaError
+from rota.store.blobs import BlobStore
 
 __all__ = ["HttpApp", "build_app"]
 
@@ -75,15 +76,16 @@ class HttpApp:
         await send_answer(answer, scope, send)
 
 
-def build_app(service: Service, *, guard: GuardConfig, counters: Counters) -> HttpApp:
+def build_app(service: Service, *, guard: GuardConfig, counters: Counters, blobs: BlobStore) -> HttpApp:
     """Make the HTTP edge of a coordinator.
 
     Args:
         service: What the handlers call.
         guard: Who may speak to it.
         counters: Where requests are counted.
+        blobs: What they are put into and read from.
     """
-    return HttpApp(Edge(service, counters), Guard(guard))
+    return HttpApp(Edge(service, counters, blobs=blobs), Guard(guard))
 
 
 def _router(served: list[ServedEndpoint], edge: Edge) -> Router:

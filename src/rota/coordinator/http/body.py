@@ -7,7 +7,7 @@ without one as soon as it is over. A client that goes away in the middle has sen
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Final, TypeVar
 
 import msgspec
@@ -20,6 +20,7 @@ __all__ = [
     "ClientGone",
     "check_item_count",
     "read_body",
+    "read_portions",
     "unless_gone",
     "unless_gone_by_and_by",
     "until_gone",
@@ -61,6 +62,27 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
         chunks.append(chunk)
         if not message.get("more_body", False):
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def read_portions(receive: Receive, portion_bytes: int) -> AsyncIterator[list[bytes]]:
+    """Yield a body in portions of at least so many bytes, but for the last, as the chunks that came.
+
+    Raises:
+        ClientGone: The client went away before its end.
+    """
+    chunks: list[bytes] = []
+    size, has_more = 0, True
+    while has_more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        has_more = message.get("more_body", False)
+        chunks.append(chunk)
+        size += len(chunk)
+        if size >= portion_bytes or not has_more:
+            yield chunks
+            chunks, size = [], 0
 
 
 def _check_announced(scope: Scope) -> None:

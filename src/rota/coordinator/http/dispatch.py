@@ -21,6 +21,7 @@ from rota.coordinator.http.streams import Streams
 from rota.coordinator.metrics import Counters
 from rota.coordinator.service import Service
 from rota.core.errors import RotaError
+from rota.store.blobs import BlobStore
 
 __all__ = ["NO_VALUES", "Edge", "MethodsOfPath", "ServedEndpoint"]
 
@@ -33,10 +34,11 @@ log = structlog.get_logger(__name__)
 class Edge:
     """What all routes of one server share."""
 
-    __slots__ = ("counters", "service", "streams")
+    __slots__ = ("blobs", "counters", "service", "streams")
 
-    def __init__(self, service: Service, counters: Counters) -> None:
+    def __init__(self, service: Service, counters: Counters, *, blobs: BlobStore) -> None:
         self.service = service
+        self.blobs = blobs
         self.counters = counters
         self.streams = Streams()
 
@@ -49,7 +51,7 @@ class ServedEndpoint:
     def __init__(self, endpoint: Endpoint, edge: Edge) -> None:
         self.endpoint = endpoint
         self._edge = edge
-        self._has_body = endpoint.body is not None
+        self._has_body = endpoint.body is not None and endpoint.body.content is not None
         self._reader = QueryReader(endpoint.query)
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, *, path_values: Mapping[str, str]) -> None:
@@ -75,6 +77,7 @@ class ServedEndpoint:
         check_path(scope["raw_path"])
         call = Call(
             service=self._edge.service,
+            blobs=self._edge.blobs,
             streams=self._edge.streams,
             path_values=path_values,
             query=self._reader.read(scope["query_string"]),

@@ -14,6 +14,7 @@ from rota.coordinator.http.query import NoQuery
 from rota.coordinator.http.streams import Streams
 from rota.coordinator.service import Service
 from rota.core.errors import RotaError
+from rota.store.blobs import BlobStore
 
 __all__ = ["Body", "Call", "Documented", "Endpoint", "Handler"]
 
@@ -25,6 +26,7 @@ class Call:
     """One request on its way to its handler, already checked and read."""
 
     service: Service
+    blobs: BlobStore
     streams: Streams
     path_values: Mapping[str, str]
     query: Struct
@@ -60,10 +62,11 @@ class Documented:
 
 @dataclass(frozen=True)
 class Body:
-    """What an endpoint reads."""
+    """What an endpoint reads. ``content`` is ``None`` for bytes, which the handler receives by itself."""
 
     meaning: str
     content: object
+    media_type: str = "application/json"
 
 
 @dataclass(frozen=True, kw_only=True)

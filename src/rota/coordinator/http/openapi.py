@@ -22,9 +22,11 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 
 _REF: Final = "#/components/schemas/{name}"
 _EVERYWHERE: Final[tuple[type[RotaError], ...]] = (BadRequest, Unauthorized, Forbidden)
+_BYTES: Final[dict[str, Json]] = {"type": "string", "format": "binary"}
 _GROUPS: Final = {
     "tasks": "Submit tasks and see what becomes of them.",
     "nodes": "The workers.",
+    "blobs": "Functions and large values, named by the SHA-256 of their bytes.",
     "cluster": "The whole: events, counts, health.",
 }
 
@@ -58,7 +60,7 @@ class _Schemas:
         named: list[object] = [ErrorJson]
         for endpoint in endpoints:
             named += [answer.content for answer in endpoint.answers if answer.content is not None]
-            if endpoint.body is not None:
+            if endpoint.body is not None and endpoint.body.content is not None:
                 named.append(endpoint.body.content)
         found, components = msgspec.json.schema_components(named, ref_template=_REF)
         self.components: dict[str, Json] = dict(components)
@@ -80,10 +82,12 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Json]:
     if parameters:
         operation["parameters"] = parameters
     if endpoint.body is not None:
+        content = endpoint.body.content
+        schema: Json = _BYTES if content is None else schemas.of(content)
         operation["requestBody"] = {
             "required": True,
             "description": endpoint.body.meaning,
-            "content": {"application/json": {"schema": schemas.of(endpoint.body.content)}},
+            "content": {endpoint.body.media_type: {"schema": schema}},
         }
     return operation
 

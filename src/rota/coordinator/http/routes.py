@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from rota.coordinator.http.blobs import BLOBS_PATH, BlobJson, get_blob, put_blob
 from rota.coordinator.http.docs import page_endpoints
 from rota.coordinator.http.endpoint import Body, Documented, Endpoint
 from rota.coordinator.http.events import EventJson, EventsQuery, listen_to_events
 from rota.coordinator.http.nodes import NodeJson, drain_node, get_node, list_nodes, resume_node
 from rota.coordinator.http.render import AttemptJson, TaskJson
+from rota.coordinator.http.results import get_result
 from rota.coordinator.http.system import HealthJson, StatsJson, get_stats, is_alive, is_ready, read_metrics
 from rota.coordinator.http.tasks import (
     TASKS_PATH,
@@ -26,7 +28,7 @@ from rota.coordinator.http.tasks import (
     retry_task,
     submit_tasks,
 )
-from rota.core.errors import Conflict, NotFound, Overloaded, TooLarge, Unavailable
+from rota.core.errors import Conflict, Gone, NotFound, Overloaded, TooLarge, Unavailable
 from rota.core.spec import TaskRequest
 
 __all__ = ["API", "ENDPOINTS", "GET_TASK", "SUBMIT_TASKS"]
@@ -92,12 +94,46 @@ _TASKS: Final = (
         errors=(NotFound,),
     ),
     Endpoint(
+        method="GET",
+        path=TASKS_PATH + "/{id}/result",
+        summary="Read what a function returned or raised, as its worker pickled it, at once or when it has ended",
+        handler=get_result,
+        query=WaitQuery,
+        answers=(Documented(200, "An envelope; `X-Rota-State` says how it ended.", None, "application/octet-stream"),),
+        errors=(NotFound, Conflict, Gone, Overloaded, Unavailable),
+    ),
+    Endpoint(
         method="POST",
         path=TASKS_PATH + "/{id}/retry",
         summary="Bring back a task that failed or was cancelled, with fresh budgets",
         handler=retry_task,
         answers=(Documented(200, "The task, pending again.", TaskJson),),
         errors=(NotFound, Conflict, Unavailable),
+    ),
+)
+
+_BLOBS: Final = (
+    Endpoint(
+        method="GET",
+        path=BLOBS_PATH + "/{digest}",
+        summary="Read a blob; HEAD says whether it is there, and its size",
+        handler=get_blob,
+        answers=(Documented(200, "Its bytes, which never change.", None, "application/octet-stream"),),
+        errors=(NotFound, Overloaded, Unavailable),
+        group="blobs",
+    ),
+    Endpoint(
+        method="PUT",
+        path=BLOBS_PATH + "/{digest}",
+        summary="Put a blob, before a task names it",
+        handler=put_blob,
+        body=Body("The bytes, at most 1 GiB.", None, "application/octet-stream"),
+        answers=(
+            Documented(201, "It is there now, for ten minutes at least.", BlobJson),
+            Documented(200, "It was there before.", BlobJson),
+        ),
+        errors=(TooLarge, Unavailable),
+        group="blobs",
     ),
 )
 
@@ -185,7 +221,7 @@ _CLUSTER: Final = (
     ),
 )
 
-API: Final[tuple[Endpoint, ...]] = (*_TASKS, *_NODES, *_CLUSTER)
+API: Final[tuple[Endpoint, ...]] = (*_TASKS, *_BLOBS, *_NODES, *_CLUSTER)
 """What is documented: everything that programs use."""
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (*API, *page_endpoints(API))

@@ -1,8 +1,9 @@
-"""Sending bodies that take their time: followed logs and server-sent events.
+"""Sending bodies that take their time: followed logs, server-sent events, blobs.
 
 A stream ends in one of four ways, and each is clean: its source ends, the client goes away, the
 server stops, or the source fails. Only the last is a broken body for the client, which
-must not take half of a log for the whole; it is logged once, here.
+must not take half of a log for the whole; it is logged once, here. A stream of known length is sent to its end
+when the server stops: it has one.
 """
 
 from __future__ import annotations
@@ -53,7 +54,10 @@ class Streams:
 
     async def send(self, stream: Stream, scope: Scope, *, receive: Receive, send: Send) -> None:
         """Send a stream to its end, whichever of the four it is."""
-        await send({"type": "http.response.start", "status": 200, "headers": [*stream.headers, NO_SNIFF]})
+        headers = [*stream.headers, NO_SNIFF]
+        if stream.length is not None:
+            headers.append((b"content-length", b"%d" % stream.length))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         if scope["method"] == "HEAD":
             await close_iterator(stream.chunks)
             await send({"type": "http.response.body", "body": b""})
@@ -75,7 +79,7 @@ class Streams:
         """Return whether the body is to be ended properly: not if there is nobody to read it."""
         pump = asyncio.ensure_future(_pump(stream.chunks, send))
         gone = asyncio.ensure_future(until_gone(receive))
-        stop = asyncio.ensure_future(self._stopping.wait())
+        stop = gone if stream.length is not None else asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait((pump, gone, stop), return_when=asyncio.FIRST_COMPLETED)
             was_gone = gone.done() and not pump.done()
