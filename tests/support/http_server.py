@@ -64,12 +64,16 @@ class RunningServer:
 
 
 @asynccontextmanager
-async def running_server(app: HttpApp) -> AsyncIterator[RunningServer]:
-    """Serve ``app`` until the block ends."""
+async def running_server(
+    app: HttpApp, *, channels: type[asyncio.Protocol] | None = None
+) -> AsyncIterator[RunningServer]:
+    """Serve ``app``, and channels beside it, until the block ends."""
     # Said to be TCP, since asyncio switches Nagle's delay off (40 ms an answer) only where it is said.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
+    config = uvicorn.Config(
+        app, http="httptools", ws=channels or "none", lifespan="off", log_config=None, access_log=False
+    )
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     running = RunningServer(app, listener.getsockname()[1], server, serving)

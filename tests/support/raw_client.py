@@ -28,7 +28,7 @@ from rota.core.client_protocol import (
 from rota.core.model import NumberRange, TaskSeq
 from rota.core.protocol import PROTOCOL_VERSION, Closing, Refused
 from rota.core.spec import TaskSpec, encode_spec
-from rota.wire.channel import Channel
+from rota.wire.channel import Channel, CloseCode
 from rota.wire.messages import CLIENT_CODEC
 from rota.wire.websocket.client import connect
 from tests.support.waiting import wait_until_async
@@ -119,7 +119,7 @@ class RawClient:
     def leave(self) -> None:
         """Close the channel as a client does that is done."""
         assert self._ear.channel is not None
-        self._ear.channel.close(code=1000, reason="done")  # type: ignore[arg-type]  # an IntEnum's value
+        self._ear.channel.close(code=CloseCode.NORMAL, reason="done")
 
     @property
     def channel(self) -> Channel[FromClient]:
