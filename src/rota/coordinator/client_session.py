@@ -60,8 +60,8 @@ UNCONFIRMED_MAX: Final = 500_000
 RANGES_MAX: Final = 20_000
 """In one `NumbersAccepted`: some 500 KiB."""
 
-LOOK_UP_TASKS: Final = 500
-"""Read from the store at once: a few milliseconds of the loop's time, with large results."""
+LOOK_UP_TASKS: Final = 100
+"""Read from the store at once: 6 MiB where all results are of the largest size."""
 
 LOOK_UP_BACKLOG_BYTES: Final = 8 << 20
 PACE_S: Final = 0.02
