@@ -1,14 +1,14 @@
 """What a running function can ask of its task: ``rota.current()``.
 
-The slot sets the current task before each function and takes it away afterwards. Outside of a task
-there is none, so a function can be called as it is in a test.
+The process that runs functions says where to ask for the current task, and that one is made only when somebody asks.
+Outside of a task there is none, so a function can be called as it is in a test.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["CurrentTask", "NotInATask", "TaskCancelled", "current", "find_current", "set_current"]
+__all__ = ["CurrentTask", "NotInATask", "TaskCancelled", "current", "find_current", "provide_current", "set_current"]
 
 
 class TaskCancelled(BaseException):
@@ -65,8 +65,12 @@ class CurrentTask:
         return f"<task {self.id}, attempt {self.attempt}>"
 
 
+def _none() -> CurrentTask | None:
+    return None
+
+
 class _Holder:
-    task: CurrentTask | None = None
+    provide: Callable[[], CurrentTask | None] = staticmethod(_none)
 
 
 def current() -> CurrentTask:
@@ -75,7 +79,7 @@ def current() -> CurrentTask:
     Raises:
         NotInATask: There is none.
     """
-    task = _Holder.task
+    task = _Holder.provide()
     if task is None:
         raise NotInATask("rota.current() works inside a function that Rota runs; find_current() returns None elsewhere")
     return task
@@ -83,9 +87,14 @@ def current() -> CurrentTask:
 
 def find_current() -> CurrentTask | None:
     """Return the task that runs in this process, or ``None``."""
-    return _Holder.task
+    return _Holder.provide()
+
+
+def provide_current(provide: Callable[[], CurrentTask | None]) -> None:
+    """For the process that runs functions: say who knows which task runs now."""
+    _Holder.provide = provide
 
 
 def set_current(task: CurrentTask | None) -> None:
-    """For the slot: say which task runs now."""
-    _Holder.task = task
+    """For tests: say which task runs now."""
+    _Holder.provide = lambda: task

@@ -1,8 +1,8 @@
 """The private language of agent, keeper and slots: tuples as ``marshal`` bytes behind their length.
 
-``marshal`` is built into the interpreter, so it costs a slot no memory, and both ends are always
-the same interpreter, so its format can't differ. Each frame is 4 bytes of length (little endian)
-and one marshalled tuple. Nothing a task can reach carries frames: the sockets close on exec.
+``marshal`` is built into the interpreter, so it costs a slot no memory. Slots of functions may run in another Python
+than the agent's, so both write version 2 of its format, which is the same in every Python 3. Each frame is 4 bytes
+of length (little endian) and one marshalled tuple. Nothing a task can reach carries frames: the sockets close on exec.
 
 Agent to slot:
 
@@ -17,6 +17,10 @@ Slot to agent, always ``(started, ended, output, trouble)``: three lists of tupl
 fields of ``Started``, ``Ended`` and ``OutputChunk``, and ``None`` or the sentence that says why this slot
 must not be used again.
 
+Slots of functions report one list more, the fields of ``Mark``: ``(started, ended, output, trouble, marks)``. Their
+orders are `FunctionOrder` s, and their reports are put together from records that are encoded already (`pack_report`):
+version 2 knows no references back, so an encoded list is its length and its encoded members, one after another.
+
 Agent to keeper, one packet each, with the slot's end of its socket attached: ``(slot number,)``.
 Keeper to agent: ``("ready",)`` once, ``("forked", slot number, pid)``, ``("refused", slot number, sentence)`` or
 ``("gone", slot number, sentence, emptied)`` once nothing of what ran under that slot is left
@@ -25,12 +29,30 @@ Keeper to agent: ``("ready",)`` once, ``("forked", slot number, pid)``, ``("refu
 
 import marshal
 
-__all__ = ["FunctionOrder", "Order", "Unpacker", "decode", "encode", "pack"]
+__all__ = [
+    "FunctionOrder",
+    "Order",
+    "Unpacker",
+    "count_of",
+    "decode",
+    "decode_orders",
+    "encode",
+    "encode_orders",
+    "find_orders",
+    "pack",
+    "pack_report",
+]
 
 HEADER_BYTES = 4
 
 MARSHAL_VERSION = 2
 """Version 2 keeps no table of seen objects: a third faster, and we have few repeated ones."""
+
+_EMPTY_LIST_BYTES = 5
+"""A letter and the count."""
+
+_REPORT = b"(" + (5).to_bytes(4, "little")
+"""How a tuple of five begins."""
 
 Order = tuple[int, int, list[str], dict[str, str], str | None, bytes | None, float | None, int | None]
 """What to run: (task, attempt, argv, env, cwd, stdin, timeout_s, memory_mib).
@@ -68,10 +90,70 @@ FunctionOrder = tuple[int, int, str, bytes, float | None, int | None, tuple[str,
 """Which function to call: (task, attempt, function_path, args, timeout_s, memory_mib, facts, extras).
 
 ``function_path`` is a file, named by its digest, that holds the pickled function; ``args`` is an envelope of
-``rota.functions.envelope``; ``facts`` are the task's id, its queue and the worker. ``extras`` may have ``env``, variables
-to set for this task, ``cwd``, ``blobs``, the local path of each digest that ``args`` refer to, and ``blob_dir``, the
-directory for a large result.
+``rota.functions.envelope``; ``facts`` are the task's id, its queue and the worker. ``extras`` may have ``env``
+(variables for this task alone), ``cwd``, ``blobs`` (the local path of each digest that ``args`` refer to) and
+``blob_dir`` (the directory for a large result).
 """
+
+
+def encode_orders(orders: list[FunctionOrder]) -> bytes:
+    """Orders as they stand in a message: what `find_orders` gives."""
+    return marshal.dumps(orders, MARSHAL_VERSION)
+
+
+def decode_orders(encoded: bytes | bytearray) -> list[FunctionOrder]:
+    """What `encode_orders` was given."""
+    orders: list[FunctionOrder] = marshal.loads(encoded)
+    return orders
+
+
+_RUN = encode(("run", []))[:-_EMPTY_LIST_BYTES]
+"""How a message begins that brings orders, if the sender's program spells the word out."""
+
+
+def find_orders(body: bytes | bytearray) -> bytes | bytearray | None:
+    """The orders in an encoded ``run`` message, encoded still; ``None`` if it may be another message.
+
+    >>> find_orders(encode(("run", []))) == encode_orders([])
+    True
+    """
+    return body[len(_RUN) :] if body.startswith(_RUN) else None
+
+
+def count_of(encoded: bytes | bytearray) -> int:
+    """How many members an encoded list has.
+
+    >>> count_of(encode_orders([]))
+    0
+    """
+    return int.from_bytes(encoded[1:_EMPTY_LIST_BYTES], "little")
+
+
+def pack_report(
+    started: list[tuple[object, ...]],
+    ended: list[bytes],
+    output: list[tuple[object, ...]],
+    *,
+    ended_count: int,
+    trouble: str | None,
+    marks: list[tuple[object, ...]],
+) -> bytes:
+    """The frame of a report whose ends are pieces of encoded records, ``ended_count`` records in all.
+
+    >>> decode(pack_report([], [encode((1, 2))], [], ended_count=1, trouble=None, marks=[])[4:])
+    ([], [(1, 2)], [], None, [])
+    """
+    parts = [
+        _REPORT,
+        marshal.dumps(started, MARSHAL_VERSION),
+        b"[",
+        ended_count.to_bytes(4, "little"),
+        *ended,
+        marshal.dumps(output, MARSHAL_VERSION),
+        marshal.dumps(trouble, MARSHAL_VERSION),
+        marshal.dumps(marks, MARSHAL_VERSION),
+    ]
+    return sum(map(len, parts)).to_bytes(HEADER_BYTES, "little") + b"".join(parts)
 
 
 class Unpacker:
@@ -84,17 +166,21 @@ class Unpacker:
 
     def feed(self, data: bytes) -> list[tuple[object, ...]]:
         """Return the messages that are complete with ``data``, in order."""
+        return [decode(body) for body in self.bodies(data)]
+
+    def bodies(self, data: bytes) -> list[bytearray]:
+        """Return the messages that are complete with ``data``, in order, as they are encoded."""
         buffer = self._buffer
         buffer += data
-        messages: list[tuple[object, ...]] = []
+        bodies: list[bytearray] = []
         position = 0
         while len(buffer) - position >= HEADER_BYTES:
             start = position + HEADER_BYTES
             end = start + int.from_bytes(buffer[position:start], "little")
             if end > len(buffer):
                 break
-            messages.append(decode(buffer[start:end]))
+            bodies.append(buffer[start:end])
             position = end
         if position:
             del buffer[:position]
-        return messages
+        return bodies

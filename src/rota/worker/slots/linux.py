@@ -8,6 +8,7 @@ them nobody can promise that nothing of a task remains.
 # typeshed has no stubs of it; its functions are those of `signal`, with plain integers.
 import _signal  # type: ignore[import-not-found] # no stubs, and `signal` would cost each slot 0.7 MiB
 import ctypes
+import os
 import resource
 import sys
 
@@ -16,6 +17,7 @@ __all__ = [
     "SIGKILL",
     "SIGTERM",
     "become_subreaper",
+    "die_with_parent",
     "hold_child_signals",
     "ignore_signals",
     "limit_files",
@@ -43,6 +45,7 @@ when that one leaves, so do they. Python itself ignores the last two.
 """
 
 _CHILD_ENDED = (_signal.SIGCHLD,)
+_PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -53,6 +56,13 @@ def become_subreaper() -> None:
     """Adopt, from now on, every process below that loses its parent. Not inherited by forks."""
     if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "can't become a subreaper")
+
+
+def die_with_parent(parent: int) -> None:
+    """Have this process killed when ``parent``, which forked it, ends; leave at once if it has. Not inherited."""
+    _libc.prctl(_PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(0)
 
 
 def name_process(name: str) -> None:

@@ -68,10 +68,20 @@ class OutputStream:
 
     def read(self, now: float) -> int:
         """Read once, without waiting; return how many bytes came."""
+        data = self.receive()
+        if data:
+            self.keep(data, now)
+        return len(data)
+
+    def receive(self) -> bytes:
+        """Read once, without waiting, and keep nothing: for who must first find out whose output it is."""
         try:
-            data = os.read(self.read_fd, READ_BYTES)
+            return os.read(self.read_fd, READ_BYTES)
         except BlockingIOError:
-            return 0
+            return b""
+
+    def keep(self, data: bytes, now: float) -> None:
+        """Take in what the attempt has written."""
         if self.count < INLINE_BYTES_MAX:
             self._inline += data[: INLINE_BYTES_MAX - self.count]
         room = self._half - self.count
@@ -82,7 +92,6 @@ class OutputStream:
             self._unsent += data[:room]
         if len(data) > room:
             self._keep_tail(data[max(room, 0) :])
-        return len(data)
 
     def drain(self, now: float) -> None:
         """Read until nothing is left. Only when nobody writes any more, or this may not end."""
