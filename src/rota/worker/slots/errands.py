@@ -13,7 +13,7 @@ from msgspec import Struct
 from rota.core.model import AttemptKey
 from rota.core.spec import decode_spec, kind_of
 from rota.worker.executors.base import Executor, LaunchRefused
-from rota.worker.executors.function import FunctionCall, read_call
+from rota.worker.executors.function import CallReader, FunctionCall
 from rota.worker.executors.process import ProcessExecutor
 from rota.worker.slots.base import Work
 from rota.worker.slots.frames import Order
@@ -23,14 +23,19 @@ __all__ = ["Errand", "ErrandReader"]
 
 
 class Errand(Struct, gc=False):
-    """An attempt to run: the order of a program, or the call of a function with the digests of what it needs."""
+    """An attempt to run: the order of a program, or the call of a function with its arguments."""
 
     key: AttemptKey
     source: SourceKey
     work: Work
     order: Order | None = None
     call: FunctionCall | None = None
-    needs: tuple[str, ...] = ()
+    args: bytes = b""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The digests of the blobs that must be on this machine."""
+        return self.call.needs if self.call is not None else ()
 
     @property
     def devices(self) -> tuple[int, ...]:
@@ -49,6 +54,7 @@ class ErrandReader:
 
     def __init__(self, *, worker_id: str, has_gpus: bool, runs_functions: bool) -> None:
         self._runs_functions = runs_functions
+        self._calls = CallReader()
         self._executors: Mapping[str, Executor] = {
             "process": ProcessExecutor(worker_id=worker_id, has_gpus=has_gpus),
         }
@@ -59,13 +65,14 @@ class ErrandReader:
         Raises:
             LaunchRefused: It can't be run on this worker.
         """
-        call = read_call(work.spec)
-        if call is None:
+        found = self._calls.read(work.spec)
+        if found is None:
             return self._program(work)
         if not self._runs_functions:
             raise LaunchRefused("this worker runs no functions")
-        source = (*FUNCTIONS, *sorted(call.requirements)) if call.requirements else FUNCTIONS
-        return Errand(work.key, source, work, call=call, needs=call.needs)
+        call, args = found
+        source = (*FUNCTIONS, *call.requirements) if call.requirements else FUNCTIONS
+        return Errand(work.key, source, work, None, call, args)
 
     def _program(self, work: Work) -> Errand:
         spec = decode_spec(work.spec)

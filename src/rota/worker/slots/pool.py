@@ -30,7 +30,7 @@ import structlog
 from rota.core.model import AttemptKey, Cause, LaneId
 from rota.core.protocol import Ended, Mark, OutputChunk, Started
 from rota.worker.executors.base import LaunchRefused
-from rota.worker.executors.function import FunctionExecutor
+from rota.worker.executors.function import FunctionCall, FunctionExecutor
 from rota.worker.executors.process import base_environment
 from rota.worker.slots.base import Blobs, Environments, SlotEvents, SuppliesFailed, Work
 from rota.worker.slots.errands import Errand, ErrandReader
@@ -65,7 +65,7 @@ _FunctionReport = tuple[list[Started], list[Ended], list[OutputChunk], str | Non
 
 
 class _Load:
-    """What one slot has of one lane: the attempts that have not ended, in order, with the blobs that they use."""
+    """What one slot has of one lane: the attempts that have not ended, in order, and what functions they call."""
 
     __slots__ = ("keys", "line", "link", "source")
 
@@ -73,7 +73,7 @@ class _Load:
         self.line = line
         self.link = link
         self.source = source
-        self.keys: dict[AttemptKey, tuple[str, ...]] = {}
+        self.keys: dict[AttemptKey, FunctionCall | None] = {}
 
 
 class _Line:
@@ -202,8 +202,9 @@ class SlotPool:
 
     def blobs_in_use(self) -> set[str]:
         """The digests of all that attempts here use, wait for or have made: none of it may be removed."""
-        used = {digest for load in self._load_of_link.values() for needs in load.keys.values() for digest in needs}
-        used.update(digest for errand in self._waiting() for digest in errand.needs)
+        calls = {call for load in self._load_of_link.values() for call in load.keys.values() if call is not None}
+        calls.update(errand.call for errand in self._waiting() if errand.call is not None)
+        used = {digest for call in calls for digest in call.needs}
         if self._handover is not None:
             used.update(self._handover.blobs_in_use())
         return used
@@ -255,16 +256,7 @@ class SlotPool:
             self._advance(line)
 
     def _orders(self, line: _Line, errands: Sequence[Errand]) -> tuple[SlotSource | None, list[Order | FunctionOrder]]:
-        """The orders of the first of these, as far as they have all they need and one slot can take them."""
-        source = line.load.source if line.load is not None else None
-        orders: list[Order | FunctionOrder] = []
-        for errand in errands:
-            found = self._supplies.find(errand)
-            if found is None or (source is not None and found[0] is not source):
-                break
-            source = found[0]
-            orders.append(found[1])
-        return source if orders else None, orders
+        return self._supplies.orders(errands, line.load.source if line.load is not None else None)
 
     def _hand_over(
         self, line: _Line, source: SlotSource, errands: Sequence[Errand], orders: list[Order | FunctionOrder]
@@ -278,7 +270,7 @@ class SlotPool:
                 return
             load = line.load = self._load_of_link[link] = _Load(line, link, source)
         for errand in errands:
-            load.keys[errand.key] = errand.needs
+            load.keys[errand.key] = errand.call
             self._load_of_key[errand.key] = load
         try:
             load.link.send(("run", orders))

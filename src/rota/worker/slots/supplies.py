@@ -7,7 +7,7 @@ can't be had, those that need it are told why.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -61,13 +61,37 @@ class Supplies:
         self._on_failed = on_failed
         self._fetching: dict[str, asyncio.Task[None]] = {}
 
-    def find(self, errand: Errand) -> tuple[SlotSource, Order | FunctionOrder] | None:
-        """Where an errand can go and with which order, if all it needs is here. Asked for each: it must be quick."""
-        source = self.sources.find(errand.source)
-        if source is None:
-            return None
-        order = errand.order if errand.call is None else self._function_order(errand)
-        return (source, order) if order is not None else None
+    def orders(
+        self, errands: Sequence[Errand], source: SlotSource | None
+    ) -> tuple[SlotSource | None, list[Order | FunctionOrder]]:
+        """The orders of the first of these, as far as they have all they need and one slot can take them.
+
+        Args:
+            errands: Of one lane.
+            source: Where the lane has its slot from, if it has one.
+
+        Returns:
+            The orders, and where the slot for them is from, if there are any.
+        """
+        orders: list[Order | FunctionOrder] = []
+        make = self._functions.order
+        call, path, extras = None, "", None
+        for errand in errands:
+            if errand.call is None or errand.call is not call:  # most are like the one before
+                own = self.sources.find(errand.source)
+                if own is None or own is not (source or own):
+                    break
+                if errand.call is not None:
+                    paths = self._paths(errand.call.needs)
+                    if paths is None:
+                        break
+                    call, path, extras = errand.call, paths[0], self._extras(errand, paths)
+                source = own
+            if errand.order is not None:
+                orders.append(errand.order)
+            elif call is not None and extras is not None:
+                orders.append(make(call, errand.work, errand.args, path=path, extras=extras))
+        return source if orders else None, orders
 
     def call_for(self, errand: Errand) -> None:
         """Get what it needs that is not here."""
@@ -84,17 +108,23 @@ class Supplies:
         await asyncio.gather(*fetching, return_exceptions=True)
         await self.sources.close()
 
-    def _function_order(self, errand: Errand) -> FunctionOrder | None:
+    def _paths(self, digests: Sequence[str]) -> list[str] | None:
+        """Where blobs are, if all of them are here."""
         assert self._blobs is not None
-        assert errand.call is not None
-        find = self._blobs.find
         paths: list[str] = []
-        for digest in errand.needs:
-            path = find(digest)
+        for digest in digests:
+            path = self._blobs.find(digest)
             if path is None:
                 return None
             paths.append(path)
-        return self._functions.order(errand.call, errand.work, paths=paths, blob_dir=self._blobs.folder)
+        return paths
+
+    def _extras(self, errand: Errand, paths: Sequence[str]) -> dict[str, object]:
+        assert self._blobs is not None
+        assert errand.call is not None
+        return self._functions.extras(
+            errand.call, devices=errand.work.devices, paths=paths, blob_dir=self._blobs.folder
+        )
 
     async def _fetch(self, blobs: Blobs, digest: str) -> None:
         failed = None
