@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from typing import Final
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, ref
 
 from rota.core.changes import Changes
 from rota.core.cluster import Cluster, Worker
@@ -140,7 +140,8 @@ class State:
         self._retried_until: deque[tuple[float, TaskSeq]] = deque()
         self.clients: dict[str, ClientRecord] = {}
         self.task_blobs: dict[TaskSeq, tuple[str, ...]] = {}
-        self.terms: WeakValueDictionary[Terms, Terms] = WeakValueDictionary()
+        # Both ends are weak: a key that is its own value would keep itself, and with it the blob of its function.
+        self.terms: WeakKeyDictionary[Terms, ref[Terms]] = WeakKeyDictionary()
         self.counts = Counts()
         self.notes = TurnNotes()
         self.now = 0.0
@@ -148,9 +149,11 @@ class State:
 
     def intern(self, terms: Terms) -> Terms:
         """Return the one object that stands for these terms."""
-        known = self.terms.get(terms)
+        reference = self.terms.get(terms)
+        known = None if reference is None else reference()
         if known is None:
-            self.terms[terms] = known = terms
+            self.terms[terms] = ref(terms)
+            return terms
         return known
 
     def remember_ended(self, chosen_id: str) -> None:
@@ -192,7 +195,7 @@ class State:
 
     def blobs_in_use(self) -> set[str]:
         """The digests that unfinished tasks name. O(terms and tasks with large arguments): for slow paths only."""
-        functions = {terms.function for terms in self.terms.values() if terms.function is not None}
+        functions = {terms.function for terms in self.terms if terms.function is not None}
         return functions.union(*self.task_blobs.values())
 
     def touch(self, task: Task) -> None:
