@@ -38,7 +38,7 @@ from rota.core.model import (
     find_generated_seq,
 )
 from rota.core.scheduler import Scheduler
-from rota.core.spec import TaskRequest
+from rota.core.spec import TaskRequest, decode_spec
 from rota.process.clock import steady_s, wall_s
 from rota.store.base import Leadership, TaskQuery
 
@@ -152,6 +152,7 @@ class LiveService:
                 f"task {task_id} is {record.progress.state.word}: only failed and cancelled ones can be retried"
             )
         self._room.check(1)
+        self._check_blobs_of(record)
         settled = await self._loop.ask(lambda to: RetryTask(record, to), Settled, of=scheduler)
         if not settled.seqs:
             raise Conflict(f"task {task_id} was retried by somebody else at the same time")
@@ -224,6 +225,15 @@ class LiveService:
             self._rates.sample(steady_s(), accepted=counts.accepted, started=counts.attempts_assigned, ended=ended)
 
     # Helpers
+
+    def _check_blobs_of(self, record: TaskRecord) -> None:
+        """See that what an ended task needs to run again is still here; then it stays, because it counts as used."""
+        spec = decode_spec(record.facts.spec)
+        if spec.function is not None and self._recorder.blobs.missing([spec.function, *spec.blobs]):
+            raise Conflict(
+                f"task {record.facts.id} can't be retried: its function, or a large argument, is no longer kept "
+                "(--blob-retention): submit it again"
+            )
 
     async def _get_record(self, task_id: str) -> TaskRecord:
         record = (await self._recorder.store.find_tasks([task_id])).get(task_id)
