@@ -34,9 +34,13 @@ __all__ = [
     "PICK_EXPIRED",
     "PICK_SURPLUS",
     "PRUNE",
+    "SPEC_BYTES_BITS",
     "WORKERS",
     "WRITER_TRIGGERS",
 ]
+
+SPEC_BYTES_BITS: Final = 21
+"""Enough for the length of a spec, whose most is 1 MiB."""
 
 FENCE_REFUSED: Final = "fence refused"
 """What the triggers raise when the fence does not match: how the store tells it from our own mistakes."""
@@ -75,10 +79,19 @@ CREATE TEMP TRIGGER commit_turn INSTEAD OF INSERT ON turn BEGIN
     WHERE id = 1 AND epoch = NEW.epoch AND holder = NEW.holder AND number = NEW.number - 1;
     SELECT RAISE(ABORT, '{FENCE_REFUSED}') WHERE changes() = 0;
 
+    -- Most new tasks differ from the one before by nothing but their spec, so they come in runs: what they share
+    -- is taken apart once a run (the LIMIT makes SQLite do so), and a spec is one number, its place in the blob × 2^21
+    -- and its length. It halves the cost of a row.
     INSERT INTO task (seq, chosen_id, name, queue, priority, labels, created_at, start_at, deadline_at, spec)
-    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8,
-        coalesce(substr(NEW.specs, value->>9, value->>10), x'')
-    FROM jsonb_each(NEW.accepted);
+    SELECT first + item.key, chosen_id, name, queue, priority, labels, created_at, start_at, deadline_at,
+        coalesce(substr(NEW.specs, item.value >> {SPEC_BYTES_BITS}, item.value & {(1 << SPEC_BYTES_BITS) - 1}), x'')
+    FROM (
+        SELECT value->>0 AS first, value->>1 AS chosen_id, value->>2 AS name, value->>3 AS queue,
+            value->>4 AS priority, value->>5 AS labels, value->>6 AS created_at, value->>7 AS start_at,
+            value->>8 AS deadline_at, value->'$[9]' AS items
+        FROM jsonb_each(NEW.accepted) LIMIT -1
+    ) AS run
+    CROSS JOIN json_each(run.items) AS item;
 
     -- What counts as ended already must not count twice: revived tasks, and ends that are written again.
     UPDATE fence SET
