@@ -18,6 +18,7 @@ from rota.worker.slots.base import SuppliesFailed
 from rota.worker.transfer import BlobTransfer
 from tests.support.blob_server import BlobServer, digest_of, running_blob_server
 from tests.support.network import free_port
+from tests.support.real_cluster import Cluster
 from tests.support.waiting import wait_until_async
 
 
@@ -251,3 +252,24 @@ async def test_a_result_that_was_left_at_a_former_home_is_still_handed_over(
     assert shelf.must_upload([digest])
     await shelf.upload(digest)
     assert server.blobs == {digest: b"result"}
+
+
+# Against a real coordinator
+
+
+async def test_a_real_coordinator_takes_blobs_and_gives_them_back(tmp_path: Path) -> None:
+    """Two machines are played by two cache directories."""
+    with Cluster(tmp_path, token="secret") as cluster:
+        cluster.start_coordinator()
+        one, other = (make_shelf(cluster.url, CacheDir(tmp_path / name), token="secret") for name in ("one", "other"))
+        large = random.randbytes(3 << 20)
+        digest = leave_in(one.folder, large)
+        await one.upload(digest)
+        await one.upload(digest)
+        await other.fetch(digest)
+        assert found(other, digest).read_bytes() == large
+        with pytest.raises(SuppliesFailed, match="no longer has blob"):
+            await other.fetch(digest_of(b"something else"))
+        wrong = make_shelf(cluster.url, CacheDir(tmp_path / "wrong"), token="wrong")
+        with pytest.raises(SuppliesFailed, match="status 401"):
+            await wrong.fetch(digest)
