@@ -30,6 +30,7 @@ from rota.core.model import (
     WorkerId,
     WorkerState,
 )
+from rota.core.protocol import Mark
 from rota.core.spec import (
     TaskRequest,
     deadline_time,
@@ -61,6 +62,7 @@ class FakeService(Service):
         self._records: dict[TaskId, TaskRecord] = {}
         self._attempts: dict[TaskId, list[AttemptRecord]] = {}
         self._output: dict[TaskId, list[tuple[int, StreamName, bytes]]] = {}
+        self._marks: dict[TaskId, Mark] = {}
         self._nodes: dict[str, NodeView] = {}
         self._events: list[Event | None] = []
         self._changed = asyncio.Event()
@@ -219,6 +221,11 @@ class FakeService(Service):
         progress.ended_at = None
         self._change()
 
+    def mark(self, task_id: str, fraction: float | None, text: str) -> None:
+        """Let the running attempt say how far it is."""
+        record = self._records[TaskId(task_id)]
+        self._marks[record.facts.id] = Mark(record.facts.seq, record.progress.attempt, fraction, text)
+
     def write(self, task_id: str, data: bytes, *, stream: StreamName = "stdout") -> None:
         """Let the running attempt write."""
         attempt = self._records[TaskId(task_id)].progress.attempt
@@ -284,6 +291,7 @@ class FakeService(Service):
             reason=Reason.NO_WORKERS if waits else None,
             reason_text="no worker is connected" if waits else None,
             behind=None,
+            mark=self._marks.get(record.facts.id),
         )
 
     def _supersede(self, record: TaskRecord) -> None:

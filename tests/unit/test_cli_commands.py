@@ -261,6 +261,20 @@ def test_ps_is_parted_by_tabs_when_piped(coordinator: LiveCoordinator, rota: Rot
     assert second.split("\t")[7] == "no worker is connected"
 
 
+def test_a_function_is_called_by_its_name_and_says_how_far_it_is(coordinator: LiveCoordinator, rota: Rota) -> None:
+    function = {"function": "ab" * 32, "callable": "tools.resize", "python": "3.11", "requirements": ["numpy"]}
+    ok(rota("submit", "--from", "-", stdin=json.dumps([function, {**function, "name": "photos"}])))
+    coordinator.do(lambda: coordinator.service.start("t1"))
+    coordinator.do(lambda: coordinator.service.mark("t1", 0.4, "pars\ting"))
+    _, named, unnamed = [line.split("\t") for line in ok(rota("ps")).splitlines()]
+    assert (named[2], unnamed[2], unnamed[7]) == ("photos", "tools.resize", "40% pars\\ting")
+    text = ok(rota("show", "t1"))
+    assert re.search(r"^runs: +tools.resize$", text, re.M)
+    assert re.search(r"^function: +abababababab…, Python 3.11$", text, re.M)
+    assert re.search(r"^needs: +numpy$", text, re.M)
+    assert re.search(r"^state: +running \(40% pars\\ting\)$", text, re.M)
+
+
 def test_ps_asks_for_what_the_filters_say(coordinator: LiveCoordinator, rota: Rota) -> None:
     ok(rota("ps", "--state", "failed", "--queue", "q", "--name", "n*", "-l", "k=v=w", "--worker", "w", "--since", "1h"))
     query = coordinator.service.queries[-1]
@@ -367,7 +381,7 @@ def test_workers_are_listed_drained_and_resumed(coordinator: LiveCoordinator, ro
     )
     coordinator.do(lambda: coordinator.service.add_node("w1", offer=offer))
     row = ok(rota("nodes")).splitlines()[1].split("\t")
-    assert row == ["w1", "online", "1", "1/4", "0 B/8.0 GiB", "1", "", "", "500ms ago", "a,b", "10.0.0.7"]
+    assert row == ["w1", "online", "1", "1/4", "0 B/8.0 GiB", "1", "", "", "500ms ago", "a,b", "10.0.0.7", ""]
     assert ok(rota("drain", "w1")) == "w1 is draining\n"
     assert json.loads(ok(rota("resume", "w1", "--json")))[0]["state"] == "online"
     assert rota("drain", "w9").exit_code == 1

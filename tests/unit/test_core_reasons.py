@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -91,6 +91,33 @@ def test_tags_that_no_worker_has(fields: dict[str, Any], text: str) -> None:
     core.hello("w1", tags=["a"])
     core.hello("w2", tags=["c"])
     assert waiting(core, **fields) == ("tags", text)
+
+
+FUNCTION: Final = {"command": None, "function": "ab" * 32, "python": "3.12"}
+
+
+def python_worker(core: Core, name: str, python: str, *tags: str) -> None:
+    core.hello(name, kinds=frozenset({"process", "function"}), python=python, tags=tags)
+
+
+def test_a_function_says_which_pythons_there_are() -> None:
+    core = Core()
+    core.hello("w0")
+    assert waiting(core, **FUNCTION) == ("tags", "no worker can run tasks of kind function")
+    python_worker(core, "w1", "3.11")
+    assert waiting(core, **FUNCTION) == ("tags", "no worker runs Python 3.12 (w1 has 3.11)")
+    for name in ("w4", "w3", "w2"):
+        python_worker(core, name, "3.10")
+    text = "no worker runs Python 3.12 (w2 and 2 more have 3.10, w1 has 3.11)"
+    assert waiting(core, **FUNCTION) == ("tags", text)
+    assert waiting(core, **FUNCTION, tags=["ssd"]) == ("tags", text)
+
+
+def test_tags_and_python_that_no_worker_has_together() -> None:
+    core = Core()
+    python_worker(core, "w1", "3.12")
+    python_worker(core, "w2", "3.11", "ssd")
+    assert waiting(core, **FUNCTION, tags=["ssd"]) == ("tags", "no worker has all of the tags ssd, Python 3.12")
 
 
 @pytest.mark.parametrize(

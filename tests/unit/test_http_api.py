@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from rota.coordinator.http import GuardConfig, build_app
 from rota.coordinator.http.errors import status_of
@@ -136,13 +137,34 @@ async def test_the_metrics_page_is_passed_on(client: httpx.AsyncClient) -> None:
     assert answer.headers["content-type"].startswith("text/plain; version=")
 
 
+async def test_a_running_task_says_how_far_it_is(client: httpx.AsyncClient, service: FakeService) -> None:
+    task = (await client.post("/api/v1/tasks", json={"command": ["true"]})).json()
+    assert task["progress"] is None
+    service.start(task["id"])
+    service.mark(task["id"], 0.4, "parsing")
+    told = (await client.get(f"/api/v1/tasks/{task['id']}")).json()
+    assert told["progress"] == {"fraction": 0.4, "text": "parsing"}
+
+
+async def test_a_function_is_taken_and_shown_with_its_arguments(client: httpx.AsyncClient) -> None:
+    fields = {"function": "ab" * 32, "callable": "tools.resize", "python": "3.11", "args": "AAEC", "blobs": ["cd" * 32]}
+    task = (await client.post("/api/v1/tasks", json=fields)).json()
+    assert (task["kind"], task["name"]) == ("function", None)
+    assert {field: task[field] for field in fields} == fields
+    (listed,) = (await client.get("/api/v1/tasks")).json()
+    assert listed["callable"] == "tools.resize"
+    assert listed.keys().isdisjoint({"args", "blobs"})
+
+
 async def test_nodes_are_shown_drained_and_resumed(client: httpx.AsyncClient, service: FakeService) -> None:
-    service.add_node("w2", offer=Offer(resources=(("cpu", 4000),), tags=frozenset({"b", "a"}), gpus=(Gpu(16, "X"),)))
+    offer = Offer((("cpu", 4000),), frozenset({"b", "a"}), gpus=(Gpu(16, "X"),))
+    service.add_node("w2", offer=replace(offer, python="3.11", packages={"numpy": "2.0"}))
     service.add_node("w1", offer=Offer(resources=()))
     nodes = (await client.get("/api/v1/nodes")).json()
     assert [node["id"] for node in nodes] == ["w1", "w2"]
     node = (await client.get("/api/v1/nodes/w2")).json()
-    assert node == nodes[1]
+    assert node == {**nodes[1], "packages": {"numpy": "2.0"}}, "lists leave packages out"
+    assert (node["python"], nodes[0]["python"]) == ("3.11", None)
     assert (node["state"], node["tags"], node["resources"]) == ("online", ["a", "b"], {"cpu": 4000})
     assert (node["gpus"], node["registered_at"]) == ([{"memory": 16, "model": "X"}], "2026-01-01T00:00:00.250Z")
     drained = (await client.post("/api/v1/nodes/w2/drain")).json()

@@ -17,10 +17,23 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-COLUMNS: Final = ("WORKER", "STATE", "TASKS", "CPU", "MEMORY", "GPUS", "OTHER", "LOAD", "SEEN", "TAGS", "HOST")
+COLUMNS: Final = (
+    "WORKER",
+    "STATE",
+    "TASKS",
+    "CPU",
+    "MEMORY",
+    "GPUS",
+    "OTHER",
+    "LOAD",
+    "SEEN",
+    "TAGS",
+    "HOST",
+    "PYTHON",
+)
 
 FLEXIBLE: Final = ("TAGS", "OTHER")
-SPARE: Final = ("LOAD", "SEEN", "HOST", "GPUS", "MEMORY", "OTHER", "TAGS")
+SPARE: Final = ("PYTHON", "LOAD", "SEEN", "HOST", "GPUS", "MEMORY", "OTHER", "TAGS")
 
 
 @click.command()
@@ -48,6 +61,7 @@ def _row(node: ShownNode) -> tuple[str, ...]:
         f"{duration(node.last_seen)} ago" if node.last_seen is not None else "",
         ",".join(node.tags),
         node.addr or node.host,
+        node.python or "",
     )
 
 

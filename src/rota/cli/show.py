@@ -23,6 +23,9 @@ ATTEMPT_COLUMNS: Final = ("ATTEMPT", "WORKER", "STARTED", "TOOK", "CPU", "PEAK",
 
 SPARE: Final = ("STARTED", "PEAK", "CPU")
 
+DIGEST_CHARS: Final = 12
+"""Enough of a function's digest to tell it from others."""
+
 _LABEL_WIDTH: Final = 11
 """Of the longest label, and a space."""
 
@@ -85,6 +88,10 @@ def _request(task: ShownTask) -> Iterator[tuple[str, str]]:
     yield "budgets", f"{task.retries_used} of {task.retries} retries, {task.losses_used} of {task.losses} losses used"
     if task.timeout is not None:
         yield "timeout", duration(task.timeout)
+    if task.function is not None:
+        yield "function", f"{task.function[:DIGEST_CHARS]}…" + (f", Python {task.python}" if task.python else "")
+    if task.requirements:
+        yield "needs", escaped(", ".join(task.requirements))
     if task.cwd is not None:
         yield "cwd", escaped(task.cwd)
     for label, pairs in (("env", task.env), ("labels", task.labels)):

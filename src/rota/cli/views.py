@@ -22,6 +22,7 @@ __all__ = [
     "ShownEvent",
     "ShownGpu",
     "ShownNode",
+    "ShownProgress",
     "ShownStats",
     "ShownTask",
     "ShownUsage",
@@ -50,6 +51,19 @@ class ShownAttempt(Struct, kw_only=True):
     peak_memory: float | None = None
 
 
+class ShownProgress(Struct, kw_only=True):
+    """How far a task says it is."""
+
+    fraction: float | None = None
+    text: str = ""
+
+    @property
+    def line(self) -> str:
+        """Its share in percent, and its words, as far as they are there."""
+        share = "" if self.fraction is None else f"{100 * self.fraction:.0f}%"
+        return " ".join(part for part in (share, self.text) if part)
+
+
 class ShownTask(Struct, kw_only=True):
     """A task: what it is, and where it stands. Durations are seconds."""
 
@@ -75,9 +89,14 @@ class ShownTask(Struct, kw_only=True):
     delay: float | None = None
     deadline: str | None = None
     labels: dict[str, str] = {}
+    function: str | None = None
+    callable: str | None = None
+    python: str | None = None
+    requirements: list[str] = []
     reason: str | None = None
     reason_text: str | None = None
     behind: int | None = None
+    progress: ShownProgress | None = None
     cause: str | None = None
     exit_code: int | None = None
     signal: int | None = None
@@ -106,7 +125,7 @@ class ShownTask(Struct, kw_only=True):
             return f"{self.image} {command_line(self.command or [])}".rstrip()
         if self.command is not None:
             return command_line(self.command)
-        return self.shell or self.data or self.code or self.kind or ""
+        return self.callable or self.shell or self.data or self.code or self.kind or ""
 
     @property
     def title(self) -> str:
@@ -115,13 +134,13 @@ class ShownTask(Struct, kw_only=True):
 
     @property
     def why(self) -> str:
-        """Why it waits, or why it ended, in a few words; empty if there is nothing to say."""
+        """Why it waits, how far it is, or why it ended, in a few words; empty if there is nothing to say."""
         if self.state == "pending":
             return self.reason_text or self.reason or ""
         if self.state == "assigned" and self.behind:
             return f"behind {self.behind} in its line"
         if not self.has_ended:
-            return "being cancelled" if self.cancel_requested else ""
+            return "being cancelled" if self.cancel_requested else self.progress.line if self.progress else ""
         # "cancelled: cancelled" would say nothing.
         return "" if self.cause == self.state and not self.message else ending(self)
 
@@ -160,6 +179,7 @@ class ShownNode(Struct, kw_only=True):
     gpus: list[ShownGpu] = []
     tasks: int = 0
     quarantined_slots: int = 0
+    python: str | None = None
     last_seen: float | None = None
     usage: ShownUsage | None = None
 
@@ -174,6 +194,8 @@ class ShownEvent(Struct, kw_only=True):
     node: str | None = None
     attempt: int | None = None
     cause: str | None = None
+    fraction: float | None = None
+    text: str | None = None
 
 
 class ShownStats(Struct, kw_only=True):

@@ -11,7 +11,7 @@ from typing import Final
 
 from rota.core.cluster import Cluster, Room, Worker
 from rota.core.model import Reason, Shape, WorkerState
-from rota.core.spec import EXECUTOR_TAG
+from rota.core.spec import EXECUTOR_TAG, PYTHON_TAG
 from rota.core.state import State
 from rota.core.task import Task
 
@@ -23,7 +23,7 @@ EXPLANATIONS_MAX: Final = 20
 
 _GENERAL: Final[dict[Reason, str]] = {
     Reason.IMPOSSIBLE: "needs more than any known worker has",
-    Reason.TAGS: "no worker has all of its tags",
+    Reason.TAGS: "no worker has all of its tags, can run its kind and has its Python",
     Reason.NO_WORKERS: "no worker that could run it takes tasks now",
     Reason.RESOURCES: "waits for room on a worker",
 }
@@ -106,14 +106,36 @@ def reasons(state: State) -> dict[Reason, int]:
 
 
 def _explain_tags(cluster: Cluster, room: Room) -> str:
-    missing = {tag for tag in room.shape.tags if not any(tag in worker.tags for worker in cluster.workers.values())}
-    kinds = sorted(tag.removeprefix(EXECUTOR_TAG) for tag in missing if tag.startswith(EXECUTOR_TAG))
-    if kinds:
-        return f"no worker can run tasks of kind {kinds[0]}"
+    """Say what nobody has: the kind of work, the Python of a function, or plain tags; or that nobody has it all."""
+    tags = sorted(room.shape.tags)
+    missing = [tag for tag in tags if not any(tag in worker.tags for worker in cluster.workers.values())]
+    for tag in missing:
+        if tag.startswith(EXECUTOR_TAG):
+            return f"no worker can run tasks of kind {tag.removeprefix(EXECUTOR_TAG)}"
+    for tag in missing:
+        if tag.startswith(PYTHON_TAG):
+            return f"no worker runs Python {tag.removeprefix(PYTHON_TAG)}{_pythons(cluster)}"
     if missing:
-        return f"no worker has the tag {', '.join(sorted(missing))}"
-    wanted = sorted(tag for tag in room.shape.tags if not tag.startswith(EXECUTOR_TAG))
-    return f"no worker has all of the tags {', '.join(wanted)}"
+        return f"no worker has the tag {', '.join(missing)}"
+    plain = [tag for tag in tags if not tag.startswith((EXECUTOR_TAG, PYTHON_TAG))]
+    kinds = [f"kind {tag.removeprefix(EXECUTOR_TAG)}" for tag in tags if tag.startswith(EXECUTOR_TAG)]
+    pythons = [f"Python {tag.removeprefix(PYTHON_TAG)}" for tag in tags if tag.startswith(PYTHON_TAG)]
+    if not plain:
+        return f"no worker has all of {', '.join([*kinds, *pythons])}"
+    return f"no worker has all of the tags {', '.join([*plain, *pythons])}"
+
+
+def _pythons(cluster: Cluster) -> str:
+    """Which Pythons there are, each with a worker that has it; nothing if there are none."""
+    workers: dict[str, list[Worker]] = {}
+    for worker in sorted(cluster.workers.values(), key=lambda worker: worker.id):
+        if worker.offer.python:
+            workers.setdefault(worker.offer.python, []).append(worker)
+    listed = [
+        f"{first.id} has {python}" if not others else f"{first.id} and {len(others)} more have {python}"
+        for python, (first, *others) in sorted(workers.items())
+    ]
+    return f" ({', '.join(listed)})" if listed else ""
 
 
 def _explain_no_workers(cluster: Cluster, room: Room) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from rota.coordinator.http.answers import Answer, json_answer
 from rota.coordinator.http.endpoint import Call
@@ -32,7 +32,11 @@ class UsageJson(Struct, frozen=True):
 
 
 class NodeJson(Struct, frozen=True, kw_only=True):
-    """A worker: what it offers, what of that is reserved, and how it is. ``last_seen`` is in seconds ago."""
+    """A worker: what it offers, what of that is reserved, and how it is. ``last_seen`` is in seconds ago.
+
+    ``python`` is the version under which functions run, ``packages`` those that are installed there; lists leave
+    them out.
+    """
 
     id: str
     state: WorkerState
@@ -47,17 +51,19 @@ class NodeJson(Struct, frozen=True, kw_only=True):
     resources: dict[str, int]
     used: dict[str, int]
     gpus: list[GpuJson]
+    python: str | None
     max_tasks: int
     tasks: int
     quarantined_slots: int
     registered_at: str
     last_seen: float | None
     usage: UsageJson | None
+    packages: dict[str, str] | UnsetType = UNSET
 
 
 async def list_nodes(call: Call) -> Answer:
     """List all known workers, in order of their ids."""
-    return json_answer(200, [node_json(view) for view in await call.service.nodes()])
+    return json_answer(200, [node_json(view, is_listed=True) for view in await call.service.nodes()])
 
 
 async def get_node(call: Call) -> Answer:
@@ -79,8 +85,8 @@ async def resume_node(call: Call) -> Answer:
     return json_answer(200, node_json(await call.service.resume(call.path_values["id"])))
 
 
-def node_json(view: NodeView) -> NodeJson:
-    """Render a worker; sets are sorted, so that two looks at it can be compared."""
+def node_json(view: NodeView, *, is_listed: bool = False) -> NodeJson:
+    """Render a worker; in a list without its packages. Sets are sorted, so that two looks at it can be compared."""
     offer = view.offer
     return NodeJson(
         id=view.id,
@@ -96,12 +102,14 @@ def node_json(view: NodeView) -> NodeJson:
         resources=dict(offer.resources),
         used=view.used,
         gpus=[GpuJson(gpu.memory_mib, gpu.model) for gpu in offer.gpus],
+        python=offer.python or None,
         max_tasks=offer.max_tasks,
         tasks=view.tasks,
         quarantined_slots=view.quarantined_slots,
         registered_at=rfc3339(view.registered_at),
         last_seen=view.last_seen_s,
         usage=_usage(view.usage) if view.usage is not None else None,
+        packages=UNSET if is_listed else dict(sorted(offer.packages.items())),
     )
 
 

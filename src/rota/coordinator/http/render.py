@@ -22,6 +22,7 @@ from rota.core.spec import TaskSpec, backoff_of, decode_spec, kind_of
 __all__ = [
     "AttemptJson",
     "BackoffJson",
+    "ProgressJson",
     "StateWord",
     "TaskJson",
     "attempt_json",
@@ -49,6 +50,13 @@ class BackoffJson(Struct, frozen=True):
     max: float
 
 
+class ProgressJson(Struct, frozen=True):
+    """How far a running attempt says it is: ``fraction`` of 1, if it knows, and a few words."""
+
+    fraction: float | None
+    text: str
+
+
 class TaskJson(Struct, gc=False):
     """A task: its spec with what was left out filled in, and where it stands."""
 
@@ -58,6 +66,7 @@ class TaskJson(Struct, gc=False):
     reason: Reason | None
     reason_text: str | None
     behind: int | None
+    progress: ProgressJson | None
     cause: Cause | None
     exit_code: int | None
     signal: int | None
@@ -134,6 +143,7 @@ def task_json(view: TaskView, *, is_listed: bool = False) -> TaskJson:
         view.reason,
         view.reason_text,
         view.behind,
+        ProgressJson(view.mark.fraction, view.mark.text) if view.mark is not None else None,
         progress.cause,
         progress.exit_code,
         progress.signal,
