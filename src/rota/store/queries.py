@@ -34,13 +34,13 @@ __all__ = [
     "PICK_EXPIRED",
     "PICK_SURPLUS",
     "PRUNE",
-    "SPEC_BYTES_BITS",
+    "ROW_BYTES_BITS",
     "WORKERS",
     "WRITER_TRIGGERS",
 ]
 
-SPEC_BYTES_BITS: Final = 21
-"""Enough for the length of a spec, whose most is 1 MiB."""
+ROW_BYTES_BITS: Final = 21
+"""Enough for the length of what a row keeps as bytes: 2 MiB, twice the largest spec."""
 
 FENCE_REFUSED: Final = "fence refused"
 """What the triggers raise when the fence does not match: how the store tells it from our own mistakes."""
@@ -63,7 +63,7 @@ CREATE TEMP VIEW turn AS SELECT
     NULL AS epoch, NULL AS holder, NULL AS number, NULL AS last_seq,
     NULL AS completed, NULL AS failed, NULL AS cancelled,
     NULL AS accepted, NULL AS revived, NULL AS specs,
-    NULL AS progress, NULL AS progress_bytes,
+    NULL AS open, NULL AS ended, NULL AS progress_bytes,
     NULL AS attempts, NULL AS attempt_bytes,
     NULL AS workers, NULL AS workers_gone,
     NULL AS clients, NULL AS clients_gone;
@@ -84,7 +84,7 @@ CREATE TEMP TRIGGER commit_turn INSTEAD OF INSERT ON turn BEGIN
     -- and its length. It halves the cost of a row.
     INSERT INTO task (seq, chosen_id, name, queue, priority, labels, created_at, start_at, deadline_at, spec)
     SELECT first + item.key, chosen_id, name, queue, priority, labels, created_at, start_at, deadline_at,
-        coalesce(substr(NEW.specs, item.value >> {SPEC_BYTES_BITS}, item.value & {(1 << SPEC_BYTES_BITS) - 1}), x'')
+        coalesce(substr(NEW.specs, item.value >> {ROW_BYTES_BITS}, item.value & {(1 << ROW_BYTES_BITS) - 1}), x'')
     FROM (
         SELECT value->>0 AS first, value->>1 AS chosen_id, value->>2 AS name, value->>3 AS queue,
             value->>4 AS priority, value->>5 AS labels, value->>6 AS created_at, value->>7 AS start_at,
@@ -93,7 +93,7 @@ CREATE TEMP TRIGGER commit_turn INSTEAD OF INSERT ON turn BEGIN
     ) AS run
     CROSS JOIN json_each(run.items) AS item;
 
-    -- What counts as ended already must not count twice: revived tasks, and ends that are written again.
+    -- What counts as ended and is brought back counts no more: only a revival leads out of an end.
     UPDATE fence SET
         completed = fence.completed - old.completed,
         failed = fence.failed - old.failed,
@@ -102,10 +102,10 @@ CREATE TEMP TRIGGER commit_turn INSTEAD OF INSERT ON turn BEGIN
         SELECT count(*) FILTER (WHERE progress.state = 3) AS completed,
             count(*) FILTER (WHERE progress.state = 4) AS failed,
             count(*) FILTER (WHERE progress.state = 5) AS cancelled
-        FROM jsonb_each(NEW.progress) CROSS JOIN progress ON progress.seq = value->>0
+        FROM jsonb_each(NEW.revived) CROSS JOIN progress ON progress.seq = value->>0
         WHERE progress.state >= 3
     ) AS old
-    WHERE id = 1 AND (NEW.revived IS NOT NULL OR NEW.completed + NEW.failed + NEW.cancelled > 0);
+    WHERE id = 1 AND NEW.revived IS NOT NULL;
     -- Where the row is still there it is right, but for its times: a person's retry is not bound by the old ones.
     INSERT INTO task (seq, chosen_id, name, queue, priority, labels, created_at, start_at, deadline_at, spec)
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8,
@@ -113,10 +113,22 @@ CREATE TEMP TRIGGER commit_turn INSTEAD OF INSERT ON turn BEGIN
     FROM jsonb_each(NEW.revived) WHERE true
     ON CONFLICT (seq) DO UPDATE SET start_at = excluded.start_at, deadline_at = excluded.deadline_at;
 
-    -- New tasks and old ones alike.
+    -- New tasks and old ones alike. What has not ended comes in runs of consecutive tasks that share state and worker.
+    INSERT INTO progress (seq, state, worker, ended_at, data)
+    SELECT first + item.key, state, worker, NULL,
+        substr(NEW.progress_bytes, item.value >> {ROW_BYTES_BITS}, item.value & {(1 << ROW_BYTES_BITS) - 1})
+    FROM (
+        SELECT value->>0 AS first, value->>1 AS state, value->>2 AS worker, value->'$[3]' AS items
+        FROM jsonb_each(NEW.open) LIMIT -1
+    ) AS run
+    CROSS JOIN json_each(run.items) AS item
+    WHERE true
+    ON CONFLICT (seq) DO UPDATE SET
+        state = excluded.state, worker = excluded.worker, ended_at = excluded.ended_at, data = excluded.data;
+
     INSERT INTO progress (seq, state, worker, ended_at, data)
     SELECT value->>0, value->>1, value->>2, value->>3, substr(NEW.progress_bytes, value->>4, value->>5)
-    FROM jsonb_each(NEW.progress) WHERE true
+    FROM jsonb_each(NEW.ended) WHERE true
     ON CONFLICT (seq) DO UPDATE SET
         state = excluded.state, worker = excluded.worker, ended_at = excluded.ended_at, data = excluded.data;
 
@@ -154,7 +166,7 @@ CREATE TEMP TRIGGER prune INSTEAD OF INSERT ON pruning BEGIN
 END;
 """
 
-COMMIT_TURN: Final = f"INSERT INTO turn VALUES ({', '.join('?' * 18)})"
+COMMIT_TURN: Final = f"INSERT INTO turn VALUES ({', '.join('?' * 19)})"
 
 PRUNE: Final = "INSERT INTO pruning VALUES (?, ?, ?, ?, ?, ?)"
 

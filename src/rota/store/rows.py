@@ -15,6 +15,7 @@ from msgspec.structs import astuple
 
 from rota.core.changes import Changes, Fence
 from rota.core.model import (
+    ENDED_STATES,
     AttemptRecord,
     ClientRecord,
     Progress,
@@ -24,7 +25,7 @@ from rota.core.model import (
     TaskState,
     WorkerRecord,
 )
-from rota.store.queries import SPEC_BYTES_BITS
+from rota.store.queries import ROW_BYTES_BITS
 
 __all__ = [
     "LoadedRow",
@@ -68,9 +69,10 @@ def encode_turn(changes: Changes, fence: Fence) -> TurnParameters:
     specs: list[bytes] = []
     accepted, at = _facts_runs(changes.accepted, specs)
     revived, _ = _facts_rows(changes.revived, specs, at=at)
-    progress, progress_bytes = _progress_rows(changes.progress)
+    pieces: list[bytes] = []
+    opened, ended = _progress_rows(changes.progress, pieces)
     attempts, attempt_bytes = _attempt_rows(changes.attempts)
-    states = [progress.state for _, progress in changes.progress]
+    states = [row[1] for row in ended]
     return (
         fence.epoch,
         fence.holder,
@@ -82,8 +84,9 @@ def encode_turn(changes: Changes, fence: Fence) -> TurnParameters:
         _json_or_null(accepted),
         _json_or_null(revived),
         b"".join(specs),
-        _json_or_null(progress),
-        progress_bytes,
+        _json_or_null(opened),
+        _json_or_null(ended),
+        b"".join(pieces),
         _json_or_null(attempts),
         attempt_bytes,
         _json_or_null([(worker.id, _to_json(worker).decode()) for worker in changes.workers]),
@@ -171,7 +174,7 @@ def _facts_runs(facts: Sequence[TaskFacts], specs: list[bytes]) -> tuple[list[tu
             runs.append((one.seq, one.chosen_id, *alike, items))
             shared = alike if one.chosen_id is None else None
         spec = one.spec
-        items.append(at << SPEC_BYTES_BITS | len(spec))
+        items.append(at << ROW_BYTES_BITS | len(spec))
         specs.append(spec)
         at += len(spec)
         seq = one.seq + 1
@@ -189,16 +192,34 @@ def _facts_rows(facts: Sequence[TaskFacts], specs: list[bytes], *, at: int) -> t
     return rows, at
 
 
-def _progress_rows(changed: Sequence[tuple[TaskSeq, Progress]]) -> tuple[list[tuple[object, ...]], bytes]:
-    rows: list[tuple[object, ...]] = []
-    pieces: list[bytes] = []
+def _progress_rows(
+    changed: Sequence[tuple[TaskSeq, Progress]], pieces: list[bytes]
+) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
+    """What has not ended, in runs of consecutive tasks that share state and worker, and what has, row by row.
+
+    Appends the bytes of both to ``pieces``.
+    """
+    runs: list[tuple[object, ...]] = []
+    ended: list[tuple[object, ...]] = []
+    items: list[int] = []
+    next_seq = -1
+    shared: tuple[TaskState, str | None] | None = None
     at = 1
     for seq, progress in changed:
         data = _to_msgpack(progress)
-        rows.append((seq, progress.state, progress.worker, progress.ended_at, at, len(data)))
+        size = len(data)
         pieces.append(data)
-        at += len(data)
-    return rows, b"".join(pieces)
+        state, worker = progress.state, progress.worker
+        if state in ENDED_STATES:
+            ended.append((seq, state, worker, progress.ended_at, at, size))
+        else:
+            if seq != next_seq or (state, worker) != shared:
+                items, shared = [], (state, worker)
+                runs.append((seq, state, worker, items))
+            items.append(at << ROW_BYTES_BITS | size)
+            next_seq = seq + 1
+        at += size
+    return runs, ended
 
 
 def _attempt_rows(attempts: Sequence[AttemptRecord]) -> tuple[list[tuple[object, ...]], bytes]:

@@ -77,8 +77,10 @@ class KeepingSuite:
 
     async def test_age_and_count_work_together(self, store_factory: StoreFactory) -> None:
         async with leading(store_factory) as leader:
-            await leader.accept(*(make_facts(seq) for seq in range(1, 7)), state=TaskState.COMPLETED)
+            await leader.accept(make_facts(1), state=TaskState.COMPLETED)
+            await leader.accept(make_facts(2))
             await leader.move([2], make_progress(TaskState.COMPLETED, ended_at=1.0))
+            await leader.accept(*(make_facts(seq) for seq in range(3, 7)), state=TaskState.COMPLETED)
             retention = Retention(max_age_s=10.0, max_tasks=3)
             assert await leader.store.prune(retention, wall=ENDED_AT, at_most=100) == [1, 2, 3]
 
