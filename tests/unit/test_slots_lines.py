@@ -46,6 +46,10 @@ class FakeLink:
             self.source, self, (*parts, list(marks)) if self.source.kind == "function" else parts
         )
 
+    def die(self, fate: SlotFate) -> None:
+        self.source.events.on_slot_closed(self)
+        self.source.events.on_slot_lost(self, fate)
+
     def end(self, *keys: AttemptKey, **fields: Any) -> None:
         self.report(*(ended(key, **fields) for key in keys))
 
@@ -436,8 +440,7 @@ async def test_what_a_lost_slot_had_is_answered_for_and_what_waits_goes_on(bench
     first, second = bench.submit(), bench.submit()
     link = await bench.link()
     waiting = bench.submit(blobs=[BLOB])
-    bench.pool.on_slot_closed(link)  # type: ignore[arg-type] # a fake
-    bench.pool.on_slot_lost(link, SlotFate("it was killed", is_empty=True, may_have_run=True))  # type: ignore[arg-type]
+    link.die(SlotFate("it was killed", is_empty=True, may_have_run=True))
     assert [(await bench.end_of(key)).cause for key in (first, second)] == [Cause.AGENT_ERROR, Cause.RETURNED]
     bench.blobs.come(BLOB)
     assert keys_of((await bench.link(number=1)).orders()) == [waiting]
