@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import struct
@@ -13,6 +14,9 @@ import httpx
 import msgspec
 import pytest
 
+from rota.core.client_protocol import Submit
+from rota.core.model import TaskSeq
+from tests.support.raw_client import TRUE, RawClient, template_of
 from tests.support.real_cluster import Cluster, Gate
 from tests.support.waiting import wait_until
 
@@ -120,10 +124,42 @@ def lose_workers(cluster: Cluster, client: httpx.Client) -> None:
             replacement.kill()
 
 
+def come_and_go_as_clients(cluster: Cluster, client: httpx.Client) -> None:
+    async def one(number: int) -> None:
+        raw = RawClient(cluster.url)
+        await raw.enter()
+        raw.submit(TRUE, b"nonsense", template_of(function="ab" * 32), template_of(command=["true"], retries=-1))
+        raw.follow(TaskSeq(10**6))
+        await raw.wait_for_outcomes([1])
+        raw.leave()
+        await raw.come_back()
+        if number % 3 == 0:
+            raw.send(Submit(0, 0, []))
+            await raw.wait_until_closed()
+        elif number % 3 == 1:
+            await raw.connect()  # in place of the one before, and cut off at once
+        raw.leave()
+
+    async def all_of_them() -> None:
+        for number in range(REQUESTS):
+            await one(number)
+
+    asyncio.run(all_of_them())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "use",
-    [run_tasks, read_and_wait, be_refused, give_up_waiting, listen_to_events, break_channels, lose_workers],
+    [
+        run_tasks,
+        read_and_wait,
+        be_refused,
+        give_up_waiting,
+        listen_to_events,
+        break_channels,
+        come_and_go_as_clients,
+        lose_workers,
+    ],
     ids=lambda use: use.__name__,
 )
 def test_using_the_coordinator_leaves_no_garbage(

@@ -144,7 +144,7 @@ def test_a_template_is_checked_once_and_its_blobs_every_time() -> None:
     shelf.digests.clear()
     (group,), (refusal,) = templates.groups([Submission(function, [b"x", b"y"])], number=7, wall=0.0)
     assert (group.draft, group.count) == (None, 2)
-    assert (refusal.number, refusal.count, refusal.error.code) == (7, 2, "blob_missing")
+    assert (refusal.number, refusal.count, refusal.problem.code) == (7, 2, "blob_missing")
 
 
 def test_what_needs_no_blob_asks_for_none() -> None:

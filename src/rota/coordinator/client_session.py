@@ -223,7 +223,7 @@ class ClientSession:
         for start in range(0, len(ranges), RANGES_MAX):
             self._send(NumbersAccepted(ranges[start : start + RANGES_MAX]))
         for refusal in refusals:
-            self._send(NumbersRefused(refusal.number, refusal.count, refusal.error.code, str(refusal.error)))
+            self._send(NumbersRefused(refusal.number, refusal.count, refusal.problem.code, refusal.problem.message))
         for known in ranges:
             if is_new:
                 self._desk.followers.add_new(self, known.seq, known.count)
@@ -313,5 +313,5 @@ def _refused_after(number: int, refusals: Sequence[RefusedTasks]) -> list[Refuse
     for refusal in refusals:
         skipped = max(number + 1 - refusal.number, 0)
         if skipped < refusal.count:
-            left.append(RefusedTasks(refusal.number + skipped, refusal.count - skipped, refusal.error))
+            left.append(RefusedTasks(refusal.number + skipped, refusal.count - skipped, refusal.problem))
     return left

@@ -21,11 +21,23 @@ from rota.core.errors import BadRequest, BadSpec, RotaError
 from rota.core.requests import ARGS_BYTES_MAX, check_template
 from rota.core.spec import TaskRequest, deadline_time, start_time
 
-__all__ = ["RefusedTasks", "Templates"]
+__all__ = ["Problem", "RefusedTasks", "Templates"]
+
+BLOB_MISSING: Final = "blob_missing"
 
 KNOWN_MAX: Final = 1_000
 KNOWN_BYTES_MAX: Final = 16 << 20
 """Of templates that are remembered."""
+
+
+class Problem(Struct, frozen=True):
+    """What is wrong, as an error says it; not the error itself.
+
+    An error knows the frames that it passed, these what they hold, and there is no cyclic collector.
+    """
+
+    code: str
+    message: str
 
 
 class RefusedTasks(Struct):
@@ -33,7 +45,7 @@ class RefusedTasks(Struct):
 
     number: int
     count: int
-    error: RotaError
+    problem: Problem
 
 
 class _Template(Struct, frozen=True):
@@ -75,12 +87,12 @@ class Templates:
         refusals: list[RefusedTasks] = []
         for submission, found in zip(submissions, checked, strict=True):
             count = len(submission.args) or 1
-            error = found if isinstance(found, RotaError) else _find_lack(found, missing)
-            if isinstance(found, _Template) and error is None:
+            problem = found if isinstance(found, Problem) else _find_lack(found, missing)
+            if isinstance(found, _Template) and problem is None:
                 groups.append(DraftGroup(found.draft, submission.args, count))
-            elif error is not None:
+            elif problem is not None:
                 groups.append(DraftGroup(None, [], count))
-                _add_refusal(refusals, RefusedTasks(number, count, error))
+                _add_refusal(refusals, RefusedTasks(number, count, problem))
             number += count
         return groups, refusals
 
@@ -97,16 +109,16 @@ class Templates:
         for index, digests in needed if missing else ():
             for digest in digests:
                 if digest in missing:
-                    raise _missing_blob(digest, f"task {index}: " if len(requests) > 1 else "")
+                    where = f"task {index}: " if len(requests) > 1 else ""
+                    raise BadRequest(where + _blob_missing(digest), code=BLOB_MISSING)
 
-    def _check(self, submission: Submission, wall: float) -> _Template | RotaError:
+    def _check(self, submission: Submission, wall: float) -> _Template | Problem:
         try:
             template = self._template(submission.template)
             if submission.args:
                 _check_args(template.request, submission.args)
         except RotaError as error:
-            # Without the traceback, which would hold this frame, and the frame the error: there is no cyclic collector.
-            return error.with_traceback(None)
+            return Problem(error.code, str(error))
         if not template.is_relative:
             return template
         request = template.request
@@ -159,22 +171,24 @@ def _digests_of(request: TaskRequest) -> tuple[str, ...]:
     return (request.function, *request.blobs) if request.function is not None else ()
 
 
-def _find_lack(template: _Template, missing: set[str]) -> BadRequest | None:
-    return next((_missing_blob(digest) for digest in template.digests if digest in missing), None) if missing else None
+def _find_lack(template: _Template, missing: set[str]) -> Problem | None:
+    for digest in template.digests if missing else ():
+        if digest in missing:
+            return Problem(BLOB_MISSING, _blob_missing(digest))
+    return None
 
 
-def _missing_blob(digest: str, where: str = "") -> BadRequest:
-    return BadRequest(
-        f"{where}there is no blob {digest}: put it to /api/v1/blobs/{digest} first; what no task needs is removed "
-        "after some time",
-        code="blob_missing",
+def _blob_missing(digest: str) -> str:
+    return (
+        f"there is no blob {digest}: put it to /api/v1/blobs/{digest} first; "
+        "what no task needs is removed after some time"
     )
 
 
 def _add_refusal(refusals: list[RefusedTasks], refusal: RefusedTasks) -> None:
     """Add a refusal, to the last one if that says the same."""
     last = refusals[-1] if refusals else None
-    if last is not None and last.number + last.count == refusal.number and str(last.error) == str(refusal.error):
+    if last is not None and last.number + last.count == refusal.number and last.problem == refusal.problem:
         last.count += refusal.count
     else:
         refusals.append(refusal)
