@@ -97,6 +97,8 @@ def breaks_layers(found: Import) -> bool:
     part = found.importer.removeprefix("rota").lstrip(".").split(".")[0]
     if not is_within(found.imported, ("rota",)) or found.imported == "rota":
         return False
+    if found.importer == "rota":
+        return not found.is_for_types  # what it hands out is loaded when it is asked for
     if found.importer in PROCESS_COMMANDS and found.imported in CONFIGURATIONS:
         return False
     if found.is_lazy and found.importer in PROCESS_COMMANDS:
@@ -340,7 +342,7 @@ def defined_in(module: Module) -> dict[str, Definition]:
 def assigned_in(module: Module) -> set[str]:
     """The other names at the top of a module: constants, and what a package takes in from its modules."""
     names: set[str] = set()
-    for node in module.tree.body:
+    for node in [*module.tree.body, *taken_in_for_types(module)]:
         match node:
             case ast.Assign(targets=targets):
                 names.update(target.id for target in targets if isinstance(target, ast.Name))
@@ -351,3 +353,11 @@ def assigned_in(module: Module) -> set[str]:
             case _:
                 pass
     return names
+
+
+def taken_in_for_types(module: Module) -> list[ast.stmt]:
+    """What a package takes in for those who check types, and hands out when it is asked for."""
+    tests = [
+        node for node in module.tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    return [statement for node in tests for statement in node.body]

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
@@ -34,9 +34,12 @@ from rota.core.errors import (
     Unavailable,
 )
 
-__all__ = ["READ_TIMEOUT_S", "Response", "Transport"]
+__all__ = ["READ_TIMEOUT_S", "Body", "Response", "Transport"]
 
 Response = BaseHTTPResponse
+
+Body = bytes | Sequence[bytes | memoryview]
+"""Of a request. One in pieces is not copied; it needs a ``Content-Length``."""
 
 CONNECT_TIMEOUT_S: Final = 5.0
 READ_TIMEOUT_S: Final = 30.0
@@ -102,7 +105,7 @@ class Transport:
         method: str,
         path: str,
         *,
-        body: bytes | None = None,
+        body: Body | None = None,
         headers: Mapping[str, str] | None = None,
         read_timeout_s: float | None = READ_TIMEOUT_S,
         stream: bool = False,
@@ -154,7 +157,7 @@ class Transport:
         self,
         method: str,
         path: str,
-        body: bytes | None,
+        body: Body | None,
         headers: Mapping[str, str] | None,
         read_timeout_s: float | None,
         stream: bool,
@@ -163,7 +166,8 @@ class Transport:
         return self._pool.request(
             method,
             self.url + path,
-            body=body,
+            # In pieces it goes to the socket as it is, which takes any buffer.
+            body=cast("bytes | None", body),
             headers={**self._headers, **content, **(headers or {})},
             timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_timeout_s),
             preload_content=not stream,

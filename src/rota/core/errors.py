@@ -12,6 +12,8 @@ RotaError
 ├── Forbidden             a foreign Origin or Host, a worker id in use (403)
 ├── NoCoordinator         nothing answers at the address (raised by clients only)
 ├── NotPicklable          a function, or what it uses, can't travel: names the variable (raised by the SDK only)
+├── TaskFailed            a task failed without an exception to raise: its process crashed, … (raised by the SDK only)
+├── ClientClosed          the client was shut down before it knew the end of a task (raised by the SDK only)
 └── Unavailable           the store does not take writes just now, or the coordinator is stopping (503)
     └── StoreError        what the store says, see below
         ├── StoreUnavailable   full, locked: worth trying again
@@ -28,6 +30,7 @@ from __future__ import annotations
 __all__ = [
     "BadRequest",
     "BadSpec",
+    "ClientClosed",
     "Conflict",
     "Forbidden",
     "Gone",
@@ -42,6 +45,7 @@ __all__ = [
     "StoreHeld",
     "StoreUnavailable",
     "StoreUnusable",
+    "TaskFailed",
     "TooLarge",
     "Unauthorized",
     "Unavailable",
@@ -140,6 +144,52 @@ class NotPicklable(RotaError, TypeError):
     def __init__(self, message: str, *, path: str = "") -> None:
         super().__init__(message)
         self.path = path
+
+
+class TaskFailed(RotaError):
+    """A task failed, and there is no exception of its own to raise: raised by the SDK instead, never sent.
+
+    It is no `TimeoutError` when the task was over its time: that would be taken for a ``result(timeout=…)``
+    that has not waited long enough. ``cause`` tells.
+
+    Args:
+        message: A sentence: what happened, to which task.
+        task_id: The task.
+        cause: As in the architecture's words: ``signal``, ``timeout``, ``oom``, ``worker-lost``, …;
+            ``None`` if nothing is on record.
+        exit_code: Of the process, if it exited.
+        signal: That killed it, if one did.
+        worker: That ran it last.
+    """
+
+    code = "task_failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        task_id: str | None = None,
+        cause: str | None = None,
+        exit_code: int | None = None,
+        signal: int | None = None,
+        worker: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.task_id = task_id
+        self.cause = cause
+        self.exit_code = exit_code
+        self.signal = signal
+        self.worker = worker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # By name: a task that waits for another one may raise this, and it must travel.
+        return type(self), self.args, self.__dict__
+
+
+class ClientClosed(RotaError):
+    """The client was shut down before the end of a task was known to it. The task goes on. Raised by the SDK."""
+
+    code = "client_closed"
 
 
 class Unavailable(RotaError):

@@ -1,0 +1,96 @@
+"""`Job`: tasks under a name, which any process can find again.
+
+The name is the label ``job`` of each of its tasks: the record itself knows what belongs to a job, nothing else is kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from html import escape
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+from rota.client.futures import Future
+from rota.core.errors import BadRequest
+from rota.core.model import TaskSeq, find_generated_seq
+
+if TYPE_CHECKING:
+    from rota.client.client import Client
+
+__all__ = ["JOB_LABEL", "Job"]
+
+JOB_LABEL: Final = "job"
+
+PAGE: Final = 1_000
+"""Tasks listed in one request: the most that there can be."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Job:
+    """The tasks that have a name in common. Made by `Client.job`.
+
+    Args:
+        client: Through which to submit and to look.
+        name: What was given to ``Client(job=…)`` or `Client.job`.
+    """
+
+    def __init__(self, client: Client, name: str) -> None:
+        if not name:
+            raise BadRequest("a job needs a name")
+        self.name = name
+        self._client = client
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """As `Client.submit`, under this name."""
+        return self._client._submit(self.name, fn, args, kwargs)  # noqa: SLF001 - a part of the client
+
+    def map(self, fn: Callable[..., R], *iterables: Iterable[Any]) -> list[Future[R]]:
+        """Submit a call for each item, and return the futures.
+
+        Other than `Client.map`, which cancels what nobody consumes: a job is meant to outlive its program.
+        """
+        return [self.submit(fn, *args) for args in zip(*iterables, strict=False)]
+
+    def futures(self) -> list[Future[Any]]:
+        """All tasks of the job that are on record, in the order in which they were accepted."""
+        hub = self._client._hub  # noqa: SLF001 - a part of the client
+        futures = []
+        for seq in sorted(self._seqs()):
+            future: Future[Any] = Future(hub, b"", None)
+            future.seq = seq
+            futures.append(future)
+        hub.follow(futures)
+        return futures
+
+    def results(self, timeout: float | None = None) -> Iterator[Any]:
+        """Yield what the tasks returned, in the order in which they were accepted; each is waited for.
+
+        Args:
+            timeout: Seconds for each of them.
+        """
+        for future in self.futures():
+            yield future.result(timeout)
+
+    def status(self) -> dict[str, int]:
+        """Count the tasks by state."""
+        return dict(Counter(task["state"] for task in self._tasks()))
+
+    def __repr__(self) -> str:
+        return f"<rota.Job {self.name!r} of {self._client.url}>"
+
+    def _repr_html_(self) -> str:
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(self.status().items()))
+        return f"<code>rota.Job</code> <b>{escape(self.name)}</b>: {escape(counts) or 'no tasks'}"
+
+    def _tasks(self) -> Iterator[dict[str, Any]]:
+        rest = self._client._hub.rest  # noqa: SLF001 - a part of the client
+        for page in rest.tasks({"label": f"{JOB_LABEL}={self.name}", "limit": PAGE}):
+            yield from page
+
+    def _seqs(self) -> Iterator[TaskSeq]:
+        for task in self._tasks():
+            seq = find_generated_seq(task["id"])
+            if seq is not None:  # one with a chosen id was not submitted by an SDK
+                yield seq
