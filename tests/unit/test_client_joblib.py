@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,12 +19,15 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
+from rota.client import joblib_backend
 from rota.client.callables import Callables, dump_arguments, options_of
-from rota.client.default import NoClient
+from rota.client.client import Client
 from rota.client.joblib_backend import RotaBackend, lanes_for
 from rota.client.joblib_hook import register_joblib
 from rota.client.options import Options
+from rota.core.errors import NoCoordinator
 from rota.functions.pickling import load_call, load_function
+from tests.support.network import free_port
 
 register_joblib()
 
@@ -177,8 +181,10 @@ def test_results_are_yielded_as_they_come(client: FakeClient) -> None:
         assert sorted(loop) == [x * x for x in range(10)]
 
 
-def test_no_client_in_use_is_told() -> None:
-    with parallel_config(backend="rota"), pytest.raises(NoClient, match=r"with rota\.Client"):
+def test_without_a_client_it_makes_one_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROTA_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setattr(joblib_backend, "Client", partial(Client, connect_timeout=0.1))
+    with parallel_config(backend="rota"), pytest.raises(NoCoordinator):
         Parallel()(delayed(square)(x) for x in range(3))
 
 

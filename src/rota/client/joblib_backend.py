@@ -22,8 +22,9 @@ import cloudpickle
 from joblib.parallel import AutoBatchingMixin, ParallelBackendBase
 
 from rota.client.callables import callable_name
+from rota.client.client import Client
 from rota.client.decorator import TaskFunction
-from rota.client.default import current_client
+from rota.client.default import find_client
 from rota.client.options import Options
 from rota.functions.shared import SharedWork
 
@@ -39,7 +40,7 @@ class RotaBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     """Runs the batches of a parallel loop as tasks.
 
     Args:
-        client: Where to; the client in use if not given.
+        client: Where to. If not given, the client in use, or one of its own while a loop runs.
         nesting_level: joblib's: how deep this loop stands in others.
         inner_max_num_threads: joblib's; set ``env`` instead.
         options: Of the tasks, such as ``retries=2``: see `Options`.
@@ -61,6 +62,7 @@ class RotaBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         self._open: set[Future[Any]] = set()
         self._lock = threading.Lock()
         self._callers: ThreadPoolExecutor | None = None
+        self._own_client: Client | None = None
         self._sharing = Sharing()
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
@@ -108,13 +110,22 @@ class RotaBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         """The loops have ended."""
         with self._lock:
             callers, self._callers = self._callers, None
+            own_client, self._own_client = self._own_client, None
+        if own_client is not None:
+            own_client.shutdown(wait=False)
         if callers is not None:
             callers.shutdown(wait=False)
         self._sharing = Sharing()
         self.reset_batch_stats()
 
     def _find_client(self) -> Any:  # as `client`
-        return current_client() if self._client is None else self._client
+        client = find_client() if self._client is None else self._client
+        if client is not None:
+            return client
+        with self._lock:
+            if self._own_client is None:
+                self._own_client = Client()
+            return self._own_client
 
     def _ended(self, callers: ThreadPoolExecutor, future: Future[Any], callback: Callable[[Any], None] | None) -> None:
         with self._lock:
