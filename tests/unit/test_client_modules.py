@@ -18,7 +18,7 @@ import pytest
 
 from rota.client import modules
 from rota.client.callables import Callables, dump_arguments
-from rota.client.modules import is_local, mentions_local, pickle_by_value, travels_by_value
+from rota.client.modules import explain_import, is_local, mentions_local, pickle_by_value, travels_by_value
 
 SHAPES = """
 import enum
@@ -161,3 +161,16 @@ def test_installed_module_can_be_sent_by_value(monkeypatch: pytest.MonkeyPatch, 
     modules._seen.pattern = modules._pattern_of(set())
     modules._seen.count = 0
     modules._seen.names.clear()
+
+
+def notes_of(error: BaseException) -> str:
+    explain_import(error)
+    return "".join(getattr(error, "__notes__", []))
+
+
+def test_import_that_failed_on_a_worker_is_explained(shapes: Any) -> None:
+    assert "module of your own" in notes_of(ModuleNotFoundError("no", name=f"{shapes.__name__}.inner"))
+    assert "requirements=" in notes_of(ModuleNotFoundError("no", name="numpy"))
+    assert not notes_of(ModuleNotFoundError("no", name="no_such_module_anywhere"))
+    assert not notes_of(ModuleNotFoundError("no"))
+    assert not notes_of(ValueError("no"))

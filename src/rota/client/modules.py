@@ -13,6 +13,7 @@ what was imported since is known; that costs 50 µs when something was imported,
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
@@ -31,6 +32,7 @@ import cloudpickle
 
 __all__ = [
     "distributions_by_module",
+    "explain_import",
     "is_local",
     "mentions_local",
     "pickle_by_value",
@@ -99,11 +101,33 @@ def travels_by_value(thing: Callable[..., Any] | type) -> bool:  # of any signat
 
 def is_local(module: ModuleType) -> bool:
     """Whether a module is one of the user's own files, which workers don't have."""
-    top = module.__name__.partition(".")[0]
-    origin = _source_of(module)
-    if top in NEVER_LOCAL or origin is None or _is_under(origin, _installed_roots()):
-        return False
-    return _root_of(module.__name__, origin) not in _paths_from_pth() and not _is_under(origin, _homes_of(top))
+    spec = getattr(module, "__spec__", None)
+    origin = spec.origin if spec is not None and spec.has_location else getattr(module, "__file__", None)
+    return _is_local_source(module.__name__, origin)
+
+
+def explain_import(error: BaseException) -> None:
+    """Add to an import that failed on a worker what to do about it, if this program has the module."""
+    name = error.name if isinstance(error, ImportError) else None
+    if not name:
+        return
+    top = name.partition(".")[0]
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return
+    if spec is None:
+        return
+    if _is_local_source(top, spec.origin):
+        error.add_note(
+            f"`{top}` is a module of your own, which the worker doesn't have: import it at the top of the file that "
+            "defines the function, so that it travels with it"
+        )
+    else:
+        error.add_note(
+            f"`{top}` is installed here and not on the worker: install it there, or run the function with "
+            "@rota.task(requirements=[...])"
+        )
 
 
 def refresh() -> None:
@@ -155,13 +179,15 @@ def _is_registered(name: str) -> bool:
     return False
 
 
-def _source_of(module: ModuleType) -> str | None:
-    """The real path of its Python source; ``None`` for what has none, such as namespaces and extensions."""
-    spec = getattr(module, "__spec__", None)
-    origin = spec.origin if spec is not None and spec.has_location else getattr(module, "__file__", None)
-    if not isinstance(origin, str) or not origin.endswith((".py", ".pyc")):
-        return None
-    return os.path.realpath(origin)
+def _is_local_source(name: str, origin: object) -> bool:
+    """Whether a module lies where nothing is installed. What has no Python source can't go by value."""
+    top = name.partition(".")[0]
+    if top in NEVER_LOCAL or not isinstance(origin, str) or not origin.endswith((".py", ".pyc")):
+        return False
+    path = os.path.realpath(origin)
+    if _is_under(path, _installed_roots()) or _root_of(name, path) in _paths_from_pth():
+        return False
+    return not _is_under(path, _homes_of(top))
 
 
 def _is_under(path: str, folders: tuple[str, ...]) -> bool:

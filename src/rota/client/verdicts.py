@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable
 from typing import Any, Final
 
+from rota.client.modules import explain_import
 from rota.client.session import Rejection
 from rota.core.client_protocol import Outcome
 from rota.core.errors import (
@@ -81,6 +82,7 @@ def error_of(verdict: Outcome | Rejection, opened: Opener) -> BaseException:
         except RotaError as lost:
             error, text = None, f"(its exception could not be fetched: {lost})"
         if error is not None:
+            explain_import(error)
             return error
         failed = _failed(verdict)
         failed.__cause__ = RemoteTraceback(text)
