@@ -12,8 +12,10 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from tqdm import tqdm
 
+from rota.client.futures import Future as RotaFuture
 from rota.client.notebook import bar_html, client_html, future_html, in_notebook, job_html
 from rota.client.progress import progress
+from rota.core.model import TaskSeq
 
 
 class Terminal(io.StringIO):
@@ -131,3 +133,23 @@ def test_cards_say_what_is_known_and_nothing_else() -> None:
 
 def test_bar_of_nothing_has_no_bar() -> None:
     assert "<progress" not in bar_html(done=0, total=0)
+
+
+def test_future_shows_its_task_and_how_it_stands() -> None:
+    future: RotaFuture[int] = RotaFuture(None, b"", None)  # type: ignore[arg-type]  # it needs no client for this
+    assert "pending" in future._repr_html_()
+    future.seq = TaskSeq(7)
+    future.set_result(3)
+    assert "completed" in future._repr_html_()
+    assert "t7" in future._repr_html_()
+    assert "returned int" in future._repr_html_()
+    failed: RotaFuture[int] = RotaFuture(None, b"", None)  # type: ignore[arg-type]  # as above
+    failed.set_exception(ValueError("x"))
+    assert "failed" in failed._repr_html_()
+    cancelled: RotaFuture[int] = RotaFuture(FakeHome(), b"", None)  # type: ignore[arg-type]  # as above
+    cancelled.cancel()
+    assert "cancelled" in cancelled._repr_html_()
+
+
+class FakeHome:
+    def cancel(self, tickets: object, *, forget: bool) -> None: ...

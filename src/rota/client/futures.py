@@ -20,10 +20,10 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, InvalidStateError
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
-from html import escape
 from typing import Any, Final, Protocol, TypeVar, cast
 
 from rota.client.http import Json
+from rota.client.notebook import future_html
 from rota.client.session import Rejection, Ticket
 from rota.client.verdicts import error_of, value_of
 from rota.core.client_protocol import Outcome
@@ -329,7 +329,9 @@ class Future(Ticket, concurrent.futures.Future[R]):
         return f"<rota.Future {self._name()}: {self._words()}>"
 
     def _repr_html_(self) -> str:
-        return f"<code>{escape(self._name())}</code> {escape(self._words())}"
+        words = {PENDING: "pending", RUNNING: "running", CANCELLED_AND_NOTIFIED: "cancelled"}
+        state = words.get(self._state) or ("completed" if self._is_success() else "failed")
+        return future_html(id=self.id, state=state, message=self._words() if self._state is FINISHED else None)
 
     def _name(self) -> str:
         return self.id or "(not accepted yet)"
