@@ -236,7 +236,7 @@ def test_after_a_start_of_the_machine_a_damaged_blob_is_not_believed(
     if is_synced:  # then it is not looked at
         blobs.make_durable([damaged])
     os.truncate(blobs.path(damaged), 0)
-    monkeypatch.setattr("rota.store.blobs.boot_id", lambda: "another")
+    monkeypatch.setattr("rota.store.blob_files._boot_id", lambda: "another")
     again = BlobStore(Path(blobs.home.path), clock=clock)
     again.open()
     assert again.has(whole)

@@ -20,6 +20,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
+import structlog
+
 from rota.core.errors import BadRequest, TooLarge
 from rota.store.failures import translated
 from rota.store.locking import sync_directory
@@ -30,12 +32,12 @@ __all__ = [
     "INCOMING",
     "IncomingBlob",
     "blob_path",
-    "boot_id",
+    "check_after_boot",
     "check_digest",
-    "has_bytes_of",
     "is_digest",
     "is_marked_durable",
     "listed_blobs",
+    "remove_leftovers",
     "replace_file",
     "sync_blob",
 ]
@@ -44,6 +46,11 @@ BLOB_BYTES_MAX: Final = 1 << 30
 """Of one blob: more belongs in a file that the tasks read for themselves."""
 
 INCOMING: Final = "incoming"
+BOOT: Final = "boot"
+"""A file that names the run of the machine in which blobs were last looked through."""
+
+LEFTOVER_S: Final = 3600.0
+"""What nobody has written to for so long in ``incoming/`` was left there by somebody who died."""
 
 BLOB_FOLDERS: Final = tuple(f"{number:02x}" for number in range(256))
 """So that no folder gets so long that to look into it takes its time."""
@@ -53,6 +60,8 @@ READ_BYTES: Final = 1 << 20
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z")
 _NOT_OURS: Final = frozenset({errno.ENOENT, errno.EACCES, errno.ELOOP})
 """What is said of a file that is not there, may not be read, or is a link to somewhere else."""
+
+log = structlog.get_logger(__name__)
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -188,7 +197,43 @@ def sync_blob(path: str, *, wait: bool = True) -> os.stat_result | None:
     return found
 
 
-def has_bytes_of(path: str, digest: str) -> bool:
+def replace_file(path: Path, content: str) -> None:
+    """Write a small file, whole or not at all, whenever the power goes."""
+    draft = path.with_name(f"{path.name}.new")
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, content.encode())
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    draft.rename(path)
+    sync_directory(path.parent)
+
+
+def remove_leftovers(directory: Path, wall: float) -> None:
+    """Remove what nobody goes on writing in ``incoming/``."""
+    with os.scandir(directory / INCOMING) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                if wall - entry.stat(follow_symlinks=False).st_mtime > LEFTOVER_S:
+                    os.unlink(entry.path)
+
+
+def check_after_boot(directory: Path) -> None:
+    """Remove damaged files, if the machine has started anew: what was not synced may have been in memory alone."""
+    marker, here = directory / BOOT, _boot_id()
+    if marker.exists() and marker.read_text(encoding="utf-8", errors="replace") == here:
+        return
+    for folder in BLOB_FOLDERS:
+        for entry in listed_blobs(directory, folder):
+            is_believed = is_marked_durable(entry.stat(follow_symlinks=False))
+            if not is_believed and not _has_bytes_of(entry.path, entry.name):
+                log.warning("blob_damaged", digest=entry.name, hint="the machine went down before it was synced")
+                os.unlink(entry.path)
+    replace_file(marker, here)
+
+
+def _has_bytes_of(path: str, digest: str) -> bool:
     """Whether a file holds what its name says: reads all of it, at about 1 GB/s. One that can't be read does not."""
     found = hashlib.sha256()
     try:
@@ -205,19 +250,6 @@ def has_bytes_of(path: str, digest: str) -> bool:
     return found.hexdigest() == digest
 
 
-def replace_file(path: Path, content: str) -> None:
-    """Write a small file, whole or not at all, whenever the power goes."""
-    draft = path.with_name(f"{path.name}.new")
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, content.encode())
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    draft.rename(path)
-    sync_directory(path.parent)
-
-
-def boot_id() -> str:
+def _boot_id() -> str:
     """Name this run of the machine: another one than the last time means that what was not synced may be lost."""
     return _BOOT_ID.read_text(encoding="ascii").strip() if _BOOT_ID.exists() else secrets.token_hex(16)

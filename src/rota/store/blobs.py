@@ -37,12 +37,12 @@ from rota.store.blob_files import (
     INCOMING,
     IncomingBlob,
     blob_path,
-    boot_id,
+    check_after_boot,
     check_digest,
-    has_bytes_of,
     is_digest,
     is_marked_durable,
     listed_blobs,
+    remove_leftovers,
     replace_file,
     sync_blob,
 )
@@ -53,9 +53,6 @@ __all__ = ["YOUNG_S", "BlobStore"]
 
 YOUNG_S: Final = 600.0
 """A blob is not removed so soon after it came or was used: what names it is under way."""
-
-LEFTOVER_S: Final = 3600.0
-"""What nobody has written to for so long in ``incoming/`` was left there by somebody who died."""
 
 STEP_BLOBS: Final = 200
 """Removed in one step: some milliseconds."""
@@ -70,7 +67,6 @@ COARSE_S: Final = 1.0
 """More than the grain of a folder's time: one that changed just now may change again without showing it."""
 
 PROBE: Final = "probe"
-BOOT: Final = "boot"
 
 log = structlog.get_logger(__name__)
 
@@ -137,8 +133,8 @@ class BlobStore:
             for name in (INCOMING, *BLOB_FOLDERS):
                 (self._directory / name).mkdir(mode=0o700, exist_ok=True)
             sync_directory(self._directory)
-            self._remove_leftovers(self._clock())
-            self._check_after_boot()
+            remove_leftovers(self._directory, self._clock())
+            check_after_boot(self._directory)
             secret = secrets.token_hex(16)
             replace_file(self._directory / PROBE, secret)
         self._home = BlobHome(str(self._directory), PROBE, secret)
@@ -300,11 +296,13 @@ class BlobStore:
                             fresh.append((min(found.st_mtime, now), entry.name, found))
                 if changed_ns / 1e9 < now - COARSE_S:
                     self._looked_at[folder] = changed_ns
-        # What is old goes to the front of the order, what is young to its end: good enough for who goes first.
-        for used_at, digest, found in sorted(fresh, key=lambda one: one[:2], reverse=True):
-            with self._free:
-                self._add(digest, found.st_size, used_at, durable=is_marked_durable(found))
-                self._known.move_to_end(digest, last=now - used_at < YOUNG_S)
+        # What is old goes to the front of the order, what is young to its end: right but for some minutes.
+        fresh.sort(key=lambda one: one[:2])
+        old = [one for one in fresh if now - one[0] > YOUNG_S]
+        for one in fresh[len(old) :]:
+            self._insert(*one, last=True)
+        for one in reversed(old):
+            self._insert(*one, last=False)
 
     def sweep(self, pinned: AbstractSet[str], *, wall: float, bytes_max: int, max_age_s: float) -> int:
         """Remove one step of what is kept no longer; return how many blobs went.
@@ -317,7 +315,8 @@ class BlobStore:
         """
         self.discover()
         self._write_touches(LOOK_BLOBS)
-        self._remove_leftovers(wall)
+        with translated(self._directory):
+            remove_leftovers(self._directory, wall)
         with self._free:
             chosen = self._choose(pinned, wall=wall, bytes_max=bytes_max, max_age_s=max_age_s)
             self._going.update(chosen)
@@ -360,26 +359,11 @@ class BlobStore:
         self._looked_at.pop(digest[:2], None)  # it is found again
         return False
 
-    def _remove_leftovers(self, wall: float) -> None:
-        with translated(self._directory), os.scandir(self._directory / INCOMING) as entries:
-            for entry in entries:
-                with suppress(FileNotFoundError):
-                    if wall - entry.stat(follow_symlinks=False).st_mtime > LEFTOVER_S:
-                        os.unlink(entry.path)
-
-    def _check_after_boot(self) -> None:
-        """Look through files whose bytes may have been in memory alone when the machine went down."""
-        marker, here = self._directory / BOOT, boot_id()
-        if marker.exists() and marker.read_text(encoding="utf-8", errors="replace") == here:
-            return
-        for folder in BLOB_FOLDERS:
-            for entry in listed_blobs(self._directory, folder):
-                if not is_marked_durable(entry.stat(follow_symlinks=False)) and not has_bytes_of(
-                    entry.path, entry.name
-                ):
-                    log.warning("blob_damaged", digest=entry.name, hint="the machine went down before it was synced")
-                    os.unlink(entry.path)
-        replace_file(marker, here)
+    def _insert(self, used_at: float, digest: str, found: os.stat_result, *, last: bool) -> None:
+        """Know of a blob that was found, as the one used last or longest ago."""
+        with self._free:
+            self._add(digest, found.st_size, used_at, durable=is_marked_durable(found))
+            self._known.move_to_end(digest, last=last)
 
     # What is known; all with the condition held
 
@@ -422,5 +406,7 @@ class BlobStore:
             noted = [(digest, self._known[digest].used_at) for digest in islice(self._touched, at_most)]
             self._touched.difference_update(digest for digest, _ in noted)
         for digest, used_at in noted:
+            path = blob_path(self._directory, digest)
             with suppress(OSError):
-                os.utime(blob_path(self._directory, digest), (used_at, used_at))
+                if os.stat(path).st_mtime < used_at:  # others touch, too, and maybe later
+                    os.utime(path, (used_at, used_at))
