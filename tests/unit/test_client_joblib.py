@@ -23,13 +23,10 @@ from rota.client import joblib_backend
 from rota.client.callables import Callables, dump_arguments, options_of
 from rota.client.client import Client
 from rota.client.joblib_backend import RotaBackend, lanes_for
-from rota.client.joblib_hook import register_joblib
 from rota.client.options import Options
 from rota.core.errors import NoCoordinator
 from rota.functions.pickling import load_call, load_function
 from tests.support.network import free_port
-
-register_joblib()
 
 
 class FakeClient:
@@ -202,15 +199,13 @@ def test_scikit_learn_searches_and_scores(client: FakeClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "first,second", [("import joblib", "register_joblib()"), ("register_joblib()", "import joblib")]
+    "first,second", [("import joblib", "from rota import task"), ("from rota import task", "import joblib")]
 )
 def test_backend_is_known_whichever_comes_first(first: str, second: str) -> None:
     script = f"""
 import sys
-from rota.client.joblib_hook import register_joblib
 {first}
 {second}
-register_joblib()
 from joblib import Parallel, parallel_config
 assert "rota" in joblib.parallel.BACKENDS
 assert "rota.client.joblib_backend" not in sys.modules

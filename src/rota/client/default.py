@@ -2,12 +2,16 @@
 
 Functions decorated with ``@rota.task``, and joblib's backend, submit to it. It is the process's, not
 a thread's, so that threads started inside the ``with`` block have it, too.
+
+Every program that uses functions loads this module, so here joblib is told of its backend.
 """
 
 from __future__ import annotations
 
 import threading
 from typing import Any, Protocol
+
+from rota.client.joblib_hook import register_joblib
 
 __all__ = ["NoClient", "Submitter", "current_client", "enter_client", "find_client", "leave_client"]
 
@@ -58,3 +62,6 @@ def current_client() -> Submitter:
     if client is None:
         raise NoClient("there is no client in use: put this into `with rota.Client() as client:`")
     return client
+
+
+register_joblib()

@@ -21,7 +21,7 @@ _MODULE: Final = "joblib.parallel"
 
 
 def register_joblib() -> None:
-    """Make the backend known to joblib now, or when it is imported. ``import rota`` does this."""
+    """Make the backend known to joblib now, or when it is imported. ``rota.Client`` and ``rota.task`` do this."""
     loaded = sys.modules.get(_MODULE)
     if loaded is not None and hasattr(loaded, "BACKENDS"):
         _register(loaded)

@@ -135,7 +135,7 @@ def refresh() -> None:
     if len(sys.modules) == _seen.count:
         return
     with _seen.lock:
-        _seen.count = len(sys.modules)
+        count = len(sys.modules)
         is_changed = False
         for name, module in list(sys.modules.items()):
             if name in _seen.names:
@@ -146,6 +146,7 @@ def refresh() -> None:
                 is_changed = True
         if is_changed:
             _seen.pattern = _pattern_of(cloudpickle.list_registry_pickle_by_value())
+        _seen.count = count  # last: until then others wait for the lock
 
 
 def distributions_by_module() -> Mapping[str, list[str]]:
