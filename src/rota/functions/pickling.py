@@ -38,6 +38,9 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 PROTOCOL = 5
 
+_PLAIN = b"\0"
+"""How an envelope begins that holds a pickle and no buffers."""
+
 _CLASS_STATE = b"_class_setstate"
 """cloudpickle's function that fills in a class: in the pickle of every class that goes by value."""
 
@@ -110,8 +113,11 @@ def dump_call(
 
 def load_call(envelope: bytes | memoryview) -> Call:
     """What `dump_call` was given. A class that came before is brought to the state that it has now over there."""
-    pickled, buffers = _unpacked(envelope)
-    call = pickle.loads(pickled, buffers=buffers)
+    if isinstance(envelope, bytes) and envelope[:1] == _PLAIN:
+        call = pickle.loads(envelope[1:])  # nearly every call is such a one: this takes a third of the time of views
+    else:
+        pickled, buffers = _unpacked(envelope)
+        call = pickle.loads(pickled, buffers=buffers)
     return (call[0], call[1]) if _looks_like_a_call(call) else (call, {})
 
 

@@ -40,8 +40,10 @@ Program = Literal["process", "function"]
 
 _PROGRAM: Final = "import sys; sys.path.append(sys.argv[1]); from rota.worker.slots.keeper import main; main()"
 _FUNCTION_PROGRAM: Final = (
-    "import sys; sys.path.append(sys.argv[1]); from rota.worker.slots.functions.keeper import main; main()"
+    "import sys; del sys.path[0]; sys.path.append(sys.argv[1]); "
+    "from rota.worker.slots.functions.keeper import main; main()"
 )
+"""Without the working directory in front: no file of a user's takes the place of a module of ours, or of Python's."""
 
 
 class KeeperFailed(Exception):

@@ -10,7 +10,8 @@ the same and leave, and so does the keeper once nothing is left.
 
 It holds a descriptor for each slot, so it may open as many files as the agent; its slots set the limit back.
 
-Run as ``python -I -S -c "import rota.worker.slots.keeper …"`` by ``rota.worker.slots.control``.
+Run as ``python -I -S -c "import rota.worker.slots.keeper …"`` by ``rota.worker.slots.control``. That of slots of
+functions is ``rota.worker.slots.functions.keeper``.
 """
 
 import array
@@ -19,6 +20,7 @@ import os
 import select
 import sys
 import time
+from _collections_abc import Callable
 from _socket import MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET, socket
 
 from rota.worker.slots.frames import decode, encode
@@ -143,10 +145,15 @@ class Keeper:
             return  # the agent is gone: the next poll says so
 
 
-def main() -> None:
-    """Be a keeper, or one of its slots, for the agent: the last arguments are slots' limit of files, and our socket."""
+def main(run: Callable[..., None] = run_slot, *, name: str = "rota-keeper") -> None:
+    """Be a keeper for the agent, or one of its slots: the last arguments are slots' limit of files, and our socket.
+
+    Args:
+        run: What a slot does: it is called with its socket and the limit, as ``file_limit``.
+        name: What ``ps`` shows of the keeper.
+    """
     ignore_signals()
-    name_process("rota-keeper")
+    name_process(name)
     become_subreaper()
     # Slots make no cycles of objects; and a collection would write to every page that they share.
     gc.disable()
@@ -156,7 +163,7 @@ def main() -> None:
     control.send(encode(("ready",)))
     connection = Keeper(control).serve()
     if connection is not None:
-        run_slot(connection, file_limit=int(sys.argv[-2]))
+        run(connection, file_limit=int(sys.argv[-2]))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,311 @@
+"""The runner: a process forked from its slot, in which functions are called, one after another.
+
+The model is a loop: take a chunk of orders from the socket, call one function after the other, append each result to
+the ring of the window. For a short call that costs no system call but one: the question whether it has written
+anything. The slot is told (the bell, a byte on the socket) unless it watches the ring, and always before this
+process waits for more.
+
+Invariants: what a call has left behind is removed before its result is there, as far as it is of processes and output.
+A call that the slot has taken back is not started (see `rota.worker.slots.functions.window`). A signal raises
+`TaskCancelled` only while a function runs. A fork that a function made never gets back into the loop.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from resource import RUSAGE_CHILDREN, getrusage
+from struct import Struct
+from typing import Any, Final, NamedTuple, NoReturn
+
+from rota.functions.context import CurrentTask, TaskCancelled, provide_current
+from rota.functions.failure import describe_failure
+from rota.functions.pickling import Call
+from rota.worker.slots.frames import FunctionOrder, decode_orders, encode
+from rota.worker.slots.functions.children import kill_children
+from rota.worker.slots.functions.console import Console
+from rota.worker.slots.functions.surroundings import surroundings
+from rota.worker.slots.functions.values import (
+    CallFailed,
+    FunctionCache,
+    Result,
+    dump_error,
+    dump_result,
+    load_arguments,
+)
+from rota.worker.slots.functions.window import CURRENT, ERA, IS_WATCHED, REFUSED, RING_BYTES, STARTED, Window
+
+__all__ = ["CHUNK_HEADER", "Runner"]
+
+CHUNK_HEADER: Final = Struct("<IIQ")
+"""Before each chunk of orders: its length in bytes, its era, and the ordinal of its first order."""
+
+QUICK_S: Final = 50e-6
+"""A call that took no longer has not started a process (the kernel needs longer for it), and was never off the
+processor for long: so its children need not be looked for, nor its processor time be asked for, which is 1.5 µs."""
+
+RECEIVE_BYTES: Final = 1 << 18
+
+RING_PAUSE_S: Final = 0.0005
+"""Between looks at a full ring, while the slot is busy."""
+
+
+class _Outcome(NamedTuple):
+    """What of a call goes into its record."""
+
+    cause: str | None
+    message: str | None
+    value: bytes
+    blobs: tuple[str, ...]
+
+
+class Runner:
+    """Made once a process, in its main thread.
+
+    Args:
+        connection: Brings orders; the bell goes the other way.
+        window: Shared with the slot.
+        console: Standard output and error.
+    """
+
+    def __init__(self, connection: socket.socket, window: Window, console: Console) -> None:
+        self._socket = connection
+        self._window = window
+        self._console = console
+        self._functions = FunctionCache()
+        self._buffer = bytearray()
+        self._head = 0
+        self._is_rung = True
+        self._ordinal = 0
+        self._order: FunctionOrder | None = None
+        self._task: CurrentTask | None = None
+        self._is_inside = False
+        self._is_told = False
+        self._is_copy = False
+        self._mark_lock = threading.Lock()
+        self._wall_offset_s = 0.0
+        self._cpu_s = self._cpu_at = self._children_cpu_s = 0.0
+
+    def serve(self) -> NoReturn:
+        """Call functions until the slot is gone."""
+        provide_current(self._current)
+        signal.signal(signal.SIGTERM, self._on_stop)
+        os.register_at_fork(after_in_child=self._become_copy)
+        while True:
+            length, era, first = self._next_header()
+            start = CHUNK_HEADER.size
+            orders = decode_orders(self._buffer[start : start + length])
+            del self._buffer[: start + length]
+            self._run_chunk(era, first, orders)
+
+    # Orders --------------------------------------------------------------------------------
+
+    def _next_header(self) -> tuple[int, int, int]:
+        """Wait until a whole chunk is there; return its header."""
+        buffer = self._buffer
+        while True:
+            if len(buffer) >= CHUNK_HEADER.size:
+                length, era, first = CHUNK_HEADER.unpack_from(buffer)
+                if len(buffer) >= CHUNK_HEADER.size + length:
+                    return length, era, first
+            if not self._is_rung:
+                self._ring()
+            self._remove_children()
+            data = self._socket.recv(RECEIVE_BYTES)
+            if not data:
+                os._exit(0)
+            buffer += data
+            self._wall_offset_s = time.time() - time.monotonic()
+            self._cpu_s, self._cpu_at = time.process_time(), time.monotonic()
+
+    def _run_chunk(self, era: int, ordinal: int, orders: list[FunctionOrder]) -> None:
+        """Call the functions of a chunk, until the slot takes back what is left of it."""
+        words, times = self._window.words, self._window.times
+        monotonic = time.monotonic
+        for order in orders:
+            if words[ERA] != era:
+                return
+            started = monotonic()
+            times[STARTED] = started
+            words[CURRENT] = ordinal
+            if words[ERA] != era:  # once more: the slot may have looked before we wrote
+                words[REFUSED] = ordinal
+                self._ring()
+                return
+            self._ordinal = ordinal
+            self._run(order, started)
+            ordinal += 1
+
+    # One call ------------------------------------------------------------------------------
+
+    def _run(self, order: FunctionOrder, started: float) -> None:
+        """Call a function, leave nothing of it behind, and append its record to the ring."""
+        self._task = None
+        self._order = order
+        try:
+            cause, message, value, blobs = self._outcome(order)
+        except TaskCancelled as error:  # it came in the moment in which the function ended
+            cause, message, value, blobs = _failure(error)
+        self._order = None
+        ended = time.monotonic()
+        run_s = ended - started
+        if run_s > QUICK_S:
+            self._remove_children()
+            self._restore_handler()
+            cpu_s = self._measure(started, ended)
+        else:
+            cpu_s = run_s
+        out = err = b""
+        if self._console.has_output():
+            out, err = self._console.collect(self._ordinal, self._ring)
+        started_at = self._wall_offset_s + started
+        times = started_at, started_at + run_s, run_s, cpu_s
+        record = (
+            order[0],
+            order[1],
+            cause,
+            None,
+            None,
+            *times,
+            None,
+            len(out),
+            len(err),
+            out,
+            err,
+            message,
+            value,
+            blobs,
+        )
+        self._push(encode(record))
+
+    def _outcome(self, order: FunctionOrder) -> _Outcome:
+        self._is_told = False
+        self._is_inside = True
+        try:
+            extras = order[7]
+            function = self._functions.get(order[2])
+            call = load_arguments(order[3], extras)
+            if extras is not None and ("env" in extras or "cwd" in extras):
+                with surroundings(extras):
+                    result = _called(function, call, extras)
+            else:
+                result = _called(function, call, extras)
+            self._is_inside = False
+        except BaseException as error:  # noqa: BLE001 - whatever a function raises is its result
+            self._is_inside = False
+            if self._is_copy:
+                _leave_copy(error)
+            return _failure(error)
+        if self._is_copy:
+            _leave_copy(None)
+        return _Outcome(None, None, result.envelope, result.blobs)
+
+    def _measure(self, started: float, ended: float) -> float:
+        """The processor time of a call, with that of its children.
+
+        It was last asked for some calls ago, at ``_cpu_at``; those in between never waited: they used what they took.
+        """
+        cpu_s = time.process_time()
+        before_s = self._cpu_s + max(started - self._cpu_at, 0.0)
+        self._cpu_s, self._cpu_at = cpu_s, ended
+        usage = getrusage(RUSAGE_CHILDREN)
+        children_cpu_s = usage.ru_utime + usage.ru_stime
+        own_s, self._children_cpu_s = children_cpu_s - self._children_cpu_s, children_cpu_s
+        return max(cpu_s - before_s, 0.0) + own_s
+
+    def _remove_children(self) -> None:
+        if not kill_children():
+            # The slot takes over; it says that it must not be used again if it can't kill them either.
+            os._exit(1)
+
+    def _restore_handler(self) -> None:
+        """Some libraries set handlers of their own, and a stop must reach the next call, too."""
+        if signal.getsignal(signal.SIGTERM) != self._on_stop:
+            signal.signal(signal.SIGTERM, self._on_stop)
+
+    # The slot ------------------------------------------------------------------------------
+
+    def _push(self, record: bytes) -> None:
+        """Append a record to the ring; tell the slot unless it looks by itself."""
+        window = self._window
+        assert len(record) <= RING_BYTES
+        while not window.has_room(self._head, len(record)):
+            self._ring()
+            time.sleep(RING_PAUSE_S)
+        self._head = window.write(self._head, record, self._ordinal)
+        if window.words[IS_WATCHED]:
+            self._is_rung = False
+        else:
+            self._ring()
+
+    def _ring(self) -> None:
+        self._is_rung = True
+        with suppress(BlockingIOError):  # it has more of these to read than it needs
+            self._socket.send(b"!", socket.MSG_DONTWAIT)
+
+    # What a function asks and is told -------------------------------------------------------
+
+    def _current(self) -> CurrentTask | None:
+        """The task that runs, made when somebody asks: most functions don't."""
+        order = self._order
+        if order is None:
+            return None
+        if self._task is None:
+            task_id, queue, worker = order[6]
+            self._task = CurrentTask(id=task_id, attempt=order[1], queue=queue, worker=worker, report=self._report)
+            self._task.is_cancelled = self._is_told
+        return self._task
+
+    def _report(self, fraction: float | None, text: str) -> None:
+        """Leave a mark for the slot, which looks for the last one from time to time once it knows of one."""
+        with self._mark_lock:  # functions have threads
+            if not self._is_copy and self._window.write_mark(self._ordinal, fraction, text):
+                self._ring()
+
+    def _on_stop(self, *_: object) -> None:
+        """Tell the function, once, that it is to end."""
+        if self._is_inside and not self._is_told:
+            self._is_told = True
+            if self._task is not None:
+                self._task.is_cancelled = True
+            raise TaskCancelled("the task is to end")
+
+    def _become_copy(self) -> None:
+        """A function has forked: the child may run its part of the function, and nothing of ours."""
+        self._is_copy = True
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _called(function: Any, call: Call, extras: dict[str, object] | None) -> Result:
+    args, kwargs = call
+    return dump_result(function(*args, **kwargs) if kwargs else function(*args), extras)
+
+
+def _failure(error: BaseException) -> _Outcome:
+    """An exception as the user sees it: what is ours is a note on theirs."""
+    if not isinstance(error, CallFailed):
+        return _Outcome("error", describe_failure(error), dump_error(error), ())
+    shown = error.__cause__
+    if shown is None:
+        shown = ValueError(str(error))
+    else:
+        shown.add_note(str(error))
+    return _Outcome(error.word, str(error)[:1000], dump_error(shown), ())
+
+
+def _leave_copy(error: BaseException | None) -> NoReturn:
+    """End a process that a function forked and that came to the end of that function."""
+    if error is not None and not isinstance(error, SystemExit):
+        traceback.print_exception(error)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    if isinstance(error, SystemExit):
+        os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
+    os._exit(0 if error is None else 1)
