@@ -1,4 +1,86 @@
-"""Rota: a distributed task scheduler. One command to start, one line to submit, nothing lost."""
+"""Rota: a distributed task scheduler. One command to start, one line to submit, nothing lost.
+
+What Python programs use is here: ``from rota import Client``. It is loaded when it is first asked for, so that the
+command line starts quickly.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # as type checkers know it: `typing` would be memory of every slot, which loads this, too
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rota.client.aio import AsyncClient, AsyncFuture
+    from rota.client.client import Client
+    from rota.client.decorator import task
+    from rota.client.futures import Future
+    from rota.client.jobs import Job, job
+    from rota.client.modules import pickle_by_value
+    from rota.client.options import Options
+    from rota.client.progress import progress
+    from rota.client.versions import VersionWarning
+    from rota.core.errors import NoCoordinator, NotPicklable, RotaError, TaskFailed
+    from rota.functions.context import NotInATask, TaskCancelled, current, find_current
 
 __version__ = "0.1.0"
-__all__ = ["__version__"]
+__all__ = [
+    "AsyncClient",
+    "AsyncFuture",
+    "Client",
+    "Future",
+    "Job",
+    "NoCoordinator",
+    "NotInATask",
+    "NotPicklable",
+    "Options",
+    "RotaError",
+    "TaskCancelled",
+    "TaskFailed",
+    "VersionWarning",
+    "__version__",
+    "current",
+    "find_current",
+    "job",
+    "pickle_by_value",
+    "progress",
+    "task",
+]
+
+_HOMES = {
+    "AsyncClient": "rota.client.aio",
+    "AsyncFuture": "rota.client.aio",
+    "Client": "rota.client.client",
+    "Future": "rota.client.futures",
+    "Job": "rota.client.jobs",
+    "NoCoordinator": "rota.core.errors",
+    "NotInATask": "rota.functions.context",
+    "NotPicklable": "rota.core.errors",
+    "Options": "rota.client.options",
+    "RotaError": "rota.core.errors",
+    "TaskCancelled": "rota.functions.context",
+    "TaskFailed": "rota.core.errors",
+    "VersionWarning": "rota.client.versions",
+    "current": "rota.functions.context",
+    "find_current": "rota.functions.context",
+    "job": "rota.client.jobs",
+    "pickle_by_value": "rota.client.modules",
+    "progress": "rota.client.progress",
+    "task": "rota.client.decorator",
+}
+"""Where each name is at home."""
+
+
+def __getattr__(name: str) -> Any:  # of any type: those who check types look above
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'rota' has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - slots never get here
+
+    value = getattr(import_module(home), name)
+    globals()[name] = value  # the next time it is found without us
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

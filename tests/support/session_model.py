@@ -64,9 +64,6 @@ class Witness:
     def began(self, tickets: list[Ticket]) -> None:
         self.running.update(tickets)
 
-    def accepted(self) -> None:
-        pass
-
 
 class ModelCoordinator:
     """The core, a worker that has room for everything, and the connection of one session."""

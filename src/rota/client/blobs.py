@@ -62,6 +62,10 @@ class BlobExchange:
         self._known: OrderedDict[str, float] = OrderedDict()
         self._lock = threading.Lock()
 
+    def close(self) -> None:
+        """Close connections that are not in use."""
+        self._transport.close()
+
     def settle(self, home: BlobHome | None) -> None:
         """The coordinator said where it keeps blobs: use that directory if it is here and ours to use."""
         self._home = Path(home.path) if home is not None and _is_ours(home) else None

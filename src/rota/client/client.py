@@ -16,7 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
-from rota.client.callables import Callables, Template, dump_arguments
+from rota.client.callables import Callables, Template
+from rota.client.calls import encoded_call, warn_of_workers
 from rota.client.default import enter_client, leave_client
 from rota.client.futures import Future
 from rota.client.hub import Hub
@@ -24,10 +25,8 @@ from rota.client.jobs import Job
 from rota.client.link import Address
 from rota.client.local import LocalCluster
 from rota.client.mapping import Feed, ordered, unordered, window_of
-from rota.core.spec import decode_spec, encode_spec
-from rota.functions.envelope import INLINE_BYTES_MAX
 
-__all__ = ["CONNECT_S", "DEFAULT_URL", "Client", "address_of", "encoded_call"]
+__all__ = ["CONNECT_S", "DEFAULT_URL", "Client", "address_of"]
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 
@@ -189,12 +188,17 @@ class Client(concurrent.futures.Executor):
     # How --------------------------------------------------------------------------------------
 
     def _submit(self, job: str | None, fn: Callable[..., R], args: Any, kwargs: Any) -> Future[R]:
-        template = self._callables.template_of(fn, job=job)
         hub = self._hub
-        hub.bring(template)
-        future: Future[R] = Future(hub, *encoded_call(hub, template, args, kwargs))
+        template = self._template_of(fn, job)
+        future: Future[R] = Future(hub, *encoded_call(hub.blobs, template, args, kwargs))
         hub.put((future,))
         return future
+
+    def _template_of(self, fn: Callable[..., Any], job: str | None) -> Template:
+        template = self._callables.template_of(fn, job=job)
+        if self._hub.bring(template):
+            warn_of_workers(template, fn, self._hub.nodes)
+        return template
 
     def _feed(
         self,
@@ -209,9 +213,8 @@ class Client(concurrent.futures.Executor):
         hub = self._hub
 
         def submit(calls: list[tuple[Any, ...]]) -> list[Future[Any]]:
-            template = self._callables.template_of(fn, job=job)
-            hub.bring(template)
-            futures: list[Future[Any]] = [Future(hub, *encoded_call(hub, template, args, {})) for args in calls]
+            template = self._template_of(fn, job)
+            futures: list[Future[Any]] = [Future(hub, *encoded_call(hub.blobs, template, args, {})) for args in calls]
             hub.put(futures)
             return futures
 
@@ -230,16 +233,3 @@ def address_of(url: str | None, token: str | None, ca_file: str | os.PathLike[st
         token=(os.environ.get("ROTA_TOKEN") if token is None else token) or None,
         ca_file=Path(ca_text) if ca_text else None,
     )
-
-
-def encoded_call(hub: Hub, template: Template, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, bytes]:
-    """The encoded spec of a call without its arguments, and their envelope; what is large is brought first."""
-    pieces = dump_arguments(args, kwargs, name=template.name)
-    if len(pieces) == 2 and len(pieces[1]) < INLINE_BYTES_MAX:
-        return template.encoded, b"".join(pieces)
-    envelope, digest = hub.blobs.inlined(pieces, what=f"the arguments of {template.name}")
-    if digest is None:
-        return template.encoded, envelope
-    spec = decode_spec(template.encoded)
-    spec.blobs = [digest]
-    return encode_spec(spec), envelope

@@ -19,8 +19,8 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, InvalidStateError
-from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
-from typing import Any, Final, Protocol, TypeVar, cast
+from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING, _Waiter
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 
 from rota.client.http import Json
 from rota.client.notebook import future_html
@@ -101,18 +101,20 @@ class Future(Ticket, concurrent.futures.Future[R]):
 
     # What the standard library looks at -------------------------------------------------------
 
-    @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]  # an attribute there, made when needed here
-        with _lock:
-            if self._condition_made is None:
-                self._condition_made = threading.Condition()
-            return self._condition_made
+    if not TYPE_CHECKING:  # there they are attributes, and must be to those who check types
 
-    @property
-    def _waiters(self) -> list[Any]:  # type: ignore[override]  # as above
-        if self._waiters_made is None:
-            self._waiters_made = []
-        return self._waiters_made
+        @property
+        def _condition(self) -> threading.Condition:
+            with _lock:
+                if self._condition_made is None:
+                    self._condition_made = threading.Condition()
+                return self._condition_made
+
+        @property
+        def _waiters(self) -> list[Any]:
+            if self._waiters_made is None:
+                self._waiters_made = []
+            return self._waiters_made
 
     # The results ------------------------------------------------------------------------------
 
@@ -348,7 +350,7 @@ class Future(Ticket, concurrent.futures.Future[R]):
         return self._state.lower()
 
 
-class _Sleeper:
+class _Sleeper(_Waiter):
     """One thread that waits for one future."""
 
     __slots__ = ("_alarm",)
@@ -363,10 +365,14 @@ class _Sleeper:
             return self._alarm.acquire()
         return self._alarm.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
 
-    def add_result(self, _: object) -> None:
+    def add_result(self, future: object) -> None:  # noqa: ARG002 - the standard library fixes the name
         self._alarm.release()
 
-    add_exception = add_cancelled = add_result
+    def add_exception(self, future: object) -> None:
+        self.add_result(future)
+
+    def add_cancelled(self, future: object) -> None:
+        self.add_result(future)
 
 
 def finish(futures: Iterable[Future[Any]]) -> None:

@@ -13,34 +13,24 @@ import atexit
 import concurrent.futures
 import logging
 import os
-import secrets
 import threading
 import time
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, cast
 
 import uvloop
 
-from rota.client.blobs import BlobExchange
+from rota.client.base import FORKED, SHUT_DOWN, BaseHub, is_large
 from rota.client.callables import Template
 from rota.client.futures import Future, begin, finish
-from rota.client.http import HttpClient, Json
-from rota.client.link import Address, Link
-from rota.client.session import BLOB_MISSING, Rejection, SdkSession, Ticket
-from rota.client.transport import Transport
-from rota.core.client_protocol import ClientWelcome, NodeFacts, Outcome
+from rota.client.http import Json
+from rota.client.link import Address
+from rota.client.session import Rejection, Ticket
 from rota.core.errors import ClientClosed, NoCoordinator, RotaError
-from rota.functions.envelope import blob_of
 
-__all__ = ["Hub", "random_session_name"]
-
-SHUT_DOWN: Final = "cannot schedule new futures after shutdown"
-"""In the words of the standard library, which programs may look for."""
-
-FORKED: Final = "this client belongs to the process that forked this one: make a client of its own here"
+__all__ = ["RETRY_S", "Hub"]
 
 RETRY_S: Final = 0.5
 """Between tries to bring or fetch a large value while the coordinator is away."""
@@ -51,20 +41,12 @@ FAREWELL_LOOK_S: Final = 0.5
 EXIT_S_MAX: Final = 10.0
 """For what was submitted to be accepted, when the interpreter ends."""
 
-TEMPLATES_MAX: Final = 1_000
-"""Functions kept, to send them again when the coordinator has them no more."""
-
 log = logging.getLogger("rota")
 
 _hubs: weakref.WeakSet[Hub] = weakref.WeakSet()
 
 
-def random_session_name() -> str:
-    """A name for a session that nobody else has: 192 bits."""
-    return secrets.token_urlsafe(24)
-
-
-class Hub:
+class Hub(BaseHub):
     """The engine of one client, for any number of threads.
 
     Args:
@@ -73,18 +55,9 @@ class Hub:
     """
 
     def __init__(self, address: Address, *, keeps_large: bool = False) -> None:
-        ca_file = None if address.ca_file is None else str(address.ca_file)
-        self.address = address
-        self.nodes: list[NodeFacts] = []
-        """The workers, as the last welcome named them."""
-        self.session = SdkSession(random_session_name(), self)
-        self.rest = HttpClient(address.url, token=address.token, ca_file=ca_file)
-        self._transport = Transport(address.url, token=address.token, ca_file=ca_file)
-        self.blobs = BlobExchange(self._transport, self._be_patient)
+        super().__init__(address)
         self._keeps_large = keeps_large
         self._large: weakref.WeakSet[Future[Any]] = weakref.WeakSet()
-        self._templates: OrderedDict[bytes, Template] = OrderedDict()
-        self._link = Link(self.session, address, on_welcome=self._welcomed, on_turn=self._turned)
         self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         self._is_awake = False
         self._is_closing = False
@@ -120,15 +93,14 @@ class Hub:
         if self._is_over:  # it ended between the first look and now
             self._give_up()
 
-    def bring(self, template: Template) -> None:
-        """Have the function of a template where workers can fetch it."""
-        if not self.blobs.is_known(template.function_digest):
-            if self._problem is not None:
-                self._raise_problem()
-            self.blobs.put([template.pickled], template.function_digest)
-            self._templates[template.encoded] = template
-            while len(self._templates) > TEMPLATES_MAX:
-                self._templates.popitem(last=False)
+    def bring(self, template: Template) -> bool:
+        """Have the function of a template where workers can fetch it; return whether it was brought just now."""
+        if self.is_brought(template):
+            return False
+        if self._problem is not None:
+            self._raise_problem()
+        self.bring_again(template)
+        return True
 
     def follow(self, tickets: Sequence[Ticket]) -> None:
         """Wait for the end of tasks that others have submitted."""
@@ -170,7 +142,7 @@ class Hub:
         Raises:
             RotaError: It has not, in time, or never will; the hub is closed then.
         """
-        link = self._link
+        link = self.link
         self._wait_for(lambda: link.was_welcome or self._is_over, timeout)
         if not link.was_welcome:
             error = link.failure or link.trouble or NoCoordinator(f"no answer from {self.address.url}")
@@ -187,8 +159,7 @@ class Hub:
             self._changed.notify_all()
         if wait and threading.current_thread() is not self._thread:
             self._thread.join()
-            self.rest.close()
-            self._transport.close()
+            self.hang_up()
 
     def open_large_results(self) -> None:
         """Load the large values that have come: the coordinator is about to end, and they with it."""
@@ -212,7 +183,7 @@ class Hub:
     def ended(self, tickets: list[Ticket]) -> None:
         futures = cast("list[Future[Any]]", tickets)
         if self._keeps_large:
-            self._large.update(future for future in futures if _is_large(future) and not future.done())
+            self._large.update(future for future in futures if is_large(future) and not future.done())
         finish(futures)
 
     def began(self, tickets: list[Ticket]) -> None:
@@ -225,24 +196,17 @@ class Hub:
         again: list[Ticket] = []
         final: list[Ticket] = []
         for ticket in tickets:
-            (again if self._is_worth_resending(ticket) else final).append(ticket)
+            (again if self.is_worth_resending(ticket) else final).append(ticket)
         finish(cast("list[Future[Any]]", final))
         if again:
             self._errands += 1
             threading.Thread(target=self._resend, args=(again,), name="rota-resend", daemon=True).start()
 
-    def _is_worth_resending(self, ticket: Ticket) -> bool:
-        """Whether all that is wrong is that the coordinator has removed the function, unused for long."""
-        verdict = ticket.verdict
-        is_missing = isinstance(verdict, Rejection) and verdict.code == BLOB_MISSING
-        return is_missing and ticket.template in self._templates and not ticket.is_resent and not ticket.is_forgotten
-
     def _resend(self, tickets: list[Ticket]) -> None:
         """Bring the functions of tickets once more, and submit them again."""
         try:
-            for template in {ticket.template: self._templates[ticket.template] for ticket in tickets}.values():
-                self.blobs.forget(template.function_digest)
-                self.blobs.put([template.pickled], template.function_digest)
+            for template in self.templates_of(tickets):
+                self.bring_again(template)
         except RotaError:
             finish(cast("list[Future[Any]]", tickets))
         else:
@@ -262,12 +226,12 @@ class Hub:
     def _run(self) -> None:
         try:
             asyncio.set_event_loop(self._loop)
-            self._loop.run_until_complete(self._link.run())
+            self._loop.run_until_complete(self.link.run())
         except Exception:
             log.exception("the client's thread has failed")
         finally:
-            if self._link.failure is not None and self._problem is None:
-                self._problem = str(self._link.failure)
+            if self.link.failure is not None and self._problem is None:
+                self._problem = str(self.link.failure)
             self._problem = self._problem or SHUT_DOWN
             self._is_over = True
             self._give_up()
@@ -277,8 +241,8 @@ class Hub:
 
     def _pump(self) -> None:
         self._is_awake = False  # first: what is put from here on wakes us again
-        self._link.pump() if self._link.has_channel else self.session.take_in()
-        self._turned()
+        self.link.pump() if self.link.has_channel else self.session.take_in()
+        self.turned()
 
     def _do(self, action: Callable[[], None]) -> None:
         self.session.take_in()
@@ -297,17 +261,13 @@ class Hub:
             if not self._loop.is_closed():
                 raise
 
-    def _welcomed(self, welcome: ClientWelcome) -> None:
-        self.nodes = welcome.nodes
-        self.blobs.settle(welcome.blob_home)
-
-    def _turned(self) -> None:
+    def turned(self) -> None:
         """Something has happened: let those look who wait for it, and see whether all is done."""
         if self._waiting:
             with self._changed:
                 self._changed.notify_all()
         if self._is_closing and not self.session.has_open and not self._errands:
-            self._link.stop()
+            self.link.stop()
 
     def _begin_end(self, cancel_futures: bool) -> None:
         self.session.take_in()
@@ -321,9 +281,9 @@ class Hub:
 
     def _look_for_farewell(self) -> None:
         """Don't wait for a coordinator that is away only to tell it of cancelled tasks."""
-        if not self._link.has_channel and all(ticket.is_forgotten for ticket in self.session.tickets()):
-            self._link.stop()
-        elif not self._link.is_stopped:
+        if not self.link.has_channel and all(ticket.is_forgotten for ticket in self.session.tickets()):
+            self.link.stop()
+        elif not self.link.is_stopped:
             self._loop.call_later(FAREWELL_LOOK_S, self._look_for_farewell)
 
     # Waiting ------------------------------------------------------------------------------------
@@ -337,7 +297,7 @@ class Hub:
             finally:
                 self._waiting -= 1
 
-    def _be_patient(self, error: RotaError) -> None:
+    def be_patient(self, error: RotaError) -> None:
         """A large value could not be brought or fetched: the coordinator is away, or has no room."""
         if self._wait_for(lambda: self._is_over, RETRY_S):
             raise error
@@ -346,12 +306,7 @@ class Hub:
         assert self._problem is not None
         if self._problem in (SHUT_DOWN, FORKED):
             raise RuntimeError(self._problem)
-        raise self._link.failure or ClientClosed(self._problem)
-
-
-def _is_large(ticket: Ticket) -> bool:
-    verdict = ticket.verdict
-    return isinstance(verdict, Outcome) and blob_of(verdict.value) is not None
+        raise self.link.failure or ClientClosed(self._problem)
 
 
 def _disown_all() -> None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from html import escape
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
+from rota.client.default import find_client
 from rota.client.futures import Future
 from rota.core.errors import BadRequest
 from rota.core.model import TaskSeq, find_generated_seq
@@ -17,7 +19,7 @@ from rota.core.model import TaskSeq, find_generated_seq
 if TYPE_CHECKING:
     from rota.client.client import Client
 
-__all__ = ["JOB_LABEL", "Job"]
+__all__ = ["JOB_LABEL", "Job", "job"]
 
 JOB_LABEL: Final = "job"
 
@@ -94,3 +96,19 @@ class Job:
             seq = find_generated_seq(task["id"])
             if seq is not None:  # one with a chosen id was not submitted by an SDK
                 yield seq
+
+
+def job(name: str) -> Job:
+    """The job of this name at the client in use: that of the innermost ``with Client()``.
+
+    Without one a client is made of what the environment says, and kept for the next time.
+    """
+    client = find_client()
+    return _own_client().job(name) if client is None else cast("Client", client).job(name)
+
+
+@cache
+def _own_client() -> Client:
+    from rota.client.client import Client  # noqa: PLC0415 - it needs us
+
+    return Client()

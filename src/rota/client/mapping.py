@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, 
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
-__all__ = ["AHEAD_OF_LISTS", "AHEAD_OF_STREAMS", "Feed", "ordered", "unordered", "window_of"]
+__all__ = ["AHEAD_OF_LISTS", "AHEAD_OF_STREAMS", "BLOCK", "Feed", "ordered", "unordered", "window_of"]
 
 AHEAD_OF_LISTS: Final = 1 << 17
 AHEAD_OF_STREAMS: Final = 10_240

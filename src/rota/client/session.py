@@ -97,10 +97,6 @@ class Listener(Protocol):
         """These have their ``verdict``: a rejection."""
         ...
 
-    def accepted(self) -> None:
-        """More tickets have their ``seq``."""
-        ...
-
 
 class _Batch:
     """The tickets of one `Submit`, in order; ``None`` where it is decided what became of it."""
@@ -325,7 +321,6 @@ class SdkSession:
         rejection = Rejection("refused", "the coordinator refused the task while the connection was broken")
         self._decide_refused(1, welcome.accepted_through + 1, rejection)
         self._to_cancel = list(self._unwanted)
-        self._listener.accepted()
 
     def _start_over(self) -> None:
         """The coordinator has another record: it can't know the tasks that the one before accepted."""
@@ -339,7 +334,6 @@ class SdkSession:
     def _accepted(self, ranges: Sequence[NumberRange]) -> None:
         for one in ranges:
             self._decide_accepted(one)
-        self._listener.accepted()
 
     def _decide_accepted(self, accepted: NumberRange) -> None:
         """Tasks have their sequence numbers. The coordinator tells of their ends unasked."""
