@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from rota.coordinator.drafts import draft_of
-from rota.core.effects import Effect, Save
+from rota.core.effects import Effect, Save, Send
 from rota.core.model import TaskSeq
+from rota.core.protocol import BlobHome, Welcome
 from rota.core.requests import parse_requests
-from tests.support.core import Core
+from tests.support.core import QUIET, Core
 
 FUNCTION, OTHER, ARGUMENT, LARGE = ("ab" * 32, "cd" * 32, "12" * 32, "34" * 32)
 
@@ -46,6 +48,15 @@ def test_a_retry_uses_them_again() -> None:
     core.cancel(seq)
     core.retry(seq)
     assert core.state.blobs_in_use() == {FUNCTION, ARGUMENT}
+
+
+def test_a_worker_is_told_where_blobs_are() -> None:
+    home = BlobHome("/var/lib/rota/blobs", "probe", "secret")
+    effects = Core(config=replace(QUIET, blob_home=home)).hello()
+    welcomes = [
+        effect.message for effect in effects if isinstance(effect, Send) and isinstance(effect.message, Welcome)
+    ]
+    assert [welcome.blob_home for welcome in welcomes] == [home]
 
 
 def test_a_restart_knows_what_is_in_use() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -175,6 +176,28 @@ def test_a_temporary_store_leaves_nothing() -> None:
     assert store.undurable([digest]) == []
     store.close()
     assert not home.exists()
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_one_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    living = BlobStore(None)
+    living.open()
+    left, foreign = tmp_path / "rota-blobs-left", tmp_path / "others"
+    for path in (left, foreign):
+        path.mkdir()
+        (path / "file").write_bytes(b"data")
+    for path in (left, foreign, Path(living.home.path)):
+        os.utime(path, (0, 0))
+    new = tmp_path / "rota-blobs-new"  # made just now, and about to be locked
+    new.mkdir()
+    store = BlobStore(None)
+    store.open()
+    assert not left.exists()
+    assert all(path.exists() for path in (foreign, new, Path(living.home.path)))
+    for one in (living, store):
+        one.close()
 
 
 # Durability

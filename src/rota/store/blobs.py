@@ -23,7 +23,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from shutil import rmtree
 from threading import Condition
 from typing import BinaryIO, Final
 
@@ -48,6 +47,7 @@ from rota.store.blob_files import (
 )
 from rota.store.failures import translated
 from rota.store.locking import make_state_dir, sync_directory
+from rota.store.temporary import TemporaryHome
 
 __all__ = ["YOUNG_S", "BlobStore"]
 
@@ -92,6 +92,7 @@ class BlobStore:
         """
         self._directory = Path() if directory is None else directory.absolute()
         self._is_temporary = directory is None
+        self._temporary: TemporaryHome | None = None
         self._durable = durable
         self._clock = clock
         self._home: BlobHome | None = None
@@ -127,7 +128,9 @@ class BlobStore:
             StoreError: The directory can't be used.
         """
         if self._is_temporary:
-            self._directory = Path(tempfile.mkdtemp(prefix="rota-blobs-"))
+            with translated(Path(tempfile.gettempdir())):
+                self._temporary = TemporaryHome("rota-blobs-")
+            self._directory = self._temporary.path
         with translated(self._directory):
             make_state_dir(self._directory)
             for name in (INCOMING, *BLOB_FOLDERS):
@@ -142,10 +145,9 @@ class BlobStore:
     def close(self) -> None:
         """Note what was used on the disk, and let go. Safe to call twice."""
         self._syncing.shutdown()
-        if self._is_temporary:
-            if self._home is not None:
-                rmtree(self._directory, ignore_errors=True)
-        else:
+        if self._temporary is not None:
+            self._temporary.remove()
+        elif self._home is not None:
             self._write_touches(len(self._touched))
         self._home = None
 
