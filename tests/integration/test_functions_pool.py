@@ -31,8 +31,6 @@ from tests.support.blob_server import BlobServer, running_blob_server
 from tests.support.waiting import wait_until_async
 from tests.support.wheels import make_wheel
 
-pytest.importorskip("rota.worker.slots.functions.keeper", reason="the slot of functions is not there yet")
-
 LARGE = 1 << 20
 MEDIUM = 100 << 10
 """Too much for a result that travels inline, but not for arguments that do."""
@@ -176,6 +174,7 @@ def wait() -> None:
 @in_main
 def progress() -> None:
     current().set_progress(0.5, "half")
+    time.sleep(60)
 
 
 @in_main
@@ -214,7 +213,7 @@ async def test_programs_and_functions_share_a_worker(bench: Bench) -> None:
 
 async def test_marks_come_while_it_runs(bench: Bench) -> None:
     key = bench.submit(progress)
-    await bench.value_of(key)
+    await wait_until_async(lambda: bench.marks, what="a mark")
     assert bench.marks == [Mark(*key, 0.5, "half")]
 
 
