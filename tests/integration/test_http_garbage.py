@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import re
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +38,13 @@ async def ask(server: RunningServer, text: bytes, *, times: int) -> None:
     await writer.wait_closed()
 
 
+LARGE = bytes(1 << 20)
+
+
+def blob(method: bytes, data: bytes, body: bytes = b"") -> bytes:
+    return request(method, b"/api/v1/blobs/" + hashlib.sha256(data).hexdigest().encode(), body)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -46,14 +55,39 @@ async def ask(server: RunningServer, text: bytes, *, times: int) -> None:
         request(b"GET", b"/api/v1/tasks/none?wait=1"),
         request(b"GET", b"/api/v1/tasks?state=nonsense"),
         request(b"GET", b"/nothing"),
+        request(b"GET", b"/api/v1/tasks/t1/result"),
+        blob(b"PUT", b"blob", b"blob"),
+        blob(b"PUT", b"blob", b"other"),
+        blob(b"PUT", b"no blob", b"blob"),
+        blob(b"GET", b"blob"),
+        blob(b"GET", LARGE),
+        blob(b"GET", b"no blob"),
     ],
-    ids=["accepted", "refused", "shown", "waited", "not found while waiting", "bad query", "nothing there"],
+    ids=[
+        "accepted",
+        "refused",
+        "shown",
+        "waited",
+        "not found while waiting",
+        "bad query",
+        "nothing there",
+        "no result",
+        "blob put again",
+        "other bytes put again",
+        "wrong blob put",
+        "blob read",
+        "large blob read",
+        "no such blob",
+    ],
 )
-async def test_requests_leave_nothing_for_the_cyclic_collector(text: bytes) -> None:
-    async with running_server(
-        build_app(FakeService(), guard=GuardConfig(), counters=Counters(), blobs=BlobStore(None))
-    ) as server:
+async def test_requests_leave_nothing_for_the_cyclic_collector(text: bytes, tmp_path: Path) -> None:
+    blobs = BlobStore(tmp_path / "blobs", durable=False)
+    await asyncio.to_thread(blobs.open)
+    app = build_app(FakeService(), guard=GuardConfig(), counters=Counters(), blobs=blobs)
+    async with running_server(app) as server:
         await ask(server, request(b"POST", b"/api/v1/tasks", TASK), times=1)
+        for data in (b"blob", LARGE):
+            await ask(server, blob(b"PUT", data, data), times=1)
         await ask(server, text, times=3)
         gc.collect()
         gc.disable()
@@ -62,3 +96,4 @@ async def test_requests_leave_nothing_for_the_cyclic_collector(text: bytes) -> N
             assert gc.collect() < GARBAGE_MAX
         finally:
             gc.enable()
+    await asyncio.to_thread(blobs.close)

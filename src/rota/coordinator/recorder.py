@@ -49,8 +49,11 @@ class Recorder:
         # Both to their end: what has failed is tried again, and must not meet itself.
         await asyncio.wait(work)
         failures = [failure for one in work if (failure := one.exception()) is not None]
-        if failures:  # one that ends the process before one that may pass
-            raise min(failures, key=lambda failure: isinstance(failure, StoreUnavailable))
+        try:
+            if failures:  # one that ends the process before one that may pass
+                raise min(failures, key=lambda failure: isinstance(failure, StoreUnavailable))
+        finally:
+            del failures, work  # they hold the exception, which holds this frame
 
     async def close(self) -> None:
         """Let go of all."""
