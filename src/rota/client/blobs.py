@@ -181,9 +181,11 @@ class BlobExchange:
 
 
 def _is_ours(home: BlobHome) -> bool:
+    """Whether it is on this machine, and this user's: root may write anywhere, but the coordinator not read it then."""
     folder = Path(home.path)
     try:
         is_same = secrets.compare_digest((folder / home.probe).read_bytes(), home.secret.encode())
+        is_same = is_same and folder.stat().st_uid == os.geteuid()
     except OSError:
         return False
     return is_same and os.access(folder / "incoming", os.W_OK | os.X_OK)

@@ -284,7 +284,10 @@ def _blob_in(folder: Path, digest: str) -> Path:
 
 
 def _is_ours(home: BlobHome) -> bool:
-    """Whether the coordinator's directory is on this machine, and open to this user."""
+    """Whether the coordinator's directory is on this machine, and this user's.
+
+    Root may write into anybody's, but the coordinator could not read what it writes.
+    """
     path = Path(home.path)
     probe = path / home.probe
     if not path.is_absolute() or probe.parent != path:
@@ -292,9 +295,11 @@ def _is_ours(home: BlobHome) -> bool:
     try:
         with open(probe, "rb") as file:
             told = file.read(PROBE_BYTES_MAX)
+        is_this_users = path.stat().st_uid == os.geteuid()
     except OSError:
         return False
-    return secrets.compare_digest(told.strip(), home.secret.encode()) and os.access(path, os.R_OK | os.W_OK | os.X_OK)
+    is_told = secrets.compare_digest(told.strip(), home.secret.encode())
+    return is_told and is_this_users and os.access(path, os.R_OK | os.W_OK | os.X_OK)
 
 
 def _listed(folder: Path) -> list[tuple[float, str, int]]:
