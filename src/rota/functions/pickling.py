@@ -158,18 +158,23 @@ class _KnownClassesStay(pickle.Unpickler):
         found = super().find_class(module, name)
         if module == cloudpickle.cloudpickle.__name__:
             if name in ("_make_skeleton_class", "_make_skeleton_enum"):
-                return partial(self._make, found)
+                return partial(_made_unless_known, found, self._known)
             if name == _CLASS_STATE.decode():
-                return partial(self._set_state, found)
+                return partial(_set_unless_known, found, self._known)
         return found
 
-    def _make(self, make: Callable[..., type], *args: Any) -> type:
-        # The name that cloudpickle gave to the class is the last argument but one.
-        is_known = args[-2] in cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID  # noqa: SLF001 - pinned below 4
-        made = make(*args)
-        if is_known:
-            self._known.add(made)
-        return made
 
-    def _set_state(self, set_state: Callable[[type, Any], type], made: type, state: Any) -> type:
-        return made if made in self._known else set_state(made, state)
+# No methods: an unpickler remembers what it found, and would go round in a circle with all that it has loaded.
+
+
+def _made_unless_known(make: Callable[..., type], known: set[type], *args: Any) -> type:
+    # The name that cloudpickle gave to the class is the last argument but one.
+    is_known = args[-2] in cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID  # noqa: SLF001 - pinned below 4
+    made = make(*args)
+    if is_known:
+        known.add(made)
+    return made
+
+
+def _set_unless_known(set_state: Callable[[type, Any], type], known: set[type], made: type, state: Any) -> type:
+    return made if made in known else set_state(made, state)
