@@ -224,6 +224,8 @@ class Gate:
 
     def __init__(self, path: Path) -> None:
         os.mkfifo(path)
+        self.path = str(path)
+        """For a task that reads a byte of it, and goes on when it has one."""
         # Open for writing, too: a task that opens it for reading then gets through, and blocks in its read.
         self._fd = os.open(path, os.O_RDWR)
         self.shell = f"read line < {shlex.quote(str(path))}"
