@@ -20,8 +20,6 @@ import pytest
 from tests.support.commands import running_cluster
 from tests.support.house import ROOT
 
-pytest.importorskip("rota.worker.slots.functions.keeper", reason="the slot of functions is not there yet")
-
 EXAMPLES: Final = ROOT / "examples" / "moving"
 
 CHANGED_LINES_MAX: Final = 5

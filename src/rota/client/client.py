@@ -11,7 +11,6 @@ import concurrent.futures
 import os
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from html import escape
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
@@ -25,6 +24,7 @@ from rota.client.jobs import Job
 from rota.client.link import Address
 from rota.client.local import LocalCluster
 from rota.client.mapping import Feed, ordered, unordered, window_of
+from rota.client.notebook import client_html
 
 __all__ = ["CONNECT_S", "DEFAULT_URL", "Client", "address_of"]
 
@@ -183,7 +183,7 @@ class Client(concurrent.futures.Executor):
         return f"<rota.Client of {self.url}>"
 
     def _repr_html_(self) -> str:
-        return f'<code>rota.Client</code> of <a href="{escape(self.url)}">{escape(self.url)}</a>'
+        return client_html(url=self.url, nodes=[(node.id, node.python) for node in self._hub.nodes])
 
     # How --------------------------------------------------------------------------------------
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from html import escape
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
 from rota.client.default import find_client
 from rota.client.futures import Future
+from rota.client.notebook import job_html
 from rota.core.errors import BadRequest
 from rota.core.model import TaskSeq, find_generated_seq
 
@@ -83,8 +83,7 @@ class Job:
         return f"<rota.Job {self.name!r} of {self._client.url}>"
 
     def _repr_html_(self) -> str:
-        counts = ", ".join(f"{count} {state}" for state, count in sorted(self.status().items()))
-        return f"<code>rota.Job</code> <b>{escape(self.name)}</b>: {escape(counts) or 'no tasks'}"
+        return job_html(name=self.name, counts=self.status())
 
     def _tasks(self) -> Iterator[dict[str, Any]]:
         rest = self._client._hub.rest  # noqa: SLF001 - a part of the client
