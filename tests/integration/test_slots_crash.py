@@ -17,6 +17,7 @@ from rota.worker.slots.base import Work
 from rota.worker.slots.control import KeeperFailed
 from rota.worker.slots.pool import SlotPool
 from tests.support.processes import RunningProcess
+from tests.support.tracing import traced
 from tests.support.waiting import wait_until, wait_until_async
 
 AGENT = """
@@ -46,8 +47,6 @@ trap '' TERM INT HUP
 : > {folder}/$$
 while :; do sleep 1; done
 """
-
-PTRACE_SEIZE = 0x4206
 
 
 class Events:
@@ -109,13 +108,9 @@ async def test_a_tree_that_cannot_be_emptied_costs_the_slot(tmp_path: Path) -> N
         pool.run([work(1, leaving), work(2, "true")])
         await wait_until_async(lambda: [path for path in tmp_path.iterdir() if path.name != "go"], what="a pid")
         (victim,) = pids_in(tmp_path)
-        tracer = _trace(victim)
-        try:
+        with traced(victim):
             (tmp_path / "go").touch()
             await wait_until_async(lambda: len(events.ended) == 2, what="both ends")
-        finally:
-            tracer.kill()
-            tracer.wait()
         real, returned = events.ended
         assert (real.cause, real.exit_code) == (Cause.EXIT, 7)
         assert "could not be killed" in (real.message or "")
@@ -151,21 +146,3 @@ def _is_running(pid: int) -> bool:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
-
-
-def _trace(pid: int) -> subprocess.Popen[bytes]:
-    """Start a process that traces ``pid`` and never looks at it."""
-    program = (
-        "import ctypes, sys, time\n"
-        f"done = ctypes.CDLL(None).ptrace({PTRACE_SEIZE}, int(sys.argv[1]), None, None)\n"
-        "print(done, flush=True)\n"
-        "time.sleep(60)\n"
-    )
-    tracer = subprocess.Popen([sys.executable, "-c", program, str(pid)], stdout=subprocess.PIPE)
-    assert tracer.stdout is not None
-    with tracer.stdout as answer:
-        if answer.readline() != b"0\n":
-            tracer.kill()
-            tracer.wait()
-            pytest.skip("this system lets nobody trace a process that is not its child")
-    return tracer

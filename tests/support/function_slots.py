@@ -32,13 +32,14 @@ OUTPUT_LIMIT_BYTES: Final = 256 << 10
 Report = tuple[list[Started], list[Ended], list[OutputChunk], str | None, list[Mark]]
 
 
-def patched_program(**constants: object) -> str:
-    """The program of the keeper, with other values of constants of the slot's."""
+def patched_program(*statements: str, **constants: object) -> str:
+    """The program of the keeper, with other values of constants of the slot's, after some statements."""
     lines = [
         "import sys",
         "del sys.path[0]",
         "sys.path.append(sys.argv[1])",
         "from rota.worker.slots.functions import slot",
+        *statements,
         *(f"slot.{name} = {value!r}" for name, value in constants.items()),
         "from rota.worker.slots.functions.keeper import main",
         "main()",

@@ -19,10 +19,10 @@ from contextlib import suppress
 from typing import Final, NoReturn
 
 from rota.worker.slots.functions.console import Console
+from rota.worker.slots.functions.output_pair import OutputPair
 from rota.worker.slots.functions.runner import CHUNK_HEADER, Runner
 from rota.worker.slots.functions.window import Window
 from rota.worker.slots.linux import become_subreaper, die_with_parent, name_process
-from rota.worker.slots.output import OutputStream
 
 __all__ = ["FEED_AHEAD_BYTES", "RunnerProcess", "fork_runner"]
 
@@ -91,7 +91,7 @@ class RunnerProcess:
 
 
 def fork_runner(
-    window: Window, streams: tuple[OutputStream, OutputStream], environment: dict[str, str], own_fds: Iterable[int]
+    window: Window, streams: OutputPair, environment: dict[str, str], own_fds: Iterable[int]
 ) -> RunnerProcess:
     """Fork a runner.
 
@@ -129,7 +129,7 @@ def fork_runner(
 def _be_runner(
     connection: socket.socket,
     window: Window,
-    streams: tuple[OutputStream, OutputStream],
+    streams: OutputPair,
     environment: dict[str, str],
     *,
     own_fds: Iterable[int],
@@ -142,8 +142,7 @@ def _be_runner(
         name_process("rota-runner")
         for fd in own_fds:
             os.close(fd)
-        out, err = streams
-        console = Console(window, read_fds=(out.read_fd, err.read_fd), write_fds=(out.write_fd, err.write_fd))
+        console = Console(window, read_fds=streams.read_fds, write_fds=streams.write_fds)
         _set_up(environment)
         Runner(connection, window, console).serve()
     except BaseException:  # noqa: BLE001 - nothing of the runner may go on as a second slot

@@ -221,8 +221,7 @@ class Runner:
 
     def _remove_children(self) -> None:
         if not kill_children():
-            # The slot takes over; it says that it must not be used again if it can't kill them either.
-            os._exit(1)
+            os._exit(1)  # the slot tries, too, and says what has happened if it can't
 
     def _restore_handler(self) -> None:
         """Some libraries set handlers of their own, and a stop must reach the next call, too."""

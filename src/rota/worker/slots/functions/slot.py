@@ -5,8 +5,7 @@ pipes of its output while a call is *watched*. After whatever has happened, it l
 and sees what runs. A call is watched when it has run for 20 ms, or something is to end it, or it writes much;
 for all others the slot hands chunks of orders down and chunks of results up without a look at what is in them.
 
-Results are told at once, unless they come in quick succession: then the slot looks at the ring every `HOLD_S` by
-itself, and the runner need not ring.
+Results are told at once, unless they come in quick succession: see `rota.worker.slots.functions.lookout`.
 
 Invariants: each order ends once. Nothing of a call is left when its end is told, or the slot says that it must not be
 used again. If the agent goes, the socket ends, and the slot kills what runs and leaves. A slow agent blocks nothing:
@@ -16,7 +15,6 @@ what it has not read waits here, up to a limit, over which the runner gets no mo
 from __future__ import annotations
 
 import _socket
-import select
 import socket
 import time
 from typing import Final
@@ -25,6 +23,9 @@ from rota.worker.slots.attempt import ended_unstarted
 from rota.worker.slots.frames import FunctionOrder, decode, encode, encode_orders, find_orders
 from rota.worker.slots.functions.fork import RunnerProcess, fork_runner
 from rota.worker.slots.functions.line import Line
+from rota.worker.slots.functions.lookout import Lookout
+from rota.worker.slots.functions.output_pair import OutputPair, Pieces
+from rota.worker.slots.functions.poller import Poller
 from rota.worker.slots.functions.reports import AgentSocket
 from rota.worker.slots.functions.watch import REPORT_AFTER_S, WatchedCall
 from rota.worker.slots.functions.window import (
@@ -46,13 +47,6 @@ from rota.worker.slots.tree import Reaped, kill_tree, resident_kib
 
 __all__ = ["FunctionSlot", "run_function_slot"]
 
-HOLD_S: Final = 0.005
-"""Between looks at the ring while results come faster than that: waking the slot and the agent for each would cost
-more than the calls."""
-
-SETTLE_S: Final = 0.001
-"""From saying that nobody looks at the ring any more to the last look: the runner may just have read the word."""
-
 RECALL_PAUSE_S: Final = 0.0001
 """From raising the era to reading what runs: see `rota.worker.slots.functions.window`."""
 
@@ -69,15 +63,13 @@ IDLE_DEATHS_MAX: Final = 3
 """Runners in a row that ended without having called anything."""
 
 FORK_PAUSE_S: Final = 1.0
-"""After the system had no process for a runner. What waits is handed back if there is none then, either."""
+"""After the system had no process for a runner, or those that it had ended at once, again and again. In the first case
+what waits is handed back if there is none then, either."""
 
 EMPTY_WITHIN_S: Final = 5.0
 """For killing a tree. What is left after that does not obey, and the slot is lost."""
 
-DRAIN_READS_MAX: Final = 64
-"""Of 64 KiB, from a stream that threads of a function still write to."""
-
-STRAY_PERIOD_MS: Final = 1000
+STRAY_PERIOD_S: Final = 1.0
 """Between further tries to kill what could not be killed."""
 
 TROUBLE: Final = (
@@ -98,15 +90,12 @@ class FunctionSlot:
         self._is_leaving = False
         self._is_recalled = False
         self._must_replace = False
-        self._is_holding = False
-        self._look_at: float | None = None
-        self._took_at = 0.0
+        self._lookout = Lookout()
         self._note_at = 0.0
         self._fork_at: float | None = None
         self._has_failed_to_fork = False
         self._idle_deaths = 0
-        self._poll = select.poll()
-        self._registered: dict[int, int] = {}
+        self._poll = Poller()
 
     def serve(self) -> None:
         """Run what comes, until the agent is gone, or said to leave and nothing is left to do."""
@@ -119,20 +108,19 @@ class FunctionSlot:
     def _set_up(self, output_limit_bytes: int, grace_s: float, base_env: dict[str, str]) -> None:
         self._grace_s = grace_s
         self._environment = base_env
-        self._out = OutputStream("stdout", output_limit_bytes)
-        self._err = OutputStream("stderr", output_limit_bytes)
+        self._streams = OutputPair(output_limit_bytes)
         self._start_runner()
 
     # The loop ------------------------------------------------------------------------------
 
     def _turn(self) -> None:
         """Wait for something to happen, and do what follows from it."""
-        self._register(self._agent.fd, has_outgoing=self._agent.has_outgoing)
+        self._poll.add(self._agent.fd, has_outgoing=self._agent.has_outgoing)
         runner = self._runner
         if runner is not None:
-            self._register(runner.fd, has_outgoing=runner.has_outgoing)
+            self._poll.add(runner.fd, has_outgoing=runner.has_outgoing)
         is_dead = False
-        for fd, flags in self._poll.poll(self._timeout_ms()):
+        for fd, flags in self._poll.wait(self._timeout_s()):
             if fd == self._agent.fd:
                 for body in self._agent.exchange(flags):
                     self._obey(body)
@@ -144,7 +132,7 @@ class FunctionSlot:
             elif fd == runner.pid_fd:
                 is_dead = True
             else:
-                self._read(self._out if fd == self._out.read_fd else self._err)
+                self._read(self._streams.by_fd(fd))
         now = time.monotonic()
         if is_dead and runner is self._runner:
             self._bury(now)
@@ -158,7 +146,7 @@ class FunctionSlot:
             if self._fork_at is not None and now >= self._fork_at:
                 self._start_runner()
             return
-        has_more = self._take(now)
+        has_found = self._take(now)
         self._settle()
         if self._words[OUTPUT_WAITS] != self._words[OUTPUT_TAKEN]:
             self._take_output(now)
@@ -168,45 +156,17 @@ class FunctionSlot:
             self._tend(self._watched, now)
         if self._must_replace and not self._line.has_fed and self._runner is not None:
             self._bury(now)
-        self._hold(now, has_more=has_more)
+        self._lookout.looked(now, has_found=has_found, has_more=self._line.has_fed)
+        self._words[IS_WATCHED] = self._lookout.is_on
 
-    def _hold(self, now: float, *, has_more: bool) -> None:
-        """Decide whether the runner must ring for its next result, or the slot looks by itself."""
-        if has_more and self._line.has_fed:
-            self._is_holding = self._is_holding or now - self._took_at < HOLD_S
-        elif self._look_at is not None and now >= self._look_at:
-            was_holding, self._is_holding = self._is_holding, False
-            self._look_at = now + SETTLE_S if was_holding else None
-        if has_more:
-            self._took_at = now
-            self._is_holding = self._is_holding and self._line.has_fed
-            self._look_at = now + HOLD_S if self._is_holding else None
-        self._words[IS_WATCHED] = self._is_holding
-
-    def _timeout_ms(self) -> float | None:
-        now = time.monotonic()
-        due: list[float] = []
-        if self._look_at is not None:
-            due.append(self._look_at)
-        if self._fork_at is not None:
-            due.append(self._fork_at)
+    def _timeout_s(self) -> float | None:
+        due = [self._lookout.look_at, self._fork_at]
         if self._watched is not None:
-            due.append(self._watched.next_due())
-            due += [at for at in (self._out.next_due(), self._err.next_due()) if at is not None]
+            due += [self._watched.next_due(), self._streams.next_due()]
         elif self._line.has_fed:
             due.append(self._note_at)
-        # ``poll`` rounds up: it never looks too early, again and again.
-        return max(min(due) - now, 0.0) * 1000 if due else None
-
-    def _register(self, fd: int, *, has_outgoing: bool = False) -> None:
-        events = select.POLLIN | select.POLLOUT if has_outgoing else select.POLLIN
-        if self._registered.get(fd) != events:
-            self._registered[fd] = events
-            self._poll.register(fd, events)
-
-    def _unregister(self, fd: int) -> None:
-        if self._registered.pop(fd, None) is not None:
-            self._poll.unregister(fd)
+        first = min((at for at in due if at is not None), default=None)
+        return None if first is None else max(first - time.monotonic(), 0.0)
 
     # Results -------------------------------------------------------------------------------
 
@@ -231,10 +191,9 @@ class FunctionSlot:
         out, err = record[12], record[13]
         assert isinstance(out, bytes)
         assert isinstance(err, bytes)
-        self._out.keep(out, now)
-        self._err.keep(err, now)
-        self._report_rest(watched)
-        self._agent.add_ended(watched.ended(record, self._out, self._err))
+        self._streams.keep(out, err, now)
+        self._add_output(watched, self._streams.take_rest())
+        self._agent.add_ended(watched.ended(record, self._streams))
         self._unwatch()
         if watched.cause is not None:  # the stop may have torn anything in there
             self._must_replace = True
@@ -242,10 +201,9 @@ class FunctionSlot:
             kept_kib = resident_kib(self._runner.pid)
             self._must_replace = self._must_replace or kept_kib > LEAK_SHARE * watched.memory_mib * 1024
 
-    def _report_rest(self, watched: WatchedCall) -> None:
-        if not (self._out.is_small() and self._err.is_small()):
-            for stream in (self._out, self._err):
-                self._agent.add_output(watched.key, stream.name, stream.take_rest())
+    def _add_output(self, watched: WatchedCall, pieces_by_stream: Pieces) -> None:
+        for name, pieces in pieces_by_stream:
+            self._agent.add_output(watched.key, name, pieces)
 
     def _running(self, now: float) -> int:
         """The ordinal of the call that runs; 0 if none does. All before it are taken then."""
@@ -287,24 +245,23 @@ class FunctionSlot:
         assert order is not None
         watched = WatchedCall(ordinal, order, started=self._window.times[STARTED], grace_s=self._grace_s)
         self._watched = watched
-        for stream in (self._out, self._err):
-            self._register(stream.read_fd)
+        for fd in self._streams.read_fds:
+            self._poll.add(fd)
         return watched
 
     def _unwatch(self) -> None:
         self._watched = None
         self._window.forget_marks()
-        for stream in (self._out, self._err):
-            self._unregister(stream.read_fd)
-            stream.begin()
+        for fd in self._streams.read_fds:
+            self._poll.remove(fd)
+        self._streams.begin()
 
     def _tend(self, watched: WatchedCall, now: float) -> None:
         """Report what is due of a call that goes on, and see whether it must end."""
         if not watched.is_reported and now >= watched.started + REPORT_AFTER_S:
             watched.is_reported = True
             self._agent.add_started((watched.task, watched.number, watched.started_at))
-        for stream in (self._out, self._err):
-            self._agent.add_output(watched.key, stream.name, stream.take_due(now))
+        self._add_output(watched, self._streams.take_due(now))
         self._look_at_mark(watched, now)
         if watched.is_over_time(now):
             message = f"ran longer than its timeout of {watched.timeout_s:g} s"
@@ -358,25 +315,20 @@ class FunctionSlot:
         ordinal = self._words[OUTPUT_WAITS]
         if self._running(now) == ordinal:
             self._watch(ordinal)
-            self._drain(now)
+            self._streams.drain(now)
         self._words[OUTPUT_TAKEN] = ordinal
-
-    def _drain(self, now: float) -> None:
-        for stream in (self._out, self._err):
-            for _ in range(DRAIN_READS_MAX):
-                if not stream.read(now):
-                    break
 
     # The runner ----------------------------------------------------------------------------
 
     def _start_runner(self) -> None:
         self._window.reset()
         self._line.restart()
-        self._is_recalled = self._must_replace = self._is_holding = False
-        self._look_at = self._fork_at = None
+        self._is_recalled = self._must_replace = False
+        self._lookout = Lookout()
+        self._fork_at = None
         own_fds = [self._agent.fd]
         try:
-            self._runner = fork_runner(self._window, (self._out, self._err), self._environment, own_fds)
+            self._runner = fork_runner(self._window, self._streams, self._environment, own_fds)
         except OSError:
             if self._has_failed_to_fork:
                 self._end_waiting(self._line.waiting_keys(), "returned")
@@ -384,7 +336,7 @@ class FunctionSlot:
             self._fork_at = time.monotonic() + FORK_PAUSE_S
             return
         self._has_failed_to_fork = False
-        self._register(self._runner.pid_fd)
+        self._poll.add(self._runner.pid_fd)
 
     def _feed(self, now: float) -> None:
         """Hand on chunks, as many as the runner takes without having everything."""
@@ -426,15 +378,18 @@ class FunctionSlot:
         self._settle()
         if running and self._line.is_fed(running):
             watched = self._watch(running)
-            self._drain(now)
-            self._report_rest(watched)
+            if not is_empty:
+                watched.cause = watched.cause or "agent-error"
+                watched.message = f"{watched.message}; {TROUBLE}" if watched.message else TROUBLE
+            self._streams.drain(now)
+            self._add_output(watched, self._streams.take_rest())
             self._line.end_up_to(running)
-            self._agent.add_ended(watched.died(reaped.main_status, self._out, self._err))
+            self._agent.add_ended(watched.died(reaped.main_status, self._streams))
             self._unwatch()
         self._idle_deaths = 0 if self._line.runs or self._must_replace else self._idle_deaths + 1
         self._line.recall(self._line.taken)
         for fd in (runner.fd, runner.pid_fd):
-            self._unregister(fd)
+            self._poll.remove(fd)
         runner.close()
         self._runner = None
         if not is_empty:
@@ -442,7 +397,9 @@ class FunctionSlot:
             return
         if self._idle_deaths >= IDLE_DEATHS_MAX:
             self._give_up_first()
-        self._start_runner()
+            self._fork_at = now + FORK_PAUSE_S
+        else:
+            self._start_runner()
 
     def _give_up_first(self) -> None:
         """Whatever is wrong, it must not go on for ever."""
@@ -459,8 +416,8 @@ class FunctionSlot:
             # The trouble goes with the end of the attempt: the agent must not give this slot to another lane.
             self._agent.flush(trouble)
             trouble = None
-            self._register(self._agent.fd, has_outgoing=self._agent.has_outgoing)
-            for _, flags in self._poll.poll(STRAY_PERIOD_MS):
+            self._poll.add(self._agent.fd, has_outgoing=self._agent.has_outgoing)
+            for _, flags in self._poll.wait(STRAY_PERIOD_S):
                 for body in self._agent.exchange(flags):
                     self._obey(body)
             kill_tree(Reaped(0), 0.0)

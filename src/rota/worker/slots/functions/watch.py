@@ -13,9 +13,9 @@ import time
 from typing import Final
 
 from rota.worker.slots.frames import FunctionOrder
+from rota.worker.slots.functions.output_pair import OutputPair
 from rota.worker.slots.linux import SIGKILL
 from rota.worker.slots.memory import MemoryWatch, kernel_killed_for_memory
-from rota.worker.slots.output import OutputStream
 
 __all__ = ["REPORT_AFTER_S", "WatchedCall"]
 
@@ -99,18 +99,18 @@ class WatchedCall:
             due = min(due, self.started + REPORT_AFTER_S)
         return due
 
-    def ended(self, record: Ended, out: OutputStream, err: OutputStream) -> Ended:
+    def ended(self, record: Ended, streams: OutputPair) -> Ended:
         """The fields of ``Ended`` of a call that came to its end, made of the runner's."""
         ended = list(record)
         ended[9] = self.memory.peak_kib or None
-        ended[10:14] = _output(out, err)
+        ended[10:14] = streams.fields()
         if self.cause is not None:
             if ended[2] is None:  # it returned all the same, and nobody is to see that
                 ended[15], ended[16] = b"", ()
             ended[2], ended[14] = self.cause, self.message
         return tuple(ended)
 
-    def died(self, status: int | None, out: OutputStream, err: OutputStream) -> Ended:
+    def died(self, status: int | None, streams: OutputPair) -> Ended:
         """The fields of ``Ended`` of a call whose runner has ended, with this wait status."""
         code = None if status is None else os.waitstatus_to_exitcode(status)
         exit_code, number = (code, None) if code is None or code >= 0 else (None, -code)
@@ -128,14 +128,9 @@ class WatchedCall:
             run_s,
             None,
             self.memory.peak_kib or None,
-            *_output(out, err),
+            *streams.fields(),
             self.message,
         )
-
-
-def _output(out: OutputStream, err: OutputStream) -> tuple[int, int, bytes, bytes]:
-    is_small = out.is_small() and err.is_small()
-    return out.count, err.count, out.inline() if is_small else b"", err.inline() if is_small else b""
 
 
 def _find_cause(exit_code: int | None, number: int | None) -> tuple[str, str]:
