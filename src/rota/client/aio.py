@@ -148,7 +148,7 @@ class AsyncHub(BaseHub):
             async with asyncio.timeout(seconds):
                 await self.wait_for(lambda: link.was_welcome or self.is_over)
         if not link.was_welcome:
-            error = link.failure or link.trouble or NoCoordinator(f"no answer from {self.address.url}")
+            error = link.excuse
             await self.close(cancel_futures=True)
             raise error
 

@@ -28,7 +28,7 @@ from rota.client.futures import Future, begin, finish
 from rota.client.http import Json
 from rota.client.link import Address
 from rota.client.session import Rejection, Ticket
-from rota.core.errors import ClientClosed, NoCoordinator, RotaError
+from rota.core.errors import ClientClosed, RotaError
 
 __all__ = ["RETRY_S", "Hub"]
 
@@ -145,7 +145,7 @@ class Hub(BaseHub):
         link = self.link
         self._wait_for(lambda: link.was_welcome or self._is_over, timeout)
         if not link.was_welcome:
-            error = link.failure or link.trouble or NoCoordinator(f"no answer from {self.address.url}")
+            error = link.excuse
             self.close(cancel_futures=True, wait=True)
             raise error
 

@@ -29,6 +29,9 @@ __all__ = ["Address", "Link"]
 CONNECT_S_MAX: Final = 10.0
 """For one channel to open."""
 
+OUTAGE_TRIES: Final = 2
+"""Tries in vain after which people should know."""
+
 FAREWELL_S_MAX: Final = 5.0
 """For the last messages to leave, when the client is closed."""
 
@@ -77,6 +80,14 @@ class Link:
         self._stopped = asyncio.Event()
         self._tries = 0
         self._is_outage_told = False
+
+    @property
+    def excuse(self) -> RotaError:
+        """Why the coordinator has never let us in."""
+        if self.failure is not None:
+            return self.failure
+        why = str(self.trouble or f"no answer from {self._address.url}")
+        return NoCoordinator(f"{why}; start a coordinator with 'rota up', or set ROTA_URL")
 
     @property
     def is_stopped(self) -> bool:
@@ -189,10 +200,10 @@ class Link:
         self._on_turn()
 
     def _tell_outage(self) -> None:
-        """Say once that the coordinator is away, if there was one and somebody waits for it."""
-        if self.was_welcome and not self._is_outage_told and self._session.has_open:
+        """Say once that the coordinator is away, if somebody waits for it. A connection that broke is no outage yet."""
+        if self._tries >= OUTAGE_TRIES and self.was_welcome and not self._is_outage_told and self._session.has_open:
             self._is_outage_told = True
-            log.warning("%s; trying again until the coordinator is back", self.trouble)
+            log.warning("%s; trying again", self.trouble)
 
 
 async def _unless(event: asyncio.Event, seconds: float) -> None:
@@ -211,7 +222,7 @@ def _translated(error: ChannelError) -> RotaError:
         case 403:
             return Forbidden(str(error))
         case _:
-            return NoCoordinator(f"{error}; start one with 'rota up' or set ROTA_URL")
+            return NoCoordinator(str(error))
 
 
 def _last_word(failure: RotaError | None) -> Rejection:
