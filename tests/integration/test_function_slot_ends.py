@@ -404,7 +404,8 @@ async def test_peak_and_processor_time_are_of_the_call(bench: FunctionBench) -> 
     busy, asleep, quick = [await bench.end_of(key) for key in keys]
     assert busy.peak_memory_kib is not None
     assert busy.peak_memory_kib > 50 << 10
-    assert busy.cpu_seconds == pytest.approx(0.25, abs=0.1)
+    assert busy.cpu_seconds is not None
+    assert 0.25 <= busy.cpu_seconds < 1.0
     assert asleep.cpu_seconds is not None
     assert asleep.cpu_seconds < 0.1
     assert quick.cpu_seconds is not None
@@ -520,30 +521,32 @@ async def test_a_killed_slot_takes_its_runner_along(bench: FunctionBench, tmp_pa
     assert bench.troubles == ["the slot process was killed by signal 9"]
 
 
-async def test_a_slow_agent_loses_nothing(bench: FunctionBench) -> None:
+async def test_a_slow_agent_loses_nothing(bench: FunctionBench, tmp_path: Path) -> None:
     """It reads nothing for a while: the slot holds results up to a limit, and then starts nothing more."""
-    orders = [bench.order(bytes, 50_000) for _ in range(600)]
+    log = tmp_path / "log"
+
+    def make(letter: str) -> bytes:
+        with log.open("a") as file:
+            file.write(letter)
+        return letter.encode() * 50_000
+
     fd = bench.link._socket.fileno()
     loop = bench.link._loop
     loop.remove_reader(fd)
-    keys = bench.run(orders[:300]) + bench.run(orders[300:])
-    await bench_is_quiet(bench)
+    keys: list[AttemptKey] = []
+    for _ in range(20):
+        keys += bench.run([bench.order(make, "x") for _ in range(100)])
+    sizes: list[int] = []
+
+    def has_stopped() -> bool:
+        sizes.append(log.stat().st_size if log.exists() else 0)
+        return len(sizes) > 10 and 0 < sizes[-10] == sizes[-1]
+
+    await wait_until_async(has_stopped, what="a slot that waits")
+    assert sizes[-1] < len(keys)
     loop.add_reader(fd, bench.link._receive)
     for key in keys:
         assert len(bench.value_of(await bench.end_of(key))) == 50_000
-
-
-async def bench_is_quiet(bench: FunctionBench) -> None:
-    """Wait until the slot's runner uses no more processor time: it waits for orders or for room."""
-    last = -1.0
-
-    def is_quiet() -> bool:
-        nonlocal last
-        used = sum(sum(process.cpu_times()[:2]) for process in (bench.slot, bench.runner))
-        is_same, last = used == last, used
-        return is_same
-
-    await wait_until_async(is_quiet, what="a slot that waits")
 
 
 async def test_a_process_that_cannot_be_killed_costs_the_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,11 +22,10 @@ import traceback
 from contextlib import suppress
 from resource import RUSAGE_CHILDREN, getrusage
 from struct import Struct
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Final, NoReturn
 
 from rota.functions.context import CurrentTask, TaskCancelled, provide_current
 from rota.functions.failure import describe_failure
-from rota.functions.pickling import Call
 from rota.worker.slots.frames import FunctionOrder, decode_orders, encode
 from rota.worker.slots.functions.children import kill_children
 from rota.worker.slots.functions.console import Console
@@ -34,7 +33,6 @@ from rota.worker.slots.functions.surroundings import surroundings
 from rota.worker.slots.functions.values import (
     CallFailed,
     FunctionCache,
-    Result,
     dump_error,
     dump_result,
     load_arguments,
@@ -56,13 +54,8 @@ RING_PAUSE_S: Final = 0.0005
 """Between looks at a full ring, while the slot is busy."""
 
 
-class _Outcome(NamedTuple):
-    """What of a call goes into its record."""
-
-    cause: str | None
-    message: str | None
-    value: bytes
-    blobs: tuple[str, ...]
+_Outcome = tuple[str | None, str | None, bytes, tuple[str, ...]]
+"""What of a call goes into its record: cause, message, value and blobs."""
 
 
 class Runner:
@@ -190,12 +183,12 @@ class Runner:
         try:
             extras = order[7]
             function = self._functions.get(order[2])
-            call = load_arguments(order[3], extras)
+            args, kwargs = load_arguments(order[3], extras)
             if extras is not None and ("env" in extras or "cwd" in extras):
                 with surroundings(extras):
-                    result = _called(function, call, extras)
+                    envelope, blobs = dump_result(function(*args, **kwargs), extras)
             else:
-                result = _called(function, call, extras)
+                envelope, blobs = dump_result(function(*args, **kwargs), extras)
             self._is_inside = False
         except BaseException as error:  # noqa: BLE001 - whatever a function raises is its result
             self._is_inside = False
@@ -204,7 +197,7 @@ class Runner:
             return _failure(error)
         if self._is_copy:
             _leave_copy(None)
-        return _Outcome(None, None, result.envelope, result.blobs)
+        return None, None, envelope, blobs
 
     def _measure(self, started: float, ended: float) -> float:
         """The processor time of a call, with that of its children.
@@ -234,10 +227,10 @@ class Runner:
         """Append a record to the ring; tell the slot unless it looks by itself."""
         window = self._window
         assert len(record) <= RING_BYTES
-        while not window.has_room(self._head, len(record)):
+        while not (head := window.write(self._head, record, self._ordinal)):
             self._ring()
             time.sleep(RING_PAUSE_S)
-        self._head = window.write(self._head, record, self._ordinal)
+        self._head = head
         if window.words[IS_WATCHED]:
             self._is_rung = False
         else:
@@ -281,21 +274,16 @@ class Runner:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _called(function: Any, call: Call, extras: dict[str, object] | None) -> Result:
-    args, kwargs = call
-    return dump_result(function(*args, **kwargs) if kwargs else function(*args), extras)
-
-
 def _failure(error: BaseException) -> _Outcome:
     """An exception as the user sees it: what is ours is a note on theirs."""
     if not isinstance(error, CallFailed):
-        return _Outcome("error", describe_failure(error), dump_error(error), ())
+        return "error", describe_failure(error), dump_error(error), ()
     shown = error.__cause__
     if shown is None:
         shown = ValueError(str(error))
     else:
         shown.add_note(str(error))
-    return _Outcome(error.word, str(error)[:1000], dump_error(shown), ())
+    return error.word, str(error)[:1000], dump_error(shown), ()
 
 
 def _leave_copy(error: BaseException | None) -> NoReturn:

@@ -53,6 +53,10 @@ RECALL_PAUSE_S: Final = 0.0001
 MARK_PERIOD_S: Final = 0.2
 """Between marks of one call."""
 
+FED_MAX: Final = 1024
+"""Orders that a runner may have before it is fed more: 7 ms of the shortest calls, and the slot looks more often. Also
+that many results may come from it while the agent is slow."""
+
 RUNS_MAX: Final = 1_000_000
 """Calls in one runner: what leaks a little with each is let go of then. Warm modules are worth keeping long."""
 
@@ -350,7 +354,7 @@ class FunctionSlot:
         watch_kernel(now)
         if not line.has_fed:
             self._note_at = now + REPORT_AFTER_S
-        while (count := line.waiting_count()) and runner.may_be_fed:
+        while (count := line.waiting_count()) and runner.may_be_fed and line.fed_count() < FED_MAX:
             runs = line.runs + line.fed_count()
             if (runs and runs + count > RUNS_MAX) or line.next_ordinal + count > ORDINAL_MAX:
                 self._must_replace = True

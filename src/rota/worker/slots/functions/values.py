@@ -13,7 +13,7 @@ import pickle
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from rota.functions.envelope import INLINE_BYTES_MAX, blob_of, pack_blob, value_bytes
 from rota.functions.failure import describe_failure, dump_failure
@@ -52,11 +52,8 @@ class CallFailed(Exception):
         self.word = word
 
 
-class Result(NamedTuple):
-    """An envelope, and the digests of the blobs that it names."""
-
-    envelope: bytes
-    blobs: tuple[str, ...] = ()
+Result = tuple[bytes, tuple[str, ...]]
+"""An envelope, and the digests of the blobs that it names."""
 
 
 class FunctionCache:
@@ -107,7 +104,7 @@ def dump_result(value: object, extras: dict[str, object] | None) -> Result:
         CallFailed: It can't be sent back.
     """
     if type(value) in SMALL_TYPES:
-        return Result(PLAIN + pickle.dumps(value, PROTOCOL))
+        return PLAIN + pickle.dumps(value, PROTOCOL), ()
     try:
         pieces = dump_value(value)
     except Exception as error:
@@ -115,7 +112,7 @@ def dump_result(value: object, extras: dict[str, object] | None) -> Result:
         raise CallFailed(message) from error
     size = value_bytes(pieces)
     if size <= INLINE_BYTES_MAX:
-        return Result(b"".join(pieces))
+        return b"".join(pieces), ()
     if size > VALUE_BYTES_MAX:
         raise CallFailed(
             f"the result has {size:,} bytes, and at most {VALUE_BYTES_MAX:,} can be sent back: write it to a file"
@@ -130,7 +127,7 @@ def dump_result(value: object, extras: dict[str, object] | None) -> Result:
     except OSError as error:
         reason = error.strerror or error
         raise CallFailed(f"the result of {size:,} bytes could not be written on this worker: {reason}") from error
-    return Result(pack_blob(digest, size), (digest,))
+    return pack_blob(digest, size), (digest,)
 
 
 def dump_error(error: BaseException) -> bytes:

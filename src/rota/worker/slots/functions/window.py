@@ -102,20 +102,19 @@ class Window:
 
     # The runner's side ---------------------------------------------------------------------
 
-    def has_room(self, head: int, size: int) -> bool:
-        """Whether a record of this size fits behind ``head`` bytes."""
-        return head + size - self.words[TAIL] <= RING_BYTES
-
     def write(self, head: int, record: bytes, ordinal: int) -> int:
-        """Append a record for which there is room; return the new number of bytes."""
-        at = head % RING_BYTES
+        """Append a record behind ``head`` bytes; return how many there are then, or 0 if there is no room yet."""
         new_head = head + len(record)
-        if at + len(record) <= RING_BYTES:
-            self.ring[at : at + len(record)] = record
+        if new_head - self.words[TAIL] > RING_BYTES:
+            return 0
+        at = head % RING_BYTES
+        end = at + len(record)
+        if end <= RING_BYTES:
+            self.ring[at:end] = record
         else:
             cut = RING_BYTES - at
             self.ring[at:] = record[:cut]
-            self.ring[: len(record) - cut] = record[cut:]
+            self.ring[: end - RING_BYTES] = record[cut:]
         self.words[HEAD] = ordinal << BYTES_BITS | new_head
         return new_head
 
