@@ -336,6 +336,31 @@ async def test_the_process_looks_like_a_program_of_the_users(bench: FunctionBenc
     assert set(environment) - {"LC_CTYPE"} == {"PATH", "BASE"}
 
 
+async def test_only_what_every_environment_has_is_loaded(bench: FunctionBench) -> None:
+    loaded = set(await bench.value(lambda: list(sys.modules)))
+    assert "cloudpickle" in loaded
+    assert not loaded & {"msgspec", "structlog", "psutil", "asyncio", "rota.core", "rota.worker.slots.base"}
+
+
+async def test_functions_import_from_where_the_worker_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files there take no names from Python and from us."""
+    for name in ("mine", "socket", "rota", "cloudpickle"):
+        (tmp_path / f"{name}.py").write_text(f"NAME = {name!r}")
+    monkeypatch.chdir(tmp_path)
+
+    def look() -> list[str]:
+        import mine  # type: ignore[import-not-found] # noqa: PLC0415 - there, not here
+
+        return [mine.NAME, *sys.path]
+
+    async with function_bench(tmp_path) as bench:
+        name, first, *others = await bench.value(look)
+    assert (name, first) == ("mine", str(tmp_path))
+    assert len(others) == len(set(others))
+
+
 async def test_a_function_is_loaded_once(bench: FunctionBench) -> None:
     def count() -> int:
         seen.append(1)

@@ -273,6 +273,16 @@ async def test_the_handler_of_a_stop_survives_what_a_function_installs(bench: Fu
     assert (end.cause, end.signal) == (Cause.TIMEOUT, None)
 
 
+async def test_a_signal_that_is_not_the_slots_means_nothing(bench: FunctionBench, tmp_path: Path) -> None:
+    """A service manager may signal every process of the worker."""
+    key = bench.submit(wait_for, tmp_path / "go")
+    await begun(tmp_path / "go")
+    for process in (bench.keeper, bench.slot, bench.runner):
+        process.send_signal(signal.SIGTERM)
+    (tmp_path / "go").touch()
+    assert bench.value_of(await bench.end_of(key)) == "waited"
+
+
 async def test_the_grace_of_timeouts_can_be_changed(bench: FunctionBench) -> None:
     bench.link.send(("grace", 30.0))
 

@@ -37,7 +37,7 @@ from rota.worker.slots.functions.values import (
     dump_result,
     load_arguments,
 )
-from rota.worker.slots.functions.window import CURRENT, ERA, IS_WATCHED, REFUSED, RING_BYTES, STARTED, Window
+from rota.worker.slots.functions.window import CURRENT, ERA, IS_WATCHED, REFUSED, RING_BYTES, STARTED, STOPPED, Window
 
 __all__ = ["CHUNK_HEADER", "Runner"]
 
@@ -261,8 +261,11 @@ class Runner:
                 self._ring()
 
     def _on_stop(self, *_: object) -> None:
-        """Tell the function, once, that it is to end."""
-        if self._is_inside and not self._is_told:
+        """Tell the function, once, that it is to end.
+
+        A service manager that signals every process of the service means the agent. When that one leaves, so do we.
+        """
+        if self._is_inside and not self._is_told and self._window.words[STOPPED] == self._ordinal:
             self._is_told = True
             if self._task is not None:
                 self._task.is_cancelled = True

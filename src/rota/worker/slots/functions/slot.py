@@ -38,6 +38,7 @@ from rota.worker.slots.functions.window import (
     OUTPUT_WAITS,
     REFUSED,
     STARTED,
+    STOPPED,
     Window,
 )
 from rota.worker.slots.linux import become_subreaper, limit_files, name_process
@@ -296,6 +297,7 @@ class FunctionSlot:
         self._recall(now)
         if self._watched is watched and watched.stop(cause, grace_s, now=now, message=message):
             assert self._runner is not None
+            self._words[STOPPED] = watched.ordinal
             self._runner.stop()
 
     # Output --------------------------------------------------------------------------------

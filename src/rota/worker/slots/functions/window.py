@@ -37,6 +37,7 @@ __all__ = [
     "REFUSED",
     "RING_BYTES",
     "STARTED",
+    "STOPPED",
     "TAIL",
     "Window",
 ]
@@ -69,6 +70,8 @@ OUTPUT_TAKEN: Final = 20
 """The last `OUTPUT_WAITS` that is answered."""
 MARKS_WATCHED: Final = 21
 """Whether the slot looks at marks by itself."""
+STOPPED: Final = 22
+"""The ordinal of the last call that is to end. A signal without it comes from somebody else, and means nothing."""
 
 WORDS_BYTES: Final = 256
 MARK_AT: Final = WORDS_BYTES
