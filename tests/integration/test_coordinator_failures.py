@@ -85,9 +85,9 @@ async def test_the_pauses_grow_until_a_turn_of_work_is_saved(tmp_path: Path, mon
         inbox, loop = coordinator.house._inbox, coordinator.house._loop
         wait_for_arrival, pauses = inbox.arrival, list[float]()
 
-        async def arrival(timeout_s: float | None) -> None:
+        async def arrival(timeout_s: float | None, *, at_least: int = 1) -> None:
             if loop.turn is not None:
-                await wait_for_arrival(timeout_s)
+                await wait_for_arrival(timeout_s, at_least=at_least)
                 return
             assert timeout_s is not None
             pauses.append(timeout_s)

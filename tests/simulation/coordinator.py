@@ -51,6 +51,9 @@ __all__ = ["Coordinator", "OnAnswer"]
 TURN_S: Final = (0.00005, 0.001)
 """From a command to the turn that takes it."""
 
+AHEAD_PART: Final = 0.5
+"""Of the commands that come during a save: those that begin a turn ahead."""
+
 PROBE_S: Final = (0.1, 1.0)
 """Between tries of a store that takes no writes."""
 
@@ -194,7 +197,11 @@ class Coordinator:
     # The loop
 
     def _plan_turn(self) -> None:
-        if self.turn is not None and not self.turn.is_saving and self._next_turn is None:
+        turn = self.turn
+        if turn is None or turn.is_ahead or self._next_turn is not None:
+            return
+        # While a save is under way a turn goes ahead now and then, as it does where there is much to do.
+        if not turn.is_saving or self._world.chance(AHEAD_PART):
             delay_s = max(self.stalled_until - self._world.now, 0.0) + self._world.between(*TURN_S)
             self._next_turn = self._world.after(delay_s, lambda: self._guard(self._begin))
 
@@ -209,10 +216,10 @@ class Coordinator:
             self._stall_s = 0.0
         changes = turn.begin(commands, now=self._world.now, wall=self._wall())
         check_invariants(turn.scheduler.state)
-        if changes is None:
-            self._go_on()
-        else:
+        if changes is not None:
             self._save(changes)
+        elif not turn.is_ahead:
+            self._go_on()
 
     def _save(self, changes: Changes) -> None:
         turn, reign = self.turn, self._reign
@@ -230,7 +237,11 @@ class Coordinator:
         assert turn is not None
         if error is None:
             self._number += 1
-            turn.finish()
+            following = turn.saved()
+            if following is not None:
+                self._checker.count("turns ahead")
+                self._save(following)
+            turn.perform()
             assert turn.number == self._number
             check_invariants(turn.scheduler.state)
             self._go_on()

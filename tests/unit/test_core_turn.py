@@ -92,6 +92,12 @@ class Desk:
     def meanwhile(self, *beats: WorkerBeat) -> None:
         self.turn.meanwhile(beats, now=self.now, wall=1000.0 + self.now)
 
+    def finish(self) -> Changes | None:
+        """The save under way succeeds; returns what the turn ahead saves."""
+        following = self.turn.saved()
+        self.turn.perform()
+        return following
+
     def done(self) -> list[tuple[str, Any]]:
         return self.performer.take()
 
@@ -123,20 +129,20 @@ def test_nothing_is_seen_before_it_is_saved() -> None:
     assert [facts.seq for facts in changes.accepted] == [1]
     assert desk.turn.is_saving
     assert desk.done() == []
-    desk.turn.finish()
+    desk.finish()
     assert desk.turn.number == 42
 
 
 def test_duties_are_in_order_reply_then_send_then_publish_then_wake() -> None:
     desk = Desk()
     desk.begin(hello())
-    desk.turn.finish()
+    desk.finish()
     desk.begin(submit())
-    desk.turn.finish()
+    desk.finish()
     desk.done()
     report = ReportArrived(S1, Report(1, [], [Ended(TaskSeq(1), 1, None)]))
     changes = desk.begin(report, submit(to=8), CancelTasks([TaskSeq(1)], ReplyTo(9)))
-    desk.turn.finish()
+    desk.finish()
     done = desk.done()
     assert [kind for kind, _ in done] == ["reply", "reply", "send", "send", "publish", "wake"]
     replies = dict(told for kind, told in done if kind == "reply")
@@ -149,10 +155,10 @@ def test_duties_are_in_order_reply_then_send_then_publish_then_wake() -> None:
 def test_welcome_goes_before_the_first_assignment() -> None:
     desk = Desk()
     desk.begin(submit())
-    desk.turn.finish()
+    desk.finish()
     desk.done()
     desk.begin(hello())
-    desk.turn.finish()
+    desk.finish()
     assert [type(told) for kind, told in desk.done() if kind == "send"] == [Welcome, Assign]
 
 
@@ -169,7 +175,7 @@ def test_commits_are_numbered_without_gaps() -> None:
     desk = Desk()
     for expected in (42, 43, 44):
         assert desk.begin(submit()) is not None
-        desk.turn.finish()
+        desk.finish()
         assert desk.turn.number == expected
         desk.begin(Tick())
 
@@ -187,7 +193,7 @@ def test_abandoned_turn_refuses_all_who_wait_and_does_nothing_else() -> None:
 def test_heartbeats_are_answered_while_a_save_is_under_way() -> None:
     desk = Desk()
     desk.begin(hello())
-    desk.turn.finish()
+    desk.finish()
     desk.begin(submit())
     desk.done()
     desk.meanwhile(beat())
@@ -206,35 +212,102 @@ def test_heartbeats_of_strangers_are_not_answered() -> None:
 def test_worker_that_comes_back_during_a_save_gets_work_right_after_it() -> None:
     desk = Desk()
     desk.begin(hello())
-    desk.turn.finish()
+    desk.finish()
     desk.now = 11.0
     desk.begin(Tick())  # it is suspicious now
     desk.begin(submit())
     desk.meanwhile(beat())
     desk.done()
-    desk.turn.finish()
+    desk.finish()
     done = desk.done()
     assert [told for kind, told in done if kind == "wake"] == [11.0]
     assert desk.begin(Tick()) is not None
-    desk.turn.finish()
+    desk.finish()
     assert Assign in [type(told) for kind, told in desk.done() if kind == "send"]
 
 
-def test_only_one_save_is_under_way() -> None:
+def test_turn_ahead_is_applied_and_seen_only_after_both_are_saved() -> None:
+    desk = Desk()
+    desk.begin(submit(to=7))
+    desk.done()
+    assert desk.begin(submit(to=8)) is None
+    assert desk.turn.is_ahead
+    following = desk.finish()
+    assert following is not None
+    assert [facts.seq for facts in following.accepted] == [2]
+    assert [told[0] for kind, told in desk.done() if kind == "reply"] == [7]
+    assert (desk.turn.is_saving, desk.turn.is_ahead) == (True, False)
+    assert desk.finish() is None
+    done = desk.done()
+    assert [told[0] for kind, told in done if kind == "reply"] == [8]
+    assert only(told for kind, told in done if kind == "publish")[0] == 43
+
+
+def test_answer_of_a_turn_ahead_that_saves_nothing_waits_for_what_it_follows_from() -> None:
     desk = Desk()
     desk.begin(submit())
+    desk.done()
+    assert desk.begin(CancelTasks([TaskSeq(9)], ReplyTo(1))) is None
+    assert desk.done() == []
+    assert desk.finish() is None
+    assert [told for kind, told in desk.done() if kind == "reply"][1:] == [(1, Settled([]))]
+    assert not desk.turn.is_saving
+
+
+def test_save_of_the_turn_ahead_may_begin_before_the_duties_of_the_first() -> None:
+    desk = Desk()
+    desk.begin(submit())
+    desk.begin(submit(to=8))
+    desk.done()
+    assert desk.turn.saved() is not None
+    assert desk.done() == []
+    desk.turn.perform()
+    assert "reply" in desk.kinds()
+
+
+def test_no_more_than_one_turn_goes_ahead() -> None:
+    desk = Desk()
+    desk.begin(submit())
+    desk.begin(Tick())
     with pytest.raises(AssertionError):
         desk.begin(Tick())
+
+
+def test_turn_ahead_is_abandoned_with_the_one_that_it_follows_from() -> None:
+    desk = Desk()
+    desk.begin(submit(to=7))
+    desk.begin(submit(to=8))
+    desk.done()
+    error = StoreUnavailable("the disk is full")
+    desk.turn.abandon(error)
+    assert desk.done() == [("refuse", (7, error)), ("refuse", (8, error))]
+    assert not desk.turn.is_saving
+    assert not desk.turn.is_ahead
+
+
+def test_heartbeat_during_a_save_does_not_overtake_the_turn_ahead() -> None:
+    desk = Desk()
+    desk.begin(hello())
+    desk.finish()
+    desk.now = 11.0
+    desk.begin(Tick())
+    desk.begin(submit())
+    desk.begin(submit(to=8))
+    desk.meanwhile(beat())
+    desk.finish()
+    assert [kind for kind, told in desk.done() if (kind, told) == ("wake", 11.0)] == []
+    desk.finish()
+    assert [told for kind, told in desk.done() if kind == "wake"][-1] == 11.0
 
 
 def test_message_for_a_closed_channel_is_not_sent_to_its_successor() -> None:
     desk = Desk()
     desk.begin(hello())
-    desk.turn.finish()
+    desk.finish()
     desk.begin(SessionClosed(S1), submit())
-    desk.turn.finish()
+    desk.finish()
     desk.done()
     desk.begin(hello(SessionId(2)))
-    desk.turn.finish()
+    desk.finish()
     sessions = {type(told): told for kind, told in desk.done() if kind == "send"}
     assert set(sessions) == {Welcome, Assign}

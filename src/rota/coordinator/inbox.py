@@ -12,7 +12,7 @@ from functools import partial
 from itertools import count
 from typing import TypeVar
 
-from rota.core.commands import Command, ReplyTo, SubmitNumbered, SubmitTasks
+from rota.core.commands import Command, ReplyTo, ReportArrived, SubmitNumbered, SubmitTasks
 from rota.core.effects import Answer
 from rota.core.errors import RotaError
 
@@ -27,6 +27,9 @@ class Inbox:
     def __init__(self) -> None:
         self._commands: list[Command] = []
         self._tasks = 0
+        self._wanted = 1
+        self.weight = 0
+        """How much waits here: tasks to accept, ends to take in, and one for each other command."""
         self._waiting: dict[ReplyTo, tuple[Callable[[Answer], None], Callable[[RotaError], None]]] = {}
         self._numbers = count(1)
         self._arrival: asyncio.Future[None] | None = None
@@ -40,10 +43,12 @@ class Inbox:
         return self._tasks
 
     def put(self, command: Command) -> None:
-        """Add a command, and wake the loop if it sleeps."""
+        """Add a command, and wake the loop if it sleeps and this is what it waits for."""
         self._commands.append(command)
         self._tasks += _tasks_in(command)
-        self.wake()
+        self.weight += _weight_of(command)
+        if self.weight >= self._wanted:
+            self.wake()
 
     def wake(self) -> None:
         """Let `arrival` return."""
@@ -53,13 +58,14 @@ class Inbox:
     def take(self) -> list[Command]:
         """Remove and return all commands."""
         commands, self._commands = self._commands, []
-        self._tasks = 0
+        self._tasks = self.weight = 0
         return commands
 
-    async def arrival(self, timeout_s: float | None) -> None:
-        """Return when there are commands, when woken, or when the time is over."""
-        if self._commands:
+    async def arrival(self, timeout_s: float | None, *, at_least: int = 1) -> None:
+        """Return when there is so much to do, when woken, or when the time is over."""
+        if self.weight >= at_least:
             return
+        self._wanted = at_least
         self._arrival = asyncio.get_running_loop().create_future()
         handle = None
         if timeout_s is not None:
@@ -124,6 +130,7 @@ class Inbox:
             if waiting is command:
                 del self._commands[index]
                 self._tasks -= _tasks_in(command)
+                self.weight -= _weight_of(command)
                 return
 
 
@@ -145,3 +152,8 @@ def _tasks_in(command: Command) -> int:
             return sum(group.count for group in command.groups if group.draft is not None)
         case _:
             return 0
+
+
+def _weight_of(command: Command) -> int:
+    ends = len(command.report.ended) if isinstance(command, ReportArrived) else 0
+    return _tasks_in(command) or ends or 1

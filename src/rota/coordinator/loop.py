@@ -43,6 +43,12 @@ STALL_S: Final = 0.5
 PULSE_S: Final = 0.25
 """How often the loop shows itself that it lives, when nothing else happens."""
 
+AHEAD_MIN: Final = 64
+"""Tasks and ends that must wait before a turn is begun while another is being saved.
+
+With fewer, a commit would be worth less than it costs; it is shared by all that come until the disk is ready.
+"""
+
 log = structlog.get_logger(__name__)
 
 A = TypeVar("A")
@@ -77,6 +83,7 @@ class Loop:
         self._stopping = False
         self._retry_s = RETRY_S_MIN
         self._unsaved_output: list[OutputChunk] = []
+        self._saving: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
         self._refusal: RotaError = Unavailable("the coordinator is starting: try again in a moment", code="starting")
 
@@ -174,6 +181,8 @@ class Loop:
             raise
         finally:  # whatever ended it: nobody may wait for a turn that will never come
             self._stopping = True
+            if self._saving is not None:
+                self._saving.cancel()
             self.inbox.refuse_all(self._refusal)
             self._idle.set()
 
@@ -213,20 +222,31 @@ class Loop:
             changes = self.turn.begin(commands, now=steady_s(), wall=wall_s())
             self._counters.turn_seconds.observe(time.perf_counter() - began)
             if changes is not None:
-                await self._save(changes)
+                self._start_saving(changes)
+            elif self.turn.is_ahead:
+                await self._settle()
+        while self._saving is not None:
+            await self._settle()
 
     async def _gather(self) -> None:
-        """Wait for a command or a timer, showing signs of life meanwhile."""
-        while True:
+        """Wait for a command or a timer; while a save is under way, for its end or for enough to work ahead.
+
+        Shows signs of life meanwhile.
+        """
+        while not self._stopping:
+            if self._saving is not None and self._saving.done():
+                await self._settle()
             now = steady_s()
             self._note_lag(now)
-            due_in_s = None if self._wake_at is None else self._wake_at - now
-            if self._stopping or (due_in_s is not None and due_in_s <= 0.0):
+            if self._saving is not None:
+                if self.inbox.weight >= AHEAD_MIN:
+                    break
+                await self.inbox.arrival(PULSE_S, at_least=AHEAD_MIN)
+                continue
+            due_in_s = PULSE_S if self._wake_at is None else self._wake_at - now
+            if self.inbox or due_in_s <= 0.0:
                 break
-            await self.inbox.arrival(PULSE_S if due_in_s is None else min(PULSE_S, due_in_s))
-            if self.inbox:
-                self._note_lag(steady_s())
-                break
+            await self.inbox.arrival(min(PULSE_S, due_in_s))
         self._wake_at = None
 
     def _note_lag(self, now: float) -> None:
@@ -240,24 +260,47 @@ class Loop:
         log.warning("loop_stalled", seconds=round(self.lag_s, 3))
         return (ObserverStalled(self.lag_s),)
 
+    def _start_saving(self, changes: Changes) -> None:
+        self._saving = asyncio.ensure_future(self._save(changes))
+        self._saving.add_done_callback(lambda _: self.inbox.wake())
+
     async def _save(self, changes: Changes) -> None:
-        assert self.turn is not None
         began = time.perf_counter()
         try:
             await self._recorder.save(changes, number=self._number + 1)
-        except RotaError as error:
+        except RotaError:
             self._counters.commit_failures += 1
             self._unsaved_output = changes.output
-            self.turn.abandon(error)
             raise
-        self._number += 1
-        self._retry_s = RETRY_S_MIN
         counters = self._counters
         counters.commits += 1
         counters.commit_seconds.observe(time.perf_counter() - began)
         counters.commit_tasks.observe(len(changes.progress))
+
+    async def _settle(self) -> None:
+        """See the save under way to its end, begin that of the turn ahead, and carry out what is on the record.
+
+        Raises:
+            RotaError: The changes are not on the record; who waited for them is refused.
+        """
+        turn, saving = self.turn, self._saving
+        assert turn is not None
+        assert saving is not None
+        try:
+            await saving
+        except RotaError as error:
+            turn.abandon(error)
+            raise
+        finally:
+            self._saving = None
+        self._number += 1
+        self._retry_s = RETRY_S_MIN
         self._alive_at = max(self._alive_at, steady_s() - PULSE_S)
-        self.turn.finish()
+        following = turn.saved()
+        if following is not None:
+            self._start_saving(following)
+            await asyncio.sleep(0)  # for the disk to begin before we go on here
+        turn.perform()
 
     async def _recover(self, error: StoreUnavailable, performer: Performer) -> None:
         """Drop everything, wait until the store takes a write again, and load."""
