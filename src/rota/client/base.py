@@ -19,7 +19,7 @@ from rota.client.session import BLOB_MISSING, Rejection, SdkSession, Ticket
 from rota.client.transport import Transport
 from rota.core.client_protocol import ClientWelcome, NodeFacts, Outcome
 from rota.core.errors import RotaError
-from rota.functions.envelope import blob_of
+from rota.functions.envelope import is_blob
 
 __all__ = ["FORKED", "SHUT_DOWN", "BaseHub", "is_large"]
 
@@ -106,4 +106,4 @@ class BaseHub(ABC):
 def is_large(ticket: Ticket) -> bool:
     """Whether a ticket has ended with a value that must be fetched."""
     verdict = ticket.verdict
-    return isinstance(verdict, Outcome) and blob_of(verdict.value) is not None
+    return isinstance(verdict, Outcome) and is_blob(verdict.value)

@@ -89,6 +89,8 @@ class Future(Ticket, concurrent.futures.Future[R]):
     _result: Any = None
     _exception: BaseException | None = None
     _is_loaded = False
+    _is_watched = False
+    """Whether anybody is to be told of the end."""
     _condition_made: threading.Condition | None = None
     _waiters_made: list[Any] | None = None
     _callbacks: list[Callable[[concurrent.futures.Future[R]], object]] | None = None
@@ -108,6 +110,7 @@ class Future(Ticket, concurrent.futures.Future[R]):
             with _lock:
                 if self._condition_made is None:
                     self._condition_made = threading.Condition()
+                    self._is_watched = True
                 return self._condition_made
 
         @property
@@ -148,15 +151,16 @@ class Future(Ticket, concurrent.futures.Future[R]):
 
     def _load(self, timeout: float | None) -> None:
         """Make the value or the exception of what came."""
-        self._wait(timeout)
         if self._state is not FINISHED:
-            raise CancelledError
+            self._wait(timeout)
+            if self._state is not FINISHED:
+                raise CancelledError
         verdict = self.verdict
-        value: Any = None
-        error: BaseException | None = None
         if verdict is None:
             return  # another thread was faster
-        if isinstance(verdict, Outcome) and verdict.state is TaskState.COMPLETED:
+        value: Any = None
+        error: BaseException | None = None
+        if verdict.__class__ is Outcome and verdict.state is TaskState.COMPLETED:
             try:
                 value = value_of(verdict, self._home.opened)
             except Exception as failed:  # noqa: BLE001 - a foreign class may raise anything: it is the result
@@ -165,7 +169,9 @@ class Future(Ticket, concurrent.futures.Future[R]):
             error = error_of(verdict, self._home.opened)
         with _lock:
             if not self._is_loaded:  # by another thread meanwhile: all are given the same object
-                self._result, self._exception, self._is_loaded = value, error, True
+                self._result, self._is_loaded = value, True
+                if error is not None:
+                    self._exception = error
                 self.verdict = None  # the bytes are not needed any more
 
     def _wait(self, timeout: float | None) -> None:
@@ -177,6 +183,7 @@ class Future(Ticket, concurrent.futures.Future[R]):
             if self._state in _DONE:
                 return
             self._waiters.append(sleeper)
+            self._is_watched = True
         try:
             if not sleeper.sleep(timeout):
                 raise TimeoutError(f"{self!r} has not ended within {timeout:g} s")
@@ -230,6 +237,7 @@ class Future(Ticket, concurrent.futures.Future[R]):
                 if self._callbacks is None:
                     self._callbacks = []
                 self._callbacks.append(fn)
+                self._is_watched = True
                 return
         _call(fn, self)
 
@@ -381,17 +389,18 @@ def finish(futures: Iterable[Future[Any]]) -> None:
     watched: list[Future[Any]] = []
     with _lock:
         for future in futures:
-            if future._condition_made is not None:  # noqa: SLF001 - a part of Future: so are all below
-                watched.append(future)
-            elif future._state in _OPEN:  # noqa: SLF001 - as above
-                future._state = _state_of(future)  # noqa: SLF001 - as above
-                if future._waiters_made or future._callbacks:  # noqa: SLF001 - as above
-                    heard.append(future)
+            if future._is_watched:  # noqa: SLF001 - a part of Future: so are all below
+                if future._condition_made is not None:  # noqa: SLF001 - as above
+                    watched.append(future)
+                    continue
+                heard.append(future)
+            if future._state in _OPEN:  # noqa: SLF001 - as above
+                future._state = _state_of(future.verdict)  # noqa: SLF001 - as above
     for future in heard:
         future._wake()  # noqa: SLF001 - as above
         future._call_back()  # noqa: SLF001 - as above
     for future in watched:
-        future._close(PENDING, RUNNING, into=_state_of(future))  # noqa: SLF001 - as above
+        future._close(PENDING, RUNNING, into=_state_of(future.verdict))  # noqa: SLF001 - as above
 
 
 def begin(futures: Iterable[Future[Any]]) -> None:
@@ -402,10 +411,10 @@ def begin(futures: Iterable[Future[Any]]) -> None:
                 future._state = RUNNING  # noqa: SLF001 - as above
 
 
-def _state_of(future: Future[Any]) -> str:
-    verdict = future.verdict
-    is_cancelled = isinstance(verdict, Outcome) and verdict.state is TaskState.CANCELLED
-    return CANCELLED_AND_NOTIFIED if is_cancelled else FINISHED
+def _state_of(verdict: Outcome | Rejection | None) -> str:
+    if verdict.__class__ is Outcome and verdict.state is TaskState.CANCELLED:
+        return CANCELLED_AND_NOTIFIED
+    return FINISHED
 
 
 def _call(fn: Callable[[Future[R]], object], future: Future[R]) -> None:

@@ -25,6 +25,7 @@ from rota.core.errors import (
     Unavailable,
 )
 from rota.core.model import Cause, TaskState, generated_task_id
+from rota.functions.envelope import is_blob
 from rota.functions.failure import RemoteTraceback, load_failure
 from rota.functions.pickling import load_value
 
@@ -60,10 +61,11 @@ def value_of(outcome: Outcome, opened: Opener) -> Any:  # whatever the function 
     Raises:
         Exception: Whatever making the value here raises, with a note that says of which task.
     """
-    if not outcome.value:
+    value = outcome.value
+    if not value:
         return None
     try:
-        return load_value(opened(outcome.value))
+        return load_value(opened(value) if is_blob(value) else value)
     except Exception as error:
         error.add_note(f"(raised while the result of task {generated_task_id(outcome.task)} was loaded here)")
         raise

@@ -22,6 +22,7 @@ __all__ = [
     "INLINE_BYTES_MAX",
     "BadEnvelope",
     "blob_of",
+    "is_blob",
     "pack_blob",
     "pack_value",
     "unpack_value",
@@ -42,6 +43,7 @@ _COUNTS = struct.Struct("<xIQ")
 _LENGTH = struct.Struct("<Q")
 _BLOB = struct.Struct("<x32sQ")
 _PLAIN_BYTE = bytes((PLAIN,))
+_BLOB_BYTE = bytes((BLOB,))
 
 
 class BadEnvelope(ValueError):
@@ -113,6 +115,11 @@ def pack_blob(digest: str, size: int) -> bytes:
     packed = bytearray(_BLOB.pack(bytes.fromhex(digest), size))
     packed[0] = BLOB
     return bytes(packed)
+
+
+def is_blob(envelope: bytes) -> bool:
+    """Whether an envelope names a blob instead of holding its value."""
+    return envelope[:1] == _BLOB_BYTE
 
 
 def blob_of(envelope: bytes) -> tuple[str, int] | None:
