@@ -11,7 +11,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
@@ -343,7 +343,7 @@ class AsyncClient:
         *iterables: Iterable[Any],
         timeout: float | None = None,
         buffersize: int | None = None,
-    ) -> AsyncIterator[R]:
+    ) -> AsyncGenerator[R, None]:
         """Run ``fn`` with the items of the iterables; ``async for`` gets the results in order.
 
         Items are submitted ahead of what is consumed, from the first step on; see `Client.map`.
@@ -363,7 +363,7 @@ class AsyncClient:
         *iterables: Iterable[Any],
         timeout: float | None = None,
         buffersize: int | None = None,
-    ) -> AsyncIterator[R]:
+    ) -> AsyncGenerator[R, None]:
         """As `map`, but each result comes as soon as it is there."""
         window = window_of(iterables, buffersize)
         return self._mapped(fn, zip(*iterables, strict=False), window, timeout, is_ordered=False)
@@ -413,7 +413,7 @@ class AsyncClient:
 
     async def _mapped(
         self, fn: Callable[..., R], calls: Iterator[Any], window: int, seconds: float | None, *, is_ordered: bool
-    ) -> AsyncIterator[R]:
+    ) -> AsyncGenerator[R, None]:
         hub = self._connected()
         deadline = None if seconds is None else hub.loop.time() + seconds
         feed = _Feed(self, hub, fn, calls, window)

@@ -70,8 +70,7 @@ class Client(concurrent.futures.Executor):
     def _begin(self, address: Address, cluster: LocalCluster | None, job: str | None, connect_timeout: float) -> None:
         self._job = job
         self._callables = Callables()
-        self._cluster = cluster
-        self._hub = Hub(address, keeps_large=cluster is not None)
+        self._hub = Hub(address, cluster=cluster)
         # Thrown away without a word, it takes nothing more and ends when its tasks have.
         self._finalizer = weakref.finalize(self, self._hub.close, cancel_futures=False, wait=False)
         self._finalizer.atexit = False
@@ -163,9 +162,6 @@ class Client(concurrent.futures.Executor):
             cancel_futures: Cancel what is not known to run.
         """
         self._hub.close(cancel_futures=cancel_futures, wait=wait)
-        if wait and self._cluster is not None:
-            self._hub.open_large_results()
-            self._cluster.stop()
 
     close = shutdown
 

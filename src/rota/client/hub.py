@@ -27,6 +27,7 @@ from rota.client.callables import Template
 from rota.client.futures import Future, begin, finish
 from rota.client.http import Json
 from rota.client.link import Address
+from rota.client.local import LocalCluster
 from rota.client.session import Rejection, Ticket
 from rota.core.errors import ClientClosed, RotaError
 
@@ -51,12 +52,12 @@ class Hub(BaseHub):
 
     Args:
         address: The coordinator.
-        keeps_large: Whether the coordinator ends with the client: large results are then loaded before it does.
+        cluster: The coordinator's, if it is to end with this hub; large results are loaded before it does.
     """
 
-    def __init__(self, address: Address, *, keeps_large: bool = False) -> None:
+    def __init__(self, address: Address, *, cluster: LocalCluster | None = None) -> None:
         super().__init__(address)
-        self._keeps_large = keeps_large
+        self._cluster = cluster
         self._large: weakref.WeakSet[Future[Any]] = weakref.WeakSet()
         self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         self._is_awake = False
@@ -69,6 +70,11 @@ class Hub(BaseHub):
         self._thread = threading.Thread(target=self._run, name="rota-client", daemon=True)
         _hubs.add(self)
         self._thread.start()
+
+    @property
+    def ends_with_program(self) -> bool:
+        """Whether nobody else can ever ask for the results."""
+        return self._cluster is not None and self._problem is not FORKED
 
     # Submitting -------------------------------------------------------------------------------
 
@@ -161,12 +167,6 @@ class Hub(BaseHub):
             self._thread.join()
             self.hang_up()
 
-    def open_large_results(self) -> None:
-        """Load the large values that have come: the coordinator is about to end, and they with it."""
-        for future in list(self._large):
-            with suppress(concurrent.futures.CancelledError):
-                future.exception()
-
     def flush(self, timeout: float) -> bool:
         """Wait until all that was submitted is accepted; return whether it is."""
         return self._problem is FORKED or self._wait_for(
@@ -182,7 +182,7 @@ class Hub(BaseHub):
 
     def ended(self, tickets: list[Ticket]) -> None:
         futures = cast("list[Future[Any]]", tickets)
-        if self._keeps_large:
+        if self._cluster is not None:
             self._large.update(future for future in futures if is_large(future) and not future.done())
         finish(futures)
 
@@ -235,9 +235,18 @@ class Hub(BaseHub):
             self._problem = self._problem or SHUT_DOWN
             self._is_over = True
             self._give_up()
+            if self._cluster is not None:
+                self._end_cluster(self._cluster)
             with self._changed:
                 self._changed.notify_all()
             self._loop.close()
+
+    def _end_cluster(self, cluster: LocalCluster) -> None:
+        """Load the large values that have come, which end with the cluster, and end it."""
+        for future in list(self._large):
+            with suppress(concurrent.futures.CancelledError):
+                future.exception()
+        cluster.stop()
 
     def _pump(self) -> None:
         self._is_awake = False  # first: what is put from here on wakes us again
@@ -315,10 +324,15 @@ def _disown_all() -> None:
 
 
 def _flush_all() -> None:
-    """The interpreter ends: what was submitted is to be on record. Its results are for another time."""
+    """The interpreter ends: what was submitted is to be on record. Its results are for another time.
+
+    A cluster that ends with this program is waited for, as the standard library's executors are.
+    """
     give_up_at = time.monotonic() + EXIT_S_MAX
     for hub in list(_hubs):
-        if not hub.flush(max(0.0, give_up_at - time.monotonic())):
+        if hub.ends_with_program:
+            hub.close(cancel_futures=False, wait=True)
+        elif not hub.flush(max(0.0, give_up_at - time.monotonic())):
             log.warning("some tasks were not accepted before this program ended: %s is away", hub.address.url)
 
 
