@@ -9,8 +9,6 @@ from __future__ import annotations
 TYPE_CHECKING = False  # as type checkers know it: `typing` would be memory of every slot, which loads this, too
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from rota.client.aio import AsyncClient, AsyncFuture
     from rota.client.client import Client
     from rota.client.decorator import task
@@ -71,15 +69,17 @@ _HOMES = {
 """Where each name is at home."""
 
 
-def __getattr__(name: str) -> Any:  # of any type: those who check types look above
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'rota' has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415 - slots never get here
+if not TYPE_CHECKING:  # a misspelt name is to be seen
 
-    value = getattr(import_module(home), name)
-    globals()[name] = value  # the next time it is found without us
-    return value
+    def __getattr__(name: str) -> object:
+        from importlib import import_module  # noqa: PLC0415 - slots, which load this, do without
+
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module 'rota' has no attribute {name!r}")
+        value = getattr(import_module(home), name)
+        globals()[name] = value  # the next time it is found without us
+        return value
 
 
 def __dir__() -> list[str]:

@@ -110,6 +110,20 @@ def test_value_whose_blob_is_gone_says_so(tmp_path: Path) -> None:
             future.result(SOON_S)
 
 
+def test_function_that_the_coordinator_has_removed_is_brought_again(tmp_path: Path) -> None:
+    with Cluster(tmp_path) as cluster:
+        cluster.start_coordinator()
+        cluster.start_worker("w1", "--resources=cpu=4000,memory=8192")
+        with Client(cluster.url) as client:
+            assert client.submit(doubled, np.ones(2)).result(SOON_S).sum() == 4
+            cluster.coordinator.kill()
+            for path in (cluster.state_dir / "blobs").glob("??/*"):
+                path.unlink()
+            cluster.start_coordinator()
+            futures = [client.submit(doubled, np.ones(2)) for _ in range(3)]
+            assert [future.result(SOON_S).sum() for future in futures] == [4, 4, 4]
+
+
 def test_directory_of_another_machine_is_not_taken_for_the_coordinators(tmp_path: Path) -> None:
     home = BlobHome(str(tmp_path), "probe", "secret")
     assert not blobs_module._is_ours(home)
