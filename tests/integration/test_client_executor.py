@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import io
 import itertools
 import operator
 import os
@@ -30,6 +31,8 @@ from typing import Any
 import pytest
 
 from rota import Client, Future, TaskFailed
+from rota.client import session as session_module
+from tests.support.proxy import running_proxy
 from tests.support.real_cluster import Cluster
 from tests.support.waiting import wait_until
 
@@ -466,6 +469,36 @@ def test_error_among_the_items_of_a_map_comes_through(client: Client) -> None:
 
     with pytest.raises(LookupError, match="no more"):
         client.map(abs, items())
+
+
+def test_map_with_a_bar_gives_the_same(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert list(client.map(mul, range(5), itertools.count(), progress=True)) == [0, 1, 4, 9, 16]
+    assert "5/5" in terminal.getvalue()
+
+
+def test_submitting_waits_while_too_many_wait(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "WAITING_TASKS_MAX", 50)
+    with running_proxy(cluster.port) as proxy, Client(proxy.url) as client:
+        client.submit(mul, 1, 1).result(SOON_S)
+        proxy.freeze()
+        futures: list[Future[int]] = []
+
+        def submit_all() -> None:
+            futures.extend(client.submit(mul, number, 1) for number in range(20_000))
+
+        submitting = threading.Thread(target=submit_all)
+        submitting.start()
+        try:
+            wait_until(lambda: client._hub.session.is_full, what="the client to be full")
+            submitting.join(0.1)
+            assert submitting.is_alive()
+        finally:
+            proxy.heal()
+        submitting.join(SOON_S)
+        assert [future.result(SOON_S) for future in futures] == list(range(20_000))
 
 
 def test_output_and_facts_of_a_task_can_be_asked_for(client: Client) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
@@ -25,6 +25,7 @@ from rota.client.link import Address
 from rota.client.local import LocalCluster
 from rota.client.mapping import Feed, ordered, unordered, window_of
 from rota.client.notebook import client_html
+from rota.client.progress import progress as with_bar
 
 __all__ = ["CONNECT_S", "DEFAULT_URL", "Client", "address_of"]
 
@@ -121,6 +122,7 @@ class Client(concurrent.futures.Executor):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
+        progress: bool = False,
     ) -> Iterator[R]:
         """Run ``fn`` with the items of the iterables, and yield the results in order.
 
@@ -133,10 +135,12 @@ class Client(concurrent.futures.Executor):
             timeout: Seconds from now for all results.
             chunksize: Taken for the sake of programs written for processes: tasks are batched by themselves.
             buffersize: How many items to submit ahead at most.
+            progress: Whether to draw a bar where somebody looks; see `rota.progress`.
         """
-        return ordered(
-            self._feed(self._job, fn, iterables, chunksize, buffersize), timeout=timeout, cancel=self._cancel_all
-        )
+        total = min((len(items) for items in iterables if isinstance(items, Sized)), default=None)
+        feed = self._feed(self._job, fn, iterables, chunksize, buffersize)
+        results: Iterator[R] = ordered(feed, timeout=timeout, cancel=self._cancel_all)
+        return with_bar(results, total) if progress else results
 
     def map_unordered(
         self,
