@@ -61,6 +61,30 @@ async def test_messages_of_one_turn_arrive_together(coordinator: CoordinatorEnd)
 
 
 @on_both_loops
+async def test_message_that_may_wait_leaves_with_the_next_in_its_place(coordinator: CoordinatorEnd) -> None:
+    worker, session = await coordinator.worker()
+    session.line.send(ReportAck(number=1), within_s=3600.0)
+    session.line.send(ReportAck(number=2))
+    assert await worker.wait_for_messages(2) == [ReportAck(number=1), ReportAck(number=2)]
+    assert len(worker.batches) == 1
+
+
+@on_both_loops
+async def test_message_that_may_wait_leaves_alone_when_its_time_is_over(coordinator: CoordinatorEnd) -> None:
+    worker, session = await coordinator.worker()
+    session.line.send(ReportAck(number=1), within_s=0.01)
+    assert await worker.wait_for_messages(1) == [ReportAck(number=1)]
+
+
+@on_both_loops
+async def test_message_that_may_wait_is_not_lost_by_a_close(coordinator: CoordinatorEnd) -> None:
+    worker, session = await coordinator.worker()
+    session.line.send(ReportAck(number=1), within_s=3600.0)
+    session.line.close(code=CloseCode.NORMAL, reason="done")
+    assert await worker.wait_for_messages(1) == [ReportAck(number=1)]
+
+
+@on_both_loops
 async def test_spec_of_the_largest_size_passes(coordinator: CoordinatorEnd) -> None:
     worker, session = await coordinator.worker()
     largest = assign_of(1, spec=b"x" * SPEC_BYTES_MAX)

@@ -57,6 +57,9 @@ NUMBER_MAX: Final = 2**53
 UNCONFIRMED_MAX: Final = 500_000
 """Numbers above those whose ids a client knows: what is kept of them, with each commit, must have an end."""
 
+ACCEPTED_WITHIN_S: Final = 0.003
+"""That tasks are on the record travels with the end of the first of them if that comes soon, else alone."""
+
 RANGES_MAX: Final = 20_000
 """In one `NumbersAccepted`: some 500 KiB."""
 
@@ -221,7 +224,7 @@ class ClientSession:
             return
         ranges = answer.ranges
         for start in range(0, len(ranges), RANGES_MAX):
-            self._send(NumbersAccepted(ranges[start : start + RANGES_MAX]))
+            self._send(NumbersAccepted(ranges[start : start + RANGES_MAX]), within_s=ACCEPTED_WITHIN_S)
         for refusal in refusals:
             self._send(NumbersRefused(refusal.number, refusal.count, refusal.problem.code, refusal.problem.message))
         for known in ranges:
@@ -280,13 +283,13 @@ class ClientSession:
 
     # Helpers
 
-    def _send(self, message: ToClient) -> None:
+    def _send(self, message: ToClient, *, within_s: float = 0.0) -> None:
         """Send a message, if the channel is still there. Nothing here fails into the loop."""
         channel = self._channel
         if channel is None:
             return
         try:
-            channel.send(message)
+            channel.send(message, within_s=within_s)
         except TooLarge as error:
             self._log.error("client_message_too_large", error=str(error))
             self.fail()

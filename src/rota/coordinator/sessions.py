@@ -35,6 +35,7 @@ from rota.core.protocol import (
     Leaving,
     Marks,
     Report,
+    ReportAck,
     SlotsLost,
 )
 from rota.process.clock import steady_s
@@ -45,6 +46,9 @@ __all__ = ["BACKLOG_BYTES_MAX", "Session", "Sessions", "WorkerSession"]
 
 BACKLOG_BYTES_MAX: Final = 64 << 20
 """Of what waits to be read by one worker."""
+
+ACK_WITHIN_S: Final = 0.01
+"""A worker has no use for an acknowledgement but to forget: it travels with the next assignment, or alone by then."""
 
 log = structlog.get_logger(__name__)
 
@@ -160,7 +164,7 @@ class WorkerSession:
             for piece in assign_pieces(message):
                 channel.send(piece)
         else:
-            channel.send(message)
+            channel.send(message, within_s=ACK_WITHIN_S if isinstance(message, ReportAck) else 0.0)
         if channel.backlog_bytes > BACKLOG_BYTES_MAX:
             self.close(CloseCode.TRY_LATER, "the worker reads too slowly")
 

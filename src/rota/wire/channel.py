@@ -60,12 +60,14 @@ class Channel(Protocol[Out_contra]):
     peer: str
     """The address of the other side, for people."""
 
-    def send(self, message: Out_contra) -> None:
+    def send(self, message: Out_contra, *, within_s: float = 0.0) -> None:
         """Queue a message; never blocks.
 
-        What is sent within one turn of the loop leaves together. Messages keep their order, but
-        when the line is congested the urgent ones (see the codec) overtake the others. After the end it
-        does nothing. Whoever fills a line faster than the other side reads finds the channel closed.
+        What is sent within one turn of the loop leaves together. A message that need not be there at once
+        may wait for others to leave with, ``within_s`` at most: each write wakes a process, some 50 µs on both
+        sides. Messages keep their order, but when the line is congested the urgent ones (see the codec) overtake the
+        others. After the end it does nothing. Whoever fills a line faster than the other side reads finds the
+        channel closed.
 
         Raises:
             TooLarge: The message is over the limit of any message.

@@ -87,6 +87,7 @@ class Connection(asyncio.Protocol, ABC, Generic[In, Out]):
         self.peer = ""
         self._outbox = Outbox()
         self._flush_is_due = False
+        self._late_flush: asyncio.TimerHandle | None = None
         self._is_congested = False
         self._is_open = False
         self._fragments = bytearray()
@@ -99,7 +100,7 @@ class Connection(asyncio.Protocol, ABC, Generic[In, Out]):
     def backlog_bytes(self) -> int:
         return self._outbox.backlog_bytes
 
-    def send(self, message: Out) -> None:
+    def send(self, message: Out, *, within_s: float = 0.0) -> None:
         if not self._is_open:
             return
         codec = self._codec
@@ -112,9 +113,13 @@ class Connection(asyncio.Protocol, ABC, Generic[In, Out]):
             pass  # resume_writing flushes
         elif self._outbox.backlog_bytes >= FULL_WRITE_BYTES:
             self._flush()
-        elif not self._flush_is_due:
+        elif self._flush_is_due:
+            pass
+        elif within_s == 0.0:
             self._flush_is_due = True
             self._loop.call_soon(self._flush)
+        elif self._late_flush is None:
+            self._late_flush = self._loop.call_later(within_s, self._flush)
 
     def close(self, *, code: CloseCode, reason: str) -> None:
         if not self._is_open:
@@ -231,6 +236,9 @@ class Connection(asyncio.Protocol, ABC, Generic[In, Out]):
     def _flush(self) -> None:
         """Write what waits, urgent messages first, until the transport has enough."""
         self._flush_is_due = False
+        if self._late_flush is not None:
+            self._late_flush.cancel()
+            self._late_flush = None
         websocket = self._websocket
         while self._outbox and websocket.state is State.OPEN and not self._is_congested:
             for frame in self._outbox.take(WRITE_AHEAD_BYTES):
@@ -251,6 +259,9 @@ class Connection(asyncio.Protocol, ABC, Generic[In, Out]):
         self._is_open = False
         self._end_reason = reason
         self._outbox.clear()
+        if self._late_flush is not None:  # it holds this connection
+            self._late_flush.cancel()
+            self._late_flush = None
         self._transport.resume_reading()
 
     def _tell_closed(self) -> None:
