@@ -10,7 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
@@ -18,7 +18,7 @@ from typing import Any, Final, ParamSpec, Self, TypeVar
 from rota.client.callables import Callables, Template
 from rota.client.calls import encoded_call, warn_of_workers
 from rota.client.default import enter_client, leave_client
-from rota.client.futures import Future
+from rota.client.futures import Future, cancel_all
 from rota.client.hub import Hub
 from rota.client.jobs import Job
 from rota.client.link import Address
@@ -139,7 +139,7 @@ class Client(concurrent.futures.Executor):
         """
         total = min((len(items) for items in iterables if isinstance(items, Sized)), default=None)
         feed = self._feed(self._job, fn, iterables, chunksize, buffersize)
-        results: Iterator[R] = ordered(feed, timeout=timeout, cancel=self._cancel_all)
+        results: Iterator[R] = ordered(feed, timeout=timeout, cancel=cancel_all)
         return with_bar(results, total) if progress else results
 
     def map_unordered(
@@ -150,7 +150,7 @@ class Client(concurrent.futures.Executor):
         buffersize: int | None = None,
     ) -> Iterator[R]:
         """As `map`, but yield each result as soon as it is there."""
-        return unordered(self._feed(self._job, fn, iterables, 1, buffersize), timeout=timeout, cancel=self._cancel_all)
+        return unordered(self._feed(self._job, fn, iterables, 1, buffersize), timeout=timeout, cancel=cancel_all)
 
     def job(self, name: str) -> Job:
         """Tasks under a name: submit through it, or find those that were, from whatever process."""
@@ -219,10 +219,6 @@ class Client(concurrent.futures.Executor):
             return futures
 
         return Feed(zip(*iterables, strict=False), submit, window_of(iterables, buffersize))
-
-    def _cancel_all(self, futures: Collection[Future[Any]]) -> None:
-        for future in futures:
-            future.cancel()
 
 
 def address_of(url: str | None, token: str | None, ca_file: str | os.PathLike[str] | None) -> Address:

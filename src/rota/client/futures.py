@@ -29,7 +29,7 @@ from rota.client.verdicts import error_of, value_of
 from rota.core.client_protocol import Outcome
 from rota.core.model import TaskId, TaskState, generated_task_id
 
-__all__ = ["Future", "FutureHome", "begin", "finish"]
+__all__ = ["Future", "FutureHome", "begin", "cancel_all", "finish"]
 
 log = logging.getLogger("rota")
 
@@ -195,10 +195,8 @@ class Future(Ticket, concurrent.futures.Future[R]):
 
     def cancel(self) -> bool:
         """Cancel the task unless it is known to run; return whether it is cancelled. See `stop`."""
-        if not self._close(PENDING):
-            return self._state is CANCELLED_AND_NOTIFIED
-        self._home.cancel((self,), forget=True)
-        return True
+        cancel_all((self,))
+        return self._state is CANCELLED_AND_NOTIFIED
 
     def stop(self) -> bool:
         """Cancel the task also if it runs: it is told to end, and killed if it doesn't in time.
@@ -409,6 +407,26 @@ def begin(futures: Iterable[Future[Any]]) -> None:
         for future in futures:
             if future._state is PENDING:  # noqa: SLF001 - a part of Future
                 future._state = RUNNING  # noqa: SLF001 - as above
+
+
+def cancel_all(futures: Iterable[Future[Any]]) -> None:
+    """Cancel those futures of one client that are not known to run, and tell the coordinator once."""
+    cancelled: list[Future[Any]] = []
+    watched: list[Future[Any]] = []
+    with _lock:
+        for future in futures:
+            if future._condition_made is not None:  # noqa: SLF001 - a part of Future: so are all below
+                watched.append(future)
+            elif future._state is PENDING:  # noqa: SLF001 - as above
+                future._state = CANCELLED_AND_NOTIFIED  # noqa: SLF001 - as above
+                cancelled.append(future)
+    for future in cancelled:
+        if future._is_watched:  # noqa: SLF001 - as above
+            future._wake()  # noqa: SLF001 - as above
+            future._call_back()  # noqa: SLF001 - as above
+    cancelled += [future for future in watched if future._close(PENDING)]  # noqa: SLF001 - as above
+    if cancelled:
+        cancelled[0]._home.cancel(cancelled, forget=True)  # noqa: SLF001 - as above
 
 
 def _state_of(verdict: Outcome | Rejection | None) -> str:

@@ -24,7 +24,7 @@ import uvloop
 
 from rota.client.base import FORKED, SHUT_DOWN, BaseHub, is_large
 from rota.client.callables import Template
-from rota.client.futures import Future, begin, finish
+from rota.client.futures import Future, begin, cancel_all, finish
 from rota.client.http import Json
 from rota.client.link import Address
 from rota.client.local import LocalCluster
@@ -281,8 +281,7 @@ class Hub(BaseHub):
     def _begin_end(self, cancel_futures: bool) -> None:
         self.session.take_in()
         if cancel_futures:
-            for ticket in self.session.tickets():
-                cast("Future[Any]", ticket).cancel()
+            cancel_all(cast("list[Future[Any]]", self.session.tickets()))
         if not self._is_closing:
             self._is_closing = True
             self._look_for_farewell()
