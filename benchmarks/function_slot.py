@@ -26,7 +26,7 @@ from typing import Final
 import cloudpickle
 
 from benchmarks.harness import Result, calibrate, median_of, show
-from rota.worker.slots.frames import FunctionOrder, Unpacker, pack
+from rota.worker.slots.frames import FunctionOrder, Unpacker, encode_orders, pack
 from rota.worker.slots.functions.slot import run_function_slot
 
 FRAME_ORDERS: Final = 128
@@ -90,12 +90,12 @@ class Slot:
         return time.perf_counter() - began
 
     def close(self) -> None:
-        self._socket.close()
+        self._socket.sendall(pack(("exit",)))
         os.waitpid(self.pid, 0)
 
     def _frame(self, count: int) -> tuple[bytes, int]:
         orders = [self._order() for _ in range(count)]
-        return pack(("run", orders)), count
+        return pack(("calls", encode_orders(orders))), count
 
     def _order(self) -> FunctionOrder:
         self._last += 1

@@ -21,7 +21,7 @@ from rota.functions.envelope import INLINE_BYTES_MAX, blob_of, pack_blob, value_
 from rota.functions.failure import load_failure
 from rota.functions.pickling import dump_call, load_value
 from rota.worker.slots.control import KeeperControl
-from rota.worker.slots.frames import FunctionOrder
+from rota.worker.slots.frames import FunctionOrder, encode_orders
 from rota.worker.slots.link import SlotLink
 from tests.support.waiting import wait_until_async
 
@@ -110,7 +110,7 @@ class FunctionBench:
 
     def run(self, orders: list[FunctionOrder]) -> list[AttemptKey]:
         """Hand orders over in one message."""
-        self.link.send(("run", orders))
+        self.link.send(("calls", encode_orders(orders)))
         return [(TaskSeq(order[0]), order[1]) for order in orders]
 
     def submit(self, function: Callable[..., object], *args: object, **options: Any) -> AttemptKey:

@@ -14,6 +14,7 @@ from rota.core.protocol import Ended, Mark, OutputChunk, Started
 from rota.core.spec import TaskSpec, encode_spec
 from rota.worker.slots import sources
 from rota.worker.slots.base import SuppliesFailed, Work
+from rota.worker.slots.frames import decode_orders
 from rota.worker.slots.pool import SlotPool
 from rota.worker.slots.source import SlotFate
 from tests.support.waiting import wait_until_async
@@ -35,7 +36,10 @@ class FakeLink:
         self.told.append(message)
 
     def orders(self) -> list[tuple[Any, ...]]:
-        return [order for message in self.told if message[0] == "run" for order in message[1]]
+        programs = [order for message in self.told if message[0] == "run" for order in message[1]]
+        return programs + [
+            order for message in self.told if message[0] == "calls" for order in decode_orders(message[1])
+        ]
 
     def report(
         self, *ended: tuple[Any, ...], marks: Sequence[tuple[Any, ...]] = (), trouble: str | None = None

@@ -1,8 +1,9 @@
 """The private language of agent, keeper and slots: tuples as ``marshal`` bytes behind their length.
 
 ``marshal`` is built into the interpreter, so it costs a slot no memory. Slots of functions may run in another Python
-than the agent's, so both write version 2 of its format, which is the same in every Python 3. Each frame is 4 bytes
-of length (little endian) and one marshalled tuple. Nothing a task can reach carries frames: the sockets close on exec.
+than the agent's, so both write versions of its format that are the same in all: 2, and 4 where it pays. Each frame
+is 4 bytes of length (little endian) and one marshalled tuple. Nothing a task can reach carries frames: the sockets
+close on exec.
 
 Agent to slot:
 
@@ -18,8 +19,9 @@ fields of ``Started``, ``Ended`` and ``OutputChunk``, and ``None`` or the senten
 must not be used again.
 
 Slots of functions report one list more, the fields of ``Mark``: ``(started, ended, output, trouble, marks)``. Their
-orders are `FunctionOrder` s, and their reports are put together from records that are encoded already (`pack_report`):
-version 2 knows no references back, so an encoded list is its length and its encoded members, one after another.
+orders are `FunctionOrder` s and come as ``("calls", encoded)``, made by `encode_orders`; their reports are put together
+from records that are encoded already (`pack_report`): version 2 knows no references back, so an encoded list is its
+length and its encoded members, one after another.
 
 Agent to keeper, one packet each, with the slot's end of its socket attached: ``(slot number,)``.
 Keeper to agent: ``("ready",)`` once, ``("forked", slot number, pid)``, ``("refused", slot number, sentence)`` or
@@ -38,7 +40,6 @@ __all__ = [
     "decode_orders",
     "encode",
     "encode_orders",
-    "find_orders",
     "pack",
     "pack_report",
 ]
@@ -48,7 +49,10 @@ HEADER_BYTES = 4
 MARSHAL_VERSION = 2
 """Version 2 keeps no table of seen objects: a third faster, and we have few repeated ones."""
 
-_EMPTY_LIST_BYTES = 5
+ORDERS_MARSHAL_VERSION = 4
+"""With that table: orders are many of a kind, and take 0.3 µs for both ways instead of 0.75."""
+
+_LIST_HEADER_BYTES = 5
 """A letter and the count."""
 
 _REPORT = b"(" + (5).to_bytes(4, "little")
@@ -97,8 +101,8 @@ FunctionOrder = tuple[int, int, str, bytes, float | None, int | None, tuple[str,
 
 
 def encode_orders(orders: list[FunctionOrder]) -> bytes:
-    """Orders as they stand in a message: what `find_orders` gives."""
-    return marshal.dumps(orders, MARSHAL_VERSION)
+    """Orders as they travel: what those of one function share is there once, 50 bytes an order instead of 190."""
+    return marshal.dumps(orders, ORDERS_MARSHAL_VERSION)
 
 
 def decode_orders(encoded: bytes | bytearray) -> list[FunctionOrder]:
@@ -107,26 +111,13 @@ def decode_orders(encoded: bytes | bytearray) -> list[FunctionOrder]:
     return orders
 
 
-_RUN = encode(("run", []))[:-_EMPTY_LIST_BYTES]
-"""How a message begins that brings orders, if the sender's program spells the word out."""
-
-
-def find_orders(body: bytes | bytearray) -> bytes | bytearray | None:
-    """The orders in an encoded ``run`` message, encoded still; ``None`` if it may be another message.
-
-    >>> find_orders(encode(("run", []))) == encode_orders([])
-    True
-    """
-    return body[len(_RUN) :] if body.startswith(_RUN) else None
-
-
 def count_of(encoded: bytes | bytearray) -> int:
     """How many members an encoded list has.
 
     >>> count_of(encode_orders([]))
     0
     """
-    return int.from_bytes(encoded[1:_EMPTY_LIST_BYTES], "little")
+    return int.from_bytes(encoded[1:_LIST_HEADER_BYTES], "little")
 
 
 def pack_report(

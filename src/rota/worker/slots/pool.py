@@ -22,7 +22,7 @@ import os
 import resource
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 import structlog
@@ -34,7 +34,7 @@ from rota.worker.executors.function import FunctionCall, FunctionExecutor
 from rota.worker.executors.process import base_environment
 from rota.worker.slots.base import Blobs, Environments, SlotEvents, SuppliesFailed, Work
 from rota.worker.slots.errands import Errand, ErrandReader
-from rota.worker.slots.frames import FunctionOrder, Order
+from rota.worker.slots.frames import FunctionOrder, Order, encode_orders
 from rota.worker.slots.handover import Handover
 from rota.worker.slots.link import SlotLink
 from rota.worker.slots.source import SlotFate, SlotSettings, SlotSource
@@ -273,7 +273,10 @@ class SlotPool:
             load.keys[errand.key] = errand.call
             self._load_of_key[errand.key] = load
         try:
-            load.link.send(("run", orders))
+            is_for_functions = source.kind == "function"
+            load.link.send(
+                ("calls", encode_orders(cast("list[FunctionOrder]", orders))) if is_for_functions else ("run", orders)
+            )
         except Exception as error:  # of one lane must not keep the others from running
             log.exception("attempts_failed", lane=line.lane)
             self._fail([errand.key for errand in errands], error)

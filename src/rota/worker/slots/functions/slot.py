@@ -20,7 +20,7 @@ import time
 from typing import Final
 
 from rota.worker.slots.attempt import ended_unstarted
-from rota.worker.slots.frames import FunctionOrder, decode, encode, encode_orders, find_orders
+from rota.worker.slots.frames import decode, encode
 from rota.worker.slots.functions.fork import RunnerProcess, fork_runner
 from rota.worker.slots.functions.line import Line
 from rota.worker.slots.functions.lookout import Lookout
@@ -432,14 +432,9 @@ class FunctionSlot:
     # The agent -----------------------------------------------------------------------------
 
     def _obey(self, body: bytearray) -> None:
-        orders = find_orders(body)
-        if orders is not None:
-            self._line.add(orders)
-            return
         match decode(body):
-            case ("run", list(found)):
-                decoded: list[FunctionOrder] = found
-                self._line.add(encode_orders(decoded))
+            case ("calls", bytes(encoded)):
+                self._line.add(encoded)
             case ("stop", int(task), int(number), str(cause), float(grace_s)):
                 self._stop((task, number), cause=cause, grace_s=grace_s)
             case ("take-back", list(keys)):
