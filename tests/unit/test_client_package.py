@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import concurrent.futures
+import re
 import subprocess
 import sys
+from concurrent.futures import Executor
 from pathlib import Path
 from textwrap import dedent
 
@@ -125,3 +129,14 @@ def test_programs_that_users_write_are_typed(tmp_path: Path) -> None:
 def test_mistakes_in_programs_are_seen_by_the_type_checker(tmp_path: Path) -> None:
     errors = checked(tmp_path, BAD)
     assert [int(line.split(":")[1]) for line in errors] == [15, 16, 17, 18, 19], errors
+
+
+REFERENCE = (ROOT / "docs" / "reference" / "python.md").read_text()
+
+
+@pytest.mark.parametrize("kind", [rota.Client, rota.AsyncClient, rota.Future, rota.AsyncFuture, rota.Job])
+def test_every_public_method_is_in_the_reference(kind: type) -> None:
+    own = [name for name in vars(kind) if not name.startswith("_") and callable(getattr(kind, name))]
+    known = {*dir(Executor), *dir(concurrent.futures.Future), *dir(asyncio.Future), "settle"}
+    new = [name for name in own if name not in known or name in ("submit", "map", "shutdown", "cancel")]
+    assert not [name for name in new if not re.search(rf"\b{name}\b", REFERENCE)]
