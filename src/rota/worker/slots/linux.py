@@ -18,6 +18,7 @@ __all__ = [
     "SIGTERM",
     "become_subreaper",
     "die_with_parent",
+    "handler_of",
     "hold_child_signals",
     "ignore_signals",
     "limit_files",
@@ -74,6 +75,11 @@ def limit_files(count: int) -> None:
     """Let this process, and what it starts, open so many files from now on; those that are open stay so."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+
+
+def handler_of(number: int) -> object:
+    """What is called for a signal: `signal.getsignal` without its search for a name, which costs 3 µs."""
+    return _signal.getsignal(number)
 
 
 def hold_child_signals() -> None:

@@ -38,6 +38,7 @@ from rota.worker.slots.functions.values import (
     load_arguments,
 )
 from rota.worker.slots.functions.window import CURRENT, ERA, IS_WATCHED, REFUSED, RING_BYTES, STARTED, STOPPED, Window
+from rota.worker.slots.linux import SIGTERM, handler_of
 
 __all__ = ["CHUNK_HEADER", "Runner"]
 
@@ -218,7 +219,7 @@ class Runner:
 
     def _restore_handler(self) -> None:
         """Some libraries set handlers of their own, and a stop must reach the next call, too."""
-        if signal.getsignal(signal.SIGTERM) != self._on_stop:
+        if handler_of(SIGTERM) != self._on_stop:
             signal.signal(signal.SIGTERM, self._on_stop)
 
     # The slot ------------------------------------------------------------------------------
