@@ -130,9 +130,7 @@ class House:
             marks=marks,
             metrics=metrics.render,
         )
-        self.app: HttpApp = build_app(
-            self._service, guard=self._guard_config, counters=self.counters, blobs=self.blobs
-        )
+        self.app: HttpApp = build_app(self._service, guard=self._guard_config, counters=self.counters, blobs=self.blobs)
         self._retention = RetentionService(self._store, logs, config.retention)
         self._blob_retention = BlobRetention(
             self.blobs, pinned=self._blobs_in_use, bytes_max=config.blob_retention_bytes, max_age_s=config.retention_s
