@@ -44,8 +44,8 @@ _decode_from = msgpack.Decoder(FromClient)
 
 
 def template(name: str) -> bytes:
-    """The encoded spec of a function."""
-    return encode_spec(TaskSpec(function="ab" * 32, callable=name, python="3.11"))
+    """The encoded spec of a function, which is run again however often its worker is lost."""
+    return encode_spec(TaskSpec(function="ab" * 32, callable=name, python="3.11", losses=1_000))
 
 
 class Witness:
