@@ -103,6 +103,7 @@ class Inbox:
             raise
         finally:
             self._waiting.pop(to, None)
+            del future  # it holds its failure, which holds this frame
         assert isinstance(answer, answer_type), answer
         return answer
 

@@ -9,8 +9,10 @@ takes writes again nothing is accepted.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Final, TypeVar
 
 import structlog
@@ -49,6 +51,9 @@ AHEAD_MIN: Final = 64
 With fewer, a commit would be worth less than it costs; it is shared by all that come until the disk is ready.
 """
 
+NEVER: Final = sys.maxsize
+"""More than can wait."""
+
 log = structlog.get_logger(__name__)
 
 A = TypeVar("A")
@@ -70,6 +75,7 @@ class Loop:
         self.turn: Turn | None = None
         self.inbox = inbox
         self.lag_s = 0.0
+        self._stalled_s = 0.0  # standstills that nobody was credited yet
         self.counts = Counts()
         self._recorder = recorder
         self._leadership = leadership
@@ -110,7 +116,7 @@ class Loop:
             Unavailable: There is none, because the coordinator starts, stops, or its store takes no writes.
         """
         if self.turn is None or self._stopping:
-            raise self._refusal
+            raise copy(self._refusal)  # one that was raised keeps the frames that it passed: thousands in an outage
         return self.turn.scheduler
 
     def find_task(self, seq: TaskSeq) -> Task | None:
@@ -172,10 +178,13 @@ class Loop:
         """
         try:
             while not self._stopping:
+                outage: StoreUnavailable | None = None
                 try:
                     await self._turns()
                 except StoreUnavailable as error:
-                    await self._recover(error, performer)
+                    outage = copy(error)  # not itself: it holds the frames that it passed, and these the state
+                if outage is not None:
+                    await self._recover(outage, performer)
         except Exception as error:
             self._refusal = Unavailable(f"the coordinator is leaving: {error}", code="stopping")
             raise
@@ -215,7 +224,7 @@ class Loop:
         assert self.turn is not None
         while not self._stopping:
             await self._gather()
-            if self.lag_s >= STALL_S:  # read what came meanwhile before anybody is judged by their silence
+            if self._stalled_s:  # read what came meanwhile before anybody is judged by their silence
                 await asyncio.sleep(0)
             began = time.perf_counter()
             commands = [*self._stall(), *self.inbox.take()]
@@ -252,13 +261,16 @@ class Loop:
     def _note_lag(self, now: float) -> None:
         self.lag_s = max(0.0, now - self._alive_at - PULSE_S)
         self._alive_at = now
+        if self.lag_s >= STALL_S:
+            self._stalled_s += self.lag_s
 
     def _stall(self) -> Sequence[Command]:
-        """The command that credits a standstill, if there was one."""
-        if self.lag_s < STALL_S:
+        """The command that credits standstills, if there were any since the last turn."""
+        stalled_s, self._stalled_s = self._stalled_s, 0.0
+        if not stalled_s:
             return ()
-        log.warning("loop_stalled", seconds=round(self.lag_s, 3))
-        return (ObserverStalled(self.lag_s),)
+        log.warning("loop_stalled", seconds=round(stalled_s, 3))
+        return (ObserverStalled(stalled_s),)
 
     def _start_saving(self, changes: Changes) -> None:
         self._saving = asyncio.ensure_future(self._save(changes))
@@ -286,16 +298,19 @@ class Loop:
         turn, saving = self.turn, self._saving
         assert turn is not None
         assert saving is not None
+        while not saving.done():
+            await self.inbox.arrival(PULSE_S, at_least=NEVER)
+            self._note_lag(steady_s())
+        self._saving = None
         try:
-            await saving
+            saving.result()
         except RotaError as error:
             turn.abandon(error)
             raise
         finally:
-            self._saving = None
+            del saving  # it holds its failure, which holds this frame, and with it the state
         self._number += 1
         self._retry_s = RETRY_S_MIN
-        self._alive_at = max(self._alive_at, steady_s() - PULSE_S)
         following = turn.saved()
         if following is not None:
             self._start_saving(following)
@@ -310,7 +325,7 @@ class Loop:
         # Numbers that were given in the lost turn are not given again: a client may have seen one in a log.
         self._next_seq = self.turn.scheduler.state.next_seq
         self.turn = None
-        self.inbox.refuse_all(error)
+        self.inbox.refuse_all(copy(error))
         self._on_outage(str(error))
         while True:
             await self.inbox.arrival(self._retry_s)  # nothing arrives without a scheduler, but `stop` ends the pause
@@ -324,7 +339,7 @@ class Loop:
                 self._unsaved_output = []
                 await self.load(performer)
             except StoreUnavailable as again:
-                self._refusal = again
+                self._refusal = copy(again)
                 continue
             log.info("store_available")
             return

@@ -78,7 +78,10 @@ class SqlThread:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[_R] = loop.create_future()
         self._calls.put((function, done, loop))
-        return await done
+        try:
+            return await done
+        finally:
+            del done  # it holds its failure, which holds this frame
 
     def _serve(self) -> None:
         """Carry out calls until there will be no more."""
