@@ -151,7 +151,7 @@ class FunctionSlot:
             if self._fork_at is not None and now >= self._fork_at:
                 self._start_runner()
             return
-        has_found = self._take(now)
+        found = self._take(now)
         self._settle()
         if self._words[OUTPUT_WAITS] != self._words[OUTPUT_TAKEN]:
             self._take_output(now)
@@ -161,7 +161,7 @@ class FunctionSlot:
             self._tend(self._watched, now)
         if self._must_replace and not self._line.has_fed and self._runner is not None:
             self._bury(now)
-        self._lookout.looked(now, has_found=has_found, has_more=self._line.has_fed)
+        self._lookout.looked(now, found=found, fed=self._line.fed_count())
         self._words[IS_WATCHED] = self._lookout.is_on
 
     def _timeout_s(self) -> float | None:
@@ -175,13 +175,13 @@ class FunctionSlot:
 
     # Results -------------------------------------------------------------------------------
 
-    def _take(self, now: float) -> bool:
-        """Take the results that are there; return whether there were any."""
+    def _take(self, now: float) -> int:
+        """Take the results that are there; return how many there were."""
         ordinal, records = self._window.take()
         if not records:
-            return False
+            return 0
         watched = self._watched
-        count = self._line.end_up_to(ordinal)
+        found = count = self._line.end_up_to(ordinal)
         if watched is not None:  # it is the first: what came before it was taken before it was watched
             record = decode(records)
             records = records[len(encode(record)) :]
@@ -189,7 +189,7 @@ class FunctionSlot:
             self._finish(watched, record, now)
         if count:
             self._agent.add_records(records, count)
-        return True
+        return found
 
     def _finish(self, watched: WatchedCall, record: tuple[object, ...], now: float) -> None:
         """A call that was watched has come to its end."""
