@@ -247,6 +247,22 @@ def test_callback_that_raises_is_logged_and_harms_nobody(caplog: pytest.LogCaptu
 # The standard library's functions
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError(), GeneratorExit()])
+def test_callback_that_gets_what_ends_threads_harms_nobody(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A callback asks for the result of a function that has called ``sys.exit``, say."""
+    called, futures = list[object](), [pending(), pending()]
+    futures[0].add_done_callback(lambda future: future.result())
+    futures[0].add_done_callback(called.append)
+    futures[1].add_done_callback(called.append)
+    for future, verdict in zip(futures, (raised(error), returned(2)), strict=True):
+        future.verdict = verdict
+    finish(futures)
+    assert called == futures
+    assert "a callback of" in caplog.text
+
+
 @pytest.mark.parametrize("is_late", [False, True])
 def test_wait_for_all(*, is_late: bool) -> None:
     futures = [pending() for _ in range(3)]
@@ -386,6 +402,16 @@ def test_future_knows_its_task_once_it_is_accepted() -> None:
     threading.Timer(0.02, setattr, (future, "seq", TaskSeq(7))).start()
     assert future.task_id(5.0) == future.id == "t7"
     assert (future.info(), future.logs()) == ({"id": "t7"}, "output of t7")
+
+
+def test_refused_future_says_why_it_has_no_id_also_after_its_end_was_looked_at() -> None:
+    future = ended(Rejection("bad_spec", "it makes no sense"))
+    for _ in range(2):
+        with pytest.raises(BadRequest, match="it makes no sense"):
+            future.result()
+        with pytest.raises(BadRequest, match="it makes no sense"):
+            future.task_id()
+    assert future.id is None
 
 
 def test_refused_future_has_no_id() -> None:

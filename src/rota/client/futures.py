@@ -172,7 +172,8 @@ class Future(Ticket, concurrent.futures.Future[R]):
                 self._result, self._is_loaded = value, True
                 if error is not None:
                     self._exception = error
-                self.verdict = None  # the bytes are not needed any more
+                if verdict.__class__ is Outcome:
+                    self.verdict = None  # its bytes are not needed any more
 
     def _wait(self, timeout: float | None) -> None:
         if self._state in _DONE:
@@ -186,10 +187,15 @@ class Future(Ticket, concurrent.futures.Future[R]):
             self._is_watched = True
         try:
             if not sleeper.sleep(timeout):
-                raise TimeoutError(f"{self!r} has not ended within {timeout:g} s")
+                raise TimeoutError(self._why_not_yet(timeout))
         finally:
             with _lock:
                 self._waiters.remove(sleeper)
+
+    def _why_not_yet(self, timeout: float | None) -> str:
+        text = f"{self!r} has not ended within {timeout:.3g} s"
+        is_waiting = self._state is PENDING and self.seq is not None
+        return f"{text}; info()['reason_text'] says what it waits for" if is_waiting else text
 
     # States ------------------------------------------------------------------------------------
 
@@ -438,5 +444,7 @@ def _state_of(verdict: Outcome | Rejection | None) -> str:
 def _call(fn: Callable[[Future[R]], object], future: Future[R]) -> None:
     try:
         fn(future)
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # what a function raised, `SystemExit` say, must not end the thread that receives all results
         log.exception("a callback of %r failed", future)
