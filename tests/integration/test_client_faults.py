@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import operator
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -125,12 +125,10 @@ def test_client_without_a_coordinator_says_so_in_time() -> None:
 
 
 def test_client_waits_for_a_coordinator_that_is_just_starting(tmp_path: Path) -> None:
-    with Cluster(tmp_path) as cluster:
-        starting = threading.Timer(0.2, cluster.launch_coordinator)
-        starting.start()
-        with Client(cluster.url, connect_timeout=SOON_S) as client:
-            assert client.url == cluster.url
-        starting.join()
+    with Cluster(tmp_path) as cluster, ThreadPoolExecutor(1) as pool:
+        connecting = pool.submit(Client, cluster.url, connect_timeout=SOON_S)
+        cluster.start_coordinator()
+        connecting.result(SOON_S).shutdown()
 
 
 def test_wrong_token_is_told_at_once(tmp_path: Path) -> None:

@@ -230,8 +230,6 @@ class Hub(BaseHub):
         except Exception:
             log.exception("the client's thread has failed")
         finally:
-            if self.link.failure is not None and self._problem is None:
-                self._problem = str(self.link.failure)
             self._problem = self._problem or SHUT_DOWN
             self._is_over = True
             self._give_up()
@@ -272,6 +270,8 @@ class Hub(BaseHub):
 
     def turned(self) -> None:
         """Something has happened: let those look who wait for it, and see whether all is done."""
+        if self.link.failure is not None and self._problem is None:
+            self._problem = str(self.link.failure)  # before futures end of it: who sees one end submits in vain
         if self._waiting:
             with self._changed:
                 self._changed.notify_all()
@@ -314,7 +314,8 @@ class Hub(BaseHub):
         assert self._problem is not None
         if self._problem in (SHUT_DOWN, FORKED):
             raise RuntimeError(self._problem)
-        raise self.link.failure or ClientClosed(self._problem)
+        failure = self.link.failure or ClientClosed(self._problem)
+        raise failure.with_traceback(None)  # one object for all: its tracebacks would add up
 
 
 def _disown_all() -> None:
