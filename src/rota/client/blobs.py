@@ -40,6 +40,10 @@ KNOWN_S: Final = 300.0
 TRANSFER_S_MAX: Final = 300.0
 """For one blob to go over HTTP."""
 
+MAP_BYTES_MIN: Final = 16 << 20
+"""Smaller values are read, not mapped: each mapping takes a descriptor as long as the value lives, and a program may
+have 1,024 of them. To read costs 0.1 ms a MiB."""
+
 BLOBS_PATH: Final = "/api/v1/blobs/"
 
 Pieces = Sequence[bytes | memoryview]
@@ -149,8 +153,8 @@ class BlobExchange:
         while True:
             home = self._home
             try:
-                mapped = _mapped(home, digest, size) if home is not None else None
-                return mapped if mapped is not None else self._download(digest, size)
+                found = _read(home, digest, size) if home is not None else None
+                return found if found is not None else self._download(digest, size)
             except RotaError as error:
                 if not error.retryable:
                     raise
@@ -215,11 +219,16 @@ def _write(home: Path, digest: str, pieces: Pieces) -> bool:
     return True
 
 
-def _mapped(home: Path, digest: str, size: int) -> memoryview | None:
+def _read(home: Path, digest: str, size: int) -> memoryview | None:
     """A blob of the directory as memory of our own, or ``None`` if it is not there."""
+    memory: mmap.mmap | bytearray
     try:
-        with (home / digest[:2] / digest).open("rb") as file:
-            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        with (home / digest[:2] / digest).open("rb", buffering=0) as file:
+            if size >= MAP_BYTES_MIN:
+                memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            else:
+                memory = bytearray(size + 1)  # one more: a file that is longer than it should be shows itself
+                del memory[file.readinto(memory) :]
     except (OSError, ValueError):
         return None
-    return memoryview(mapping) if len(mapping) == size else None
+    return memoryview(memory) if len(memory) == size else None
