@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +209,16 @@ async def test_a_failure_too_large_to_travel_is_told_in_words(bench: FunctionBen
     assert text.startswith("Traceback")
 
 
+async def test_a_long_message_is_shortened_and_its_exception_still_raised(bench: FunctionBench) -> None:
+    def fail() -> None:
+        raise KeyError("x" * 200_000, 7)
+
+    end = await bench.result(fail)
+    error, _ = bench.failure_of(end)
+    assert isinstance(error, KeyError)
+    assert error.args == ("x" * 4_000 + "… (196,000 more characters)", 7)
+
+
 async def test_a_missing_module_is_named(bench: FunctionBench) -> None:
     path = bench.blob_dir / "function"
     path.write_bytes(b"cno_such_module\nfunction\n.")
@@ -256,6 +266,21 @@ async def test_a_result_that_cannot_be_pickled_names_what_it_is(bench: FunctionB
     end = await bench.result(threading.Lock)
     assert end.cause is Cause.ERROR
     assert (end.message or "").startswith("the result, of type lock, can't be sent back: TypeError: cannot pickle")
+
+
+async def test_a_result_that_cannot_be_pickled_says_what_to_do_instead(bench: FunctionBench) -> None:
+    async def wait() -> int:
+        return 1
+
+    def count() -> Iterator[int]:
+        yield 1
+
+    for function, advice in ((wait, "let a function call it with asyncio.run()"), (count, "return a list of what")):
+        end = await bench.result(function)
+        error, _ = bench.failure_of(end)
+        assert isinstance(error, TypeError)
+        assert advice in str(error) == end.message
+        assert end.stderr_bytes == 0
 
 
 async def test_objects_of_classes_that_came_with_the_function_come_back(bench: FunctionBench) -> None:

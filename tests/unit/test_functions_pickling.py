@@ -149,6 +149,10 @@ def test_progress_is_checked_and_reported() -> None:
         current().set_progress(None)
         with pytest.raises(ValueError, match=r"0\.0 to 1\.0"):
             current().set_progress(1.1)
+        with pytest.raises(TypeError, match="must be a number, or None, got 'half'"):
+            current().set_progress("half")  # type: ignore[arg-type]  # what users do
+        with pytest.raises(TypeError, match="must be a string, got 3"):
+            current().set_progress(0.5, 3)  # type: ignore[arg-type]  # what users do
     finally:
         set_current(None)
     assert told == [(0.4, "x" * 200), (None, "")]

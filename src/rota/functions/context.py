@@ -56,13 +56,23 @@ class CurrentTask:
 
         Raises:
             ValueError: The fraction is not between 0 and 1.
+            TypeError: It is no number, or the text is no string.
         """
-        if fraction is not None and not 0.0 <= fraction <= 1.0:
+        if fraction is not None and not _is_fraction(fraction):
             raise ValueError(f"the fraction of a progress must be 0.0 to 1.0, got {fraction}")
+        if not isinstance(text, str):
+            raise TypeError(f"the text of a progress must be a string, got {text!r}")
         self._report(fraction, text[:200])
 
     def __repr__(self) -> str:
         return f"<task {self.id}, attempt {self.attempt}>"
+
+
+def _is_fraction(value: float) -> bool:
+    try:
+        return 0.0 <= value <= 1.0
+    except TypeError as error:
+        raise TypeError(f"the fraction of a progress must be a number, or None, got {value!r}") from error
 
 
 def _none() -> CurrentTask | None:

@@ -285,7 +285,7 @@ def _failure(error: BaseException) -> _Outcome:
     shown = error.__cause__
     if shown is None:
         shown = ValueError(str(error))
-    else:
+    elif str(shown) != str(error):
         shown.add_note(str(error))
     return error.word, str(error)[:1000], dump_error(shown), ()
 

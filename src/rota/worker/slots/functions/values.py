@@ -13,6 +13,7 @@ import pickle
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
+from types import CoroutineType, GeneratorType
 from typing import Any, Final
 
 from rota.functions.envelope import INLINE_BYTES_MAX, blob_of, pack_blob, value_bytes
@@ -29,6 +30,9 @@ VALUE_BYTES_MAX: Final = 1 << 30
 
 TEXT_CHARS_MAX: Final = INLINE_BYTES_MAX // 4 - 100
 """Of a traceback whose exception is too large to travel with it: each may be 4 bytes."""
+
+MESSAGE_CHARS_MAX: Final = 4_000
+"""Of a text in an exception that is too large to travel: what people may read of it."""
 
 SMALL_TYPES: Final = frozenset({type(None), bool, float})
 """Results that can't be large: they need not be looked at."""
@@ -107,9 +111,10 @@ def dump_result(value: object, extras: dict[str, object] | None) -> Result:
         return PLAIN + pickle.dumps(value, PROTOCOL), ()
     try:
         pieces = dump_value(value)
-    except Exception as error:
-        message = f"the result, of type {type(value).__name__}, can't be sent back: {describe_failure(error)}"
-        raise CallFailed(message) from error
+    except Exception as error:  # noqa: BLE001 - whatever a foreign class raises, it is the cause of what is raised
+        refusal = TypeError(_why_not_back(value, error))
+        refusal.__cause__ = error
+        raise CallFailed(str(refusal)) from refusal
     size = value_bytes(pieces)
     if size <= INLINE_BYTES_MAX:
         return b"".join(pieces), ()
@@ -134,9 +139,19 @@ def dump_error(error: BaseException) -> bytes:
     """The envelope of an exception, at most `INLINE_BYTES_MAX` long."""
     envelope = b"".join(dump_failure(error))
     if len(envelope) > INLINE_BYTES_MAX:
+        # A long message is shortened: the type of the exception is worth more than the whole of its text.
+        error.args = tuple(_shortened(part) for part in error.args)
+        envelope = b"".join(dump_failure(error))
+    if len(envelope) > INLINE_BYTES_MAX:
         _, text = load_value(envelope)
         envelope = b"".join(dump_value((None, text[:TEXT_CHARS_MAX])))
     return envelope
+
+
+def _shortened(part: object) -> object:
+    if not isinstance(part, str) or len(part) <= MESSAGE_CHARS_MAX:
+        return part
+    return f"{part[:MESSAGE_CHARS_MAX]}… ({len(part) - MESSAGE_CHARS_MAX:,} more characters)"
 
 
 def _load_function(path: str) -> Any:
@@ -150,6 +165,18 @@ def _load_function(path: str) -> Any:
         return load_function(pickled)
     except Exception as error:
         raise CallFailed(f"the function can't be loaded on this worker: {_reason(error)}") from error
+
+
+def _why_not_back(value: object, error: Exception) -> str:
+    message = f"the result, of type {type(value).__name__}, can't be sent back: {describe_failure(error)}"
+    match value:
+        case GeneratorType():
+            return f"{message}; return a list of what it yields"
+        case CoroutineType():
+            value.close()  # else Python warns that nobody has awaited it, where the task's output is
+            return f"{message}; let a function call it with asyncio.run()"
+        case _:
+            return message
 
 
 def _reason(error: Exception) -> str:
