@@ -536,3 +536,19 @@ def test_typing_of_submit_follows_the_function(client: Client) -> None:
     number: int = client.submit(mul, 2, 3).result(SOON_S)
     assert number == 6
     assert sys.getrefcount(number) > 0
+
+
+def test_ctrl_c_in_a_with_block_cancels_what_does_not_run(cluster: Cluster, gate: Door) -> None:
+    futures: list[Future[Any]] = []
+
+    def interrupted() -> None:
+        with Client(cluster.url) as client:
+            futures.extend(client.submit(waited, gate.path) for _ in range(20))
+            wait_until(lambda: any(future.running() for future in futures), what="one to run")
+            futures[-1].add_done_callback(lambda _: gate.open())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert futures[-1].cancelled()
+    assert sum(future.cancelled() for future in futures) >= 16

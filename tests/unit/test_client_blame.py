@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,18 @@ def test_path_leads_into_nested_things(connection: sqlite3.Connection) -> None:
     error = blamed_arguments({"a": [1, Holder(lock=None, inner={"conn": connection})]})
     assert error.path == "args[0]['a'][1].inner['conn']"
     assert "args[0]['a'][1].inner['conn'] is a sqlite3.Connection; open it inside the function" in str(error)
+
+
+def test_what_people_know_is_named_not_what_is_inside() -> None:
+    with ThreadPoolExecutor() as pool:
+        future = pool.submit(abs, -1)
+        assert "(a concurrent.futures._base.Future) can't be pickled: pass its result()" in str(
+            blamed_arguments(future)
+        )
+        assert "a concurrent.futures.thread.ThreadPoolExecutor; make another one inside the function" in str(
+            blamed_arguments({"pool": pool})
+        )
+        assert "uses the variable `pool` (a concurrent.futures.thread.Thread" in str(blamed_function(lambda: pool))
 
 
 def test_variable_of_a_function_is_named(connection: sqlite3.Connection) -> None:

@@ -7,11 +7,12 @@ bounds in depth and in the number of parts, and costs nothing as long as all is 
 
 from __future__ import annotations
 
+import asyncio
 import io
 import pickle
 import socket
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from itertools import islice
 from types import FrameType, FunctionType, GeneratorType, MethodType, ModuleType, TracebackType
@@ -151,7 +152,10 @@ class _Search:
         if not self._fails(step.value):
             return None
         steps = [step]
-        while len(steps) < DEPTH_MAX and (inner := self._failing_part(steps[-1].value)) is not None:
+        # What is known by its kind is not taken apart: nobody wants to hear of the lock inside a future.
+        while len(steps) < DEPTH_MAX and _known_advice(steps[-1].value) is None:
+            if (inner := self._failing_part(steps[-1].value)) is None:
+                break
             steps.append(inner)
         return Culprit(tuple(steps))
 
@@ -236,6 +240,8 @@ def _attributes_of(whole: object) -> Iterator[Step]:
 _ADVICE: Final[tuple[tuple[tuple[type, ...], str], ...]] = (
     ((GeneratorType,), "pass a list of what it yields"),
     ((Future,), "pass its result()"),
+    ((asyncio.Future,), "await it, and pass the result"),
+    ((Executor,), "make another one inside the function"),
     ((io.IOBase, socket.socket), _OPEN_INSIDE),
     ((FrameType, TracebackType), "pass the text that you need of it"),
 )
@@ -250,14 +256,17 @@ def _advice(value: object, error: BaseException) -> str:
     """What to do about it; of what has parts, none of which was found to blame, what pickling said."""
     if isinstance(value, list | tuple | dict | set | frozenset | FunctionType):
         return _reason(error)
-    for kinds, advice in _ADVICE:
-        if isinstance(value, kinds):
-            return advice
+    if (known := _known_advice(value)) is not None:
+        return known
     name = type(value).__name__.lower()
     for words, advice in _ADVICE_BY_WORD:
         if any(word in name for word in words):
             return advice
     return _MAKE_INSIDE
+
+
+def _known_advice(value: object) -> str | None:
+    return next((advice for kinds, advice in _ADVICE if isinstance(value, kinds)), None)
 
 
 def _article(value: object) -> str:

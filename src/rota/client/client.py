@@ -177,7 +177,8 @@ class Client(concurrent.futures.Executor):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         leave_client(self)
-        self.shutdown()
+        # Who presses Ctrl-C does not want to wait for thousands of tasks that have not begun.
+        self.shutdown(cancel_futures=kind is not None and issubclass(kind, KeyboardInterrupt))
 
     def __repr__(self) -> str:
         return f"<rota.Client of {self.url}>"

@@ -214,7 +214,7 @@ def _explain(error: OSError, target: SplitResult) -> ChannelError:
         case socket.gaierror():
             return ChannelError(f"no host {target.hostname!r} for {url}: {error.strerror}", retryable=True)
         case ConnectionRefusedError():
-            return ChannelError(f"nobody listens at {url}: is the coordinator running?", retryable=True)
+            return ChannelError(f"nobody listens at {url}", retryable=True)
         case ssl.SSLCertVerificationError():
             return ChannelError(f"{url} is not trusted: {error.verify_message}", retryable=False)
         case ssl.SSLError():
