@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import rota
 from rota import Client, NoCoordinator
 from rota.client.http import HttpClient
 from tests.support.waiting import wait_until
@@ -85,6 +86,19 @@ def test_cluster_ends_with_a_program_that_does_not_close_its_client(own_folder: 
 def test_cluster_that_does_not_come_up_says_why(own_folder: Path) -> None:
     with pytest.raises(NoCoordinator, match="--nonsense"):
         Client.local(1, options=["--nonsense"])
+    assert list(own_folder.iterdir()) == []
+
+
+def test_cluster_that_dies_is_not_waited_for(own_folder: Path) -> None:
+    with Client.local(workers=1, options=OPTIONS) as client:
+        future = client.submit(rota.task(cpu=64)(abs), -1)
+        future.task_id(SOON_S)
+        (coordinator,) = (one for one in processes_in(own_folder) if "coordinator" in one.cmdline())
+        coordinator.kill()
+        with pytest.raises(NoCoordinator, match=r"(?s)of this program has ended.*coordinator ended by signal 9"):
+            future.result(SOON_S)
+        with pytest.raises(NoCoordinator, match="the cluster of this program has ended"):
+            client.submit(abs, -1)
     assert list(own_folder.iterdir()) == []
 
 

@@ -315,7 +315,7 @@ class AsyncClient:
             return
         if self._start_cluster is not None:
             self._cluster = await asyncio.to_thread(self._start_cluster)
-            self._address = Address(self._cluster.url)
+            self._address = Address(self._cluster.url, why_gone=self._cluster.why_gone)
         self._hub = AsyncHub(self._address)
         try:
             await self._hub.connect(seconds=self._connect_timeout)

@@ -89,7 +89,7 @@ class Client(concurrent.futures.Executor):
         cluster = LocalCluster(workers, options)
         client = cls.__new__(cls)
         try:
-            client._begin(Address(cluster.url), cluster, job, CONNECT_S)  # noqa: SLF001 - its own, made here
+            client._begin(Address(cluster.url, why_gone=cluster.why_gone), cluster, job, CONNECT_S)  # noqa: SLF001 - its own, made here
         except BaseException:
             cluster.stop()
             raise

@@ -45,6 +45,8 @@ class Address:
     url: str
     token: str | None = None
     ca_file: Path | None = None
+    why_gone: Callable[[], str | None] = lambda: None
+    """Why nobody will ever answer there again, if somebody knows."""
 
 
 class Link:
@@ -137,8 +139,11 @@ class Link:
                 ca_file=address.ca_file,
             )
         except ChannelError as error:
-            self._note(_translated(error), is_final=not error.retryable)
-            return error.retryable
+            if (why := address.why_gone()) is not None:
+                self._note(NoCoordinator(why), is_final=True)
+            else:
+                self._note(_translated(error), is_final=not error.retryable)
+            return self.failure is None
         closed, stopped = asyncio.ensure_future(self._closed.wait()), asyncio.ensure_future(self._stopped.wait())
         await asyncio.wait({closed, stopped}, return_when=asyncio.FIRST_COMPLETED)
         channel.close(code=CloseCode.NORMAL, reason="the client is done")

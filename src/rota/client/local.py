@@ -76,6 +76,12 @@ class LocalCluster:
             )
         self.url = self._wait_for_url()
 
+    def why_gone(self) -> str | None:
+        """What the cluster wrote last, if it has ended by itself."""
+        if self._process.poll() is None:
+            return None
+        return f"the cluster of this program has ended; `rota up` wrote:\n{self._tail()}"
+
     def stop(self) -> None:
         """End the cluster and remove its state. Safe to call twice."""
         self._end(STOP_S_MAX)
@@ -102,12 +108,14 @@ class LocalCluster:
         reader.join(START_S_MAX)
         if found:
             return found[0]
-        log = self._folder / "up.log"
         self._process.kill()
         self._end(STOP_S_MAX)
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+        tail = self._tail()
         self._remove()
         raise NoCoordinator(f"no cluster could be started on this machine; `rota up` wrote:\n{tail}")
+
+    def _tail(self) -> str:
+        return "\n".join((self._folder / "up.log").read_text(errors="replace").splitlines()[-TAIL_LINES:])
 
 
 def _read_url(pipe: IO[bytes], found: list[str]) -> None:

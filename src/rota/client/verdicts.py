@@ -17,6 +17,7 @@ from rota.core.errors import (
     BadRequest,
     ClientClosed,
     Forbidden,
+    NoCoordinator,
     NotFound,
     RotaError,
     TaskFailed,
@@ -48,6 +49,7 @@ _WORDS: Final = {
 _ERROR_OF_CODE: Final[dict[str, type[RotaError]]] = {
     "client_closed": ClientClosed,
     "forbidden": Forbidden,
+    "no_coordinator": NoCoordinator,
     "not_found": NotFound,
     "too_large": TooLarge,
     "unauthorized": Unauthorized,
