@@ -177,5 +177,20 @@ def test_description_is_one_line_of_bounded_length() -> None:
     assert len(describe_failure(ValueError("x" * 5000))) == 1000
 
 
+def test_description_of_what_is_no_unicode_can_be_encoded() -> None:
+    assert describe_failure(ValueError("caf\udce9")).encode() == rb"ValueError: caf\udce9"
+
+
+class Obstinate(Exception):
+    """Leaves by the emergency exit when somebody wants to pickle it."""
+
+    def __reduce_ex__(self, protocol: object) -> tuple[object, ...]:
+        raise SystemExit(3)
+
+
+def test_exception_that_ends_programs_while_it_is_pickled_travels_all_the_same() -> None:
+    assert isinstance(came_back(Obstinate("no")), Obstinate)
+
+
 def test_exception_without_words_is_described_by_its_type() -> None:
     assert "Mute" in describe_failure(Mute())

@@ -18,7 +18,7 @@ import cloudpickle
 
 from rota.functions.pickling import PROTOCOL, dump_value, load_pickle, load_value
 
-__all__ = ["LostException", "RemoteTraceback", "describe_failure", "dump_failure", "load_failure"]
+__all__ = ["LostException", "RemoteTraceback", "describe_failure", "dump_failure", "load_failure", "sendable"]
 
 TEXT_CHARS_MAX: Final = 32_000
 """Of a traceback: beyond, its middle is left out."""
@@ -49,9 +49,20 @@ def describe_failure(error: BaseException) -> str:
     """One line for the record: the type and the message, at most 1,000 characters."""
     try:
         lines = traceback.format_exception_only(error)
-    except Exception:  # noqa: BLE001 - a foreign __str__ may raise anything, the failure itself must come through
+    except BaseException:  # noqa: BLE001 - a foreign __str__ may raise anything, the failure itself must come through
         lines = [f"{type(error).__name__}: (its message can't be made)"]
-    return "".join(lines).strip().replace("\n", " ")[:1000]
+    return sendable("".join(lines).strip().replace("\n", " "))[:1000]
+
+
+def sendable(text: str) -> str:
+    r"""The text with what is no Unicode escaped: no message with that could leave the worker.
+
+    Names of files that are not UTF-8 have such characters.
+
+    >>> print(sendable("caf\udce9"))
+    caf\udce9
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def dump_failure(error: BaseException) -> list[bytes | memoryview]:
@@ -59,7 +70,7 @@ def dump_failure(error: BaseException) -> list[bytes | memoryview]:
     text = _text_of(error)
     try:
         pickled = _pickled(error)
-    except Exception:  # noqa: BLE001 - as above
+    except BaseException:  # noqa: BLE001 - as above
         pickled = None
     return dump_value((pickled, text))
 
@@ -149,7 +160,7 @@ def _way_of(error: BaseException) -> Way | None:
             _set(made, copy[2])
             if type(made).__name__ == type(error).__name__ and _is_alike(made, error):
                 return way
-        except Exception:  # noqa: BLE001 - whatever a foreign class raises means that this way is closed
+        except BaseException:  # noqa: BLE001 - whatever a foreign class raises means that this way is closed
             continue
     return None
 
@@ -202,7 +213,7 @@ def _text_of(error: BaseException) -> str:
         trace = trace.tb_next
     try:
         text = "".join(traceback.format_exception(type(error), error, trace))
-    except Exception:  # noqa: BLE001 - as in describe_failure
+    except BaseException:  # noqa: BLE001 - as in describe_failure
         text = describe_failure(error)
     if len(text) <= TEXT_CHARS_MAX:
         return text

@@ -25,7 +25,7 @@ from struct import Struct
 from typing import Final, NoReturn
 
 from rota.functions.context import CurrentTask, TaskCancelled, provide_current
-from rota.functions.failure import describe_failure
+from rota.functions.failure import describe_failure, sendable
 from rota.worker.slots.frames import FunctionOrder, decode_orders, encode
 from rota.worker.slots.functions.children import kill_children
 from rota.worker.slots.functions.console import Console
@@ -257,8 +257,9 @@ class Runner:
 
     def _report(self, fraction: float | None, text: str) -> None:
         """Leave a mark for the slot, which looks for the last one from time to time once it knows of one."""
+        plain = None if fraction is None else float(fraction)  # numpy's numbers travel as bytes
         with self._mark_lock:  # functions have threads
-            if not self._is_copy and self._window.write_mark(self._ordinal, fraction, text):
+            if not self._is_copy and self._window.write_mark(self._ordinal, plain, sendable(text)):
                 self._ring()
 
     def _on_stop(self, *_: object) -> None:
