@@ -57,11 +57,39 @@ def test_what_it_started_dies_with_it(tmp_path: Path) -> None:
         wait_until(lambda: are_gone(processes), what="the end of all its processes")
 
 
-def test_a_worker_that_dies_is_told(tmp_path: Path) -> None:
+def worker_of(cluster: RunningProcess, name: str) -> psutil.Process | None:
+    children = psutil.Process(cluster.pid).children()
+    return next((process for process in children if f"--id={name}" in process.cmdline()), None)
+
+
+def test_a_worker_that_is_killed_is_started_again_and_its_task_runs_at_once(tmp_path: Path) -> None:
+    gate, began = tmp_path / "gate", tmp_path / "began"
+    line = f"echo >> {began}; while [ ! -e {gate} ]; do sleep 0.05; done; echo done"
+    with up(tmp_path, "--port", "0", "--workers", "1") as cluster:
+        url = cluster.wait_for_line(GREETING, timeout_s=START_S_MAX)[1]
+        with running_rota("run", "--shell", line, log_path=tmp_path / "run.log", env={"ROTA_URL": url}) as run:
+            wait_until(began.exists, what="the task to run", timeout_s=START_S_MAX)
+            worker = worker_of(cluster, "w1")
+            assert worker is not None
+            worker.kill()
+            cluster.wait_for_line("rota: worker w1 ended by signal 9; starting it again")
+            # Before a worker is given up for its silence alone.
+            wait_until(lambda: began.read_text() == "\n\n", what="the task to run again", timeout_s=15.0)
+            gate.touch()
+            assert run.wait_for_exit(timeout_s=START_S_MAX) == 0
+
+
+def test_a_worker_that_ends_again_at_once_is_given_up(tmp_path: Path) -> None:
     with up(tmp_path, "--port", "0", "--workers", "2") as cluster:
         cluster.wait_for_line(GREETING, timeout_s=START_S_MAX)
-        worker = next(process for process in psutil.Process(cluster.pid).children() if "--id=w2" in process.cmdline())
-        os.kill(worker.pid, signal.SIGKILL)
+        first = worker_of(cluster, "w2")
+        assert first is not None
+        first.kill()
+        cluster.wait_for_line("rota: worker w2 ended by signal 9; starting it again")
+        wait_until(lambda: worker_of(cluster, "w2") is not None, what="the worker to be started again")
+        second = worker_of(cluster, "w2")
+        assert second is not None
+        second.kill()
         cluster.wait_for_line("rota: worker w2 ended by signal 9; 1 left")
 
 

@@ -63,6 +63,11 @@ class Child:
         return self._process.poll() is not None
 
     @property
+    def has_failed(self) -> bool:
+        """Whether it ended, and not because it was done."""
+        return self._process.returncode not in {None, 0}
+
+    @property
     def ending(self) -> str:
         """How it ended, in words."""
         code = self._process.returncode

@@ -7,6 +7,7 @@ processes of our own; they write their logs to our stderr.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 import socket
@@ -50,6 +51,9 @@ WORKERS_S_MAX: Final = 10.0
 WATCH_S: Final = 60.0
 """Between looks while nothing happens: signals wake us."""
 
+RESTART_S_MIN: Final = 5.0
+"""A worker that was started again and did not live so long is given up: it would end again."""
+
 _LISTENING = re.compile(r"listening on http://.*:(\d+)$", re.MULTILINE)
 """What a coordinator writes to stdout when it can be reached."""
 
@@ -71,7 +75,7 @@ def command(workers: int, resources: dict[str, int] | None, tags: str, **given: 
     """Start a whole cluster on this machine: a coordinator and workers, which share its resources.
 
     Ctrl-C stops it: what runs has 3 seconds to end, else the next start runs it again, and goes on with what was
-    waiting. GPUs are offered by the first worker.
+    waiting. A worker that was killed is started again. GPUs are offered by the first worker.
     """
     config = coordinator_config(given, log_level="warning")
     _make_state_dir(config.state_dir)
@@ -92,8 +96,9 @@ class _Cluster:
             self._env["ROTA_TOKEN"] = config.token
         arguments = ["coordinator", *arguments_of(config)]
         self._coordinator = start_child("coordinator", arguments, env=self._env, is_heard=True)
+        self._worker_arguments: dict[str, list[str]] = {}
+        self._restarted_at: dict[str, float] = {}
         self._workers: list[Child] = []
-        self._alive: list[Child] = []
 
     def live(self, workers: list[list[str]]) -> int:
         """Run until somebody stops us or the coordinator ends; return the exit code."""
@@ -117,12 +122,13 @@ class _Cluster:
             stop_children([self._coordinator], terms_s=(STOP_S,), is_urgent=is_urgent)
 
     def _start_worker(self, url: str, given: list[str]) -> None:
-        name = f"w{len(self._workers) + 1}"
+        name = f"w{len(self._worker_arguments) + 1}"
         common = [f"--server={url}", f"--id={name}", f"--log-format={self._config.log_format}"]
-        arguments = ["worker", *common, f"--log-level={self._config.log_level}", *given]
-        worker = start_child(name, arguments, env=self._env)
-        self._workers.append(worker)
-        self._alive.append(worker)
+        self._worker_arguments[name] = ["worker", *common, f"--log-level={self._config.log_level}", *given]
+        self._launch_worker(name)
+
+    def _launch_worker(self, name: str) -> None:
+        self._workers.append(start_child(name, self._worker_arguments[name], env=self._env))
 
     def _wait_for_address(self) -> str:
         """Return the address once the coordinator listens; it picks the port itself if it is told 0."""
@@ -144,7 +150,7 @@ class _Cluster:
                 self._pause(LOOK_EVERY_S)
 
     def _are_workers_there(self, client: HttpClient) -> bool:
-        wanted = {worker.name for worker in self._alive}
+        wanted = {worker.name for worker in self._workers}
         try:
             return wanted <= {node["id"] for node in client.nodes() if node["state"] == "online"}
         except RotaError:
@@ -152,7 +158,7 @@ class _Cluster:
 
     def _greet(self, url: str) -> None:
         prefix = "" if url == options.DEFAULT_URL else f"ROTA_URL={url} "
-        count = len(self._alive)
+        count = len(self._workers)
         click.echo(
             f"rota is up at {url} with {count} worker{'s' * (count != 1)}, state in {self._config.state_dir}\n"
             f"The API and its documentation: {url}/docs\n"
@@ -168,7 +174,7 @@ class _Cluster:
             self._pause(WATCH_S)
 
     def _pause(self, seconds: float) -> None:
-        """Wait, tell which workers have ended meanwhile, and go on unless it is over.
+        """Wait, see to the workers that have ended meanwhile, and go on unless it is over.
 
         Raises:
             _Stop: Somebody wants us to stop.
@@ -176,11 +182,25 @@ class _Cluster:
         """
         if wait_for_signal(seconds):
             raise _Stop
-        for worker in [worker for worker in self._alive if worker.has_ended]:
-            self._alive.remove(worker)
-            click.echo(f"rota: worker {worker.name} ended {worker.ending}; {len(self._alive)} left", err=True)
         if self._coordinator.has_ended:
             raise _CoordinatorGone(f"the coordinator ended {self._coordinator.ending}; what it wrote above says why")
+        for worker in [worker for worker in self._workers if worker.has_ended]:
+            self._workers.remove(worker)
+            self._replace(worker)
+
+    def _replace(self, worker: Child) -> None:
+        """Start a worker again that was killed or has crashed.
+
+        What it ran is known to be lost as soon as its successor reports, instead of after a long silence.
+        """
+        now = time.monotonic()
+        lived_s = now - self._restarted_at.get(worker.name, -math.inf)
+        is_worth_it = worker.has_failed and lived_s >= RESTART_S_MIN
+        then = "starting it again" if is_worth_it else f"{len(self._workers)} left"
+        click.echo(f"rota: worker {worker.name} ended {worker.ending}; {then}", err=True)
+        if is_worth_it:
+            self._restarted_at[worker.name] = now
+            self._launch_worker(worker.name)
 
 
 class _Stop(Exception):
