@@ -172,6 +172,58 @@ async def test_a_client_that_submits_more_than_may_wait_is_held_up_and_goes_on(
         assert counts.accepted == 1201
 
 
+async def test_a_client_that_is_held_up_makes_room_by_cancelling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage(tmp_path, monkeypatch, max_pending=100) as on:
+        client = await on.client()
+        batches = [client.submit(*[TRUE] * 20) for _ in range(10)]
+        counts = on.coordinator.house._loop.counts
+        await wait_until_async(lambda: counts.accepted > 100, what="more tasks than may wait")
+        assert counts.accepted < 200
+        first = await client.wait_for_tasks([number for batch in batches[:5] for number in batch])
+        client.cancel(*first)
+        await client.wait_for_tasks([number for batch in batches for number in batch])
+        assert (counts.cancelled, counts.accepted) == (100, 200)
+
+
+async def test_all_who_are_held_up_go_on_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stage(tmp_path, monkeypatch, max_pending=20) as on:
+        greedy, modest = await on.client(), await on.client()
+        batches = [greedy.submit(*[TRUE] * 20) for _ in range(20)]
+        desk = on.coordinator.house._clients
+        await wait_until_async(lambda: desk._held_up, what="somebody to be held up")
+        (number,) = modest.submit(TRUE)
+        await wait_until_async(lambda: len(desk._held_up) == 2, what="both to be held up")
+        worker = await on.worker(is_eager=False)
+
+        async def is_modest_accepted() -> bool:
+            if worker.held:
+                worker.end()
+            return number in modest.seqs
+
+        await wait_until_async(is_modest_accepted, what="the one task of the modest")
+        assert not set(batches[-1]) & greedy.seqs.keys()
+
+
+async def test_a_client_that_dies_while_it_is_held_up_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage(tmp_path, monkeypatch, max_pending=10) as on:
+        client = await on.client()
+        batches = [client.submit(*[TRUE] * 20) for _ in range(3)]
+        await client.wait_for_tasks(batches[0])
+        desk = on.coordinator.house._clients
+        await wait_until_async(lambda: desk._held_up, what="the client to be held up")
+        client.leave()
+        await wait_until_async(lambda: not len(desk) and not desk._held_up, what="the end of its session")
+        assert on.coordinator.house._loop.counts.accepted == 20, "what it asked for and heard nothing of"
+        await client.come_back()
+        await on.worker()
+        await client.wait_for_outcomes([number for batch in batches for number in batch])
+        assert on.coordinator.house._loop.counts.accepted == 60
+
+
 async def test_a_client_that_reads_too_slowly_is_sent_away_and_told_when_it_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,6 +191,21 @@ async def test_all_who_follow_a_task_are_told_and_those_who_have_left_are_not(
         assert not on.coordinator.house._clients.followers
 
 
+async def test_nothing_is_kept_of_who_leaves_while_ends_are_looked_up_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage(tmp_path, monkeypatch) as on:
+        client = await on.client()
+        on.coordinator.store.finds_open.clear()
+        client.follow(*range(10**6, 10**6 + 250))  # unknown: they will never end
+        await on.coordinator.wait_until_waiting()
+        client.leave()
+        desk = on.coordinator.house._clients
+        await wait_until_async(lambda: not len(desk), what="the end of the session")
+        await wait_until_async(lambda: not len(desk.followers), what="nobody to follow them")
+        on.coordinator.store.finds_open.set()
+
+
 async def test_cancels_go_on_after_the_client_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rota.coordinator.clients.CANCEL_TASKS", 3)
     async with stage(tmp_path, monkeypatch) as on:

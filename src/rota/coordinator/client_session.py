@@ -4,9 +4,10 @@ It begins with the client's hello, which is answered with what the record knows 
 of it is read. From then on each `Submit` is one command, answered before anything that the turn publishes, so
 that a client knows a task before it hears of its end.
 
-A client that reads too slowly is closed; one that submits more than may wait is not read: it finds the line
-congested, and goes on when there is room. A client that comes back says what it waits for, so nothing is kept here
-for one that has gone.
+A client that reads too slowly is closed. What one submits while more tasks wait than may is held until there is room,
+and once that is much the client is not read: it finds the line congested. Whatever else it says is heard meanwhile, so
+that it can cancel what waits, and leave. A client that comes back says what it waits for, so nothing is kept here for
+one that has gone.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -54,6 +56,9 @@ SUBMIT_TASKS_MAX: Final = 20_000
 NUMBER_MAX: Final = 2**53
 """Of a client's numbers: what every store and every language can count to."""
 
+HELD_BYTES_MAX: Final = 4 << 20
+"""Of submissions for which there is no room: more than a client sends before it is told of the first of them."""
+
 UNCONFIRMED_MAX: Final = 500_000
 """Numbers above those whose ids a client knows: what is kept of them, with each commit, must have an end."""
 
@@ -89,6 +94,8 @@ class ClientSession:
         self._log = log.bind(client=name[:LOGGED_CHARS])
         self._through: int | None = None  # the last of its numbers that came in; None until the hello is answered
         self._early: list[FromPeer] = []
+        self._held: deque[Submit] = deque()
+        self._held_bytes = 0
         self._unsure: deque[TaskSeq] = deque()
         self._looking_up: asyncio.Task[None] | None = None
 
@@ -118,7 +125,7 @@ class ClientSession:
         for message in messages:
             match message:
                 case Submit():
-                    self._submit(message)
+                    self._submit_or_hold(message)
                 case CancelThese():
                     self._desk.cancel(message.tasks)
                 case Follow():
@@ -145,8 +152,19 @@ class ClientSession:
             self._send(piece)
 
     def go_on(self) -> None:
-        """Read again, after there was no room."""
-        if self._channel is not None:
+        """Submit what was held, now that there is room. Nothing here fails into the loop."""
+        try:
+            while self._held and not self._desk.room.is_full:
+                self._submit(self._held.popleft())
+        except Exception:
+            log.exception("client_session_failed")
+            self.fail()
+        if self._channel is None:
+            return
+        if self._held:
+            self._desk.hold_up(self)
+        else:
+            self._held_bytes = 0
             self._channel.resume_reading()
 
     def say_goodbye(self, message: str) -> None:
@@ -177,10 +195,22 @@ class ClientSession:
         for known in answer.ranges:
             self._follow(_seqs_of(known))
         early, self._early = self._early, []
-        self.go_on()
+        self._channel.resume_reading()
         self.received(early)
 
     # Submitting
+
+    def _submit_or_hold(self, submit: Submit) -> None:
+        desk = self._desk
+        if not self._held and not desk.room.is_full:
+            self._submit(submit)
+            return
+        assert self._channel is not None
+        desk.hold_up(self)
+        self._held.append(submit)
+        self._held_bytes += sum(len(one.template) + sum(map(len, one.args)) for one in submit.submissions)
+        if self._held_bytes > HELD_BYTES_MAX:
+            self._channel.pause_reading()
 
     def _submit(self, submit: Submit) -> None:
         desk = self._desk
@@ -196,9 +226,6 @@ class ClientSession:
         )
         self._through = max(self._through, submit.number + tasks - 1)
         desk.ask(self, lambda to: SubmitNumbered(self.name, submit.number, submit.known_through, groups, to), answered)
-        if desk.room.is_full and self._channel is not None:
-            self._channel.pause_reading()
-            desk.hold_up(self)
 
     def _find_problem(self, submit: Submit, tasks: int) -> str | None:
         """Say what is wrong with a submission as a whole: a client that works never sends such a thing."""
@@ -253,8 +280,10 @@ class ClientSession:
                 if self._channel.backlog_bytes > LOOK_UP_BACKLOG_BYTES:
                     await asyncio.sleep(PACE_S)
                     continue
-                seqs = [self._unsure.popleft() for _ in range(min(LOOK_UP_TASKS, len(self._unsure)))]
+                seqs = list(islice(self._unsure, LOOK_UP_TASKS))
                 found = await self._desk.store.find_tasks([generated_task_id(seq) for seq in seqs])
+                for _ in seqs:
+                    self._unsure.popleft()
                 self._tell_found(seqs, found)
         except RotaError as error:
             self.close(CloseCode.TRY_LATER, str(error))
@@ -301,6 +330,10 @@ class ClientSession:
         self._channel = None
         self._desk.forget(self)
         self._early = []
+        self._held.clear()
+        # Most of these have ended, so that no end would ever take them out.
+        for seq in self._unsure:
+            self._desk.followers.remove(self, seq)
         self._unsure.clear()
         if self._looking_up is not None:
             self._looking_up.cancel()

@@ -123,9 +123,7 @@ class ClientDesk:
         """Tell clients what a commit brought, and let those go on who were held up."""
         self.followers.publish(changes)
         if self._held_up and self.room.has_space:
-            held_up, self._held_up = self._held_up, {}
-            for session in held_up:
-                session.go_on()
+            self._go_on()
 
     def hold_up(self, session: ClientSession) -> None:
         """Note who must wait until there is room."""
@@ -136,6 +134,16 @@ class ClientDesk:
         self._held_up.pop(session, None)
         if self._sessions.get(session.name) is session:
             del self._sessions[session.name]
+
+    def _go_on(self) -> None:
+        """Let those go on who were held up. Who came first this time is the last the next, if it is held up again."""
+        first, *others = self._held_up
+        self._held_up = {}
+        for session in (first, *others):
+            session.go_on()
+        if first in self._held_up:
+            del self._held_up[first]
+            self._held_up[first] = None
 
 
 def _safely(session: ClientSession, answered: Callable[[Answer], None], answer: Answer) -> None:
