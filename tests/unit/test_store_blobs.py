@@ -350,3 +350,17 @@ def test_a_clock_that_was_set_back_removes_nothing(blobs: BlobStore) -> None:
     digest = put(blobs, b"data")
     assert sweep(blobs, wall=START - 365 * DAY_S, bytes_max=0) == 0
     assert blobs.has(digest)
+
+
+def test_a_clock_that_was_set_back_does_not_stop_the_removal(blobs: BlobStore, clock: Clock) -> None:
+    digest = put(blobs, b"from the future")
+    blobs.missing([digest])
+    clock.now -= 365 * DAY_S
+
+    def sweep() -> int:
+        return blobs.sweep(frozenset(), wall=clock.now, bytes_max=0, max_age_s=DAY_S)
+
+    assert sweep() == 0, "it was used just now, for all we know"
+    clock.now += YOUNG_S + 1.0
+    assert sweep() == 1
+    assert not blobs.has(digest)
