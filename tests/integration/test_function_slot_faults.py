@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -62,3 +65,62 @@ async def test_an_exception_that_ends_programs_while_it_is_pickled_ends_only_its
     end = await bench.result(fail)
     assert end.cause == Cause.ERROR
     assert "Obstinate: no" in (end.message or "")
+
+
+# What they leave in their process ----------------------------------------------------------------
+
+
+async def test_an_alarm_ends_no_other_call(bench: FunctionBench) -> None:
+    def forget() -> None:
+        signal.alarm(1)
+        raise ValueError("before the alarm was taken back")
+
+    await bench.result(forget)
+    assert (await bench.result(time.sleep, 1.2)).cause is None
+
+
+async def test_the_directory_and_the_umask_are_the_next_calls_own(bench: FunctionBench) -> None:
+    def spoil() -> None:
+        os.chdir("/")
+        os.umask(0)
+
+    def look() -> tuple[str, int]:
+        return os.getcwd(), os.umask(0o22)
+
+    before = await bench.value(look)
+    assert before[0] != "/"
+    await bench.result(spoil)
+    assert await bench.value(look) == before
+
+
+@pytest.mark.parametrize("fd", [1, 2])
+async def test_a_redirected_stream_is_back_for_the_next_call(bench: FunctionBench, fd: int) -> None:
+    def spoil() -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
+        time.sleep(0.001)
+
+    await bench.result(spoil)
+    end = await bench.result(os.write, fd, b"here")
+    assert end.stdout + end.stderr == b"here"
+
+
+async def test_a_stream_that_was_made_non_blocking_takes_all_of_the_next_call(bench: FunctionBench) -> None:
+    def spoil() -> None:
+        os.set_blocking(1, False)
+        time.sleep(0.001)
+
+    await bench.result(spoil)
+    end = await bench.result(print, "x" * 200_000)
+    assert (end.cause, end.stdout_bytes) == (None, 200_001)
+
+
+async def test_a_process_that_has_lost_its_descriptors_calls_nothing_more(bench: FunctionBench) -> None:
+    def leak() -> None:
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        for _ in range(limit - 20):
+            os.open(os.devnull, os.O_RDONLY)
+
+    leaking, *others = bench.run([bench.order(leak), *(bench.order(os.listdir, "/") for _ in range(50))])
+    assert (await bench.end_of(leaking)).cause is None
+    for key in others:
+        assert (await bench.end_of(key)).cause is None

@@ -53,15 +53,21 @@ class Console:
     def __init__(self, window: Window, *, read_fds: tuple[int, int], write_fds: tuple[int, int]) -> None:
         self._words = window.words
         self._out_fd, self._err_fd = read_fds
-        for fd, write_fd in enumerate(write_fds, start=1):
-            os.dup2(write_fd, fd)
-            os.close(write_fd)
+        self._write_fds = write_fds
+        self.restore()
         poll = select.poll()
         for fd in read_fds:
             poll.register(fd, select.POLLIN)
         self._poll = poll.poll
         self._open()
         _buffer_lines_of_c()
+
+    def restore(self) -> None:
+        """Have descriptors 1 and 2 be the pipes, and block, whatever a function has made of them: 1 µs."""
+        for fd, write_fd in enumerate(self._write_fds, start=1):
+            os.dup2(write_fd, fd)
+            if not os.get_blocking(write_fd):
+                os.set_blocking(write_fd, True)
 
     def has_output(self) -> bool:
         """Whether this call has written anything that is not read yet, or not yet known to be its own."""

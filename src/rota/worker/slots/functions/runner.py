@@ -5,7 +5,8 @@ the ring of the window. For a short call that costs no system call but one: the 
 anything. The slot is told (the bell, a byte on the socket) unless it watches the ring, and always before this
 process waits for more.
 
-Invariants: what a call has left behind is removed before its result is there, as far as it is of processes and output.
+Invariants: what a call has left behind is removed before its result is there, as far as it is of processes, output and
+`rota.worker.slots.functions.leftovers`.
 A call that the slot has taken back is not started (see `rota.worker.slots.functions.window`). A signal raises
 `TaskCancelled` only while a function runs. A fork that a function made never gets back into the loop.
 """
@@ -29,6 +30,7 @@ from rota.functions.failure import describe_failure, sendable
 from rota.worker.slots.frames import FunctionOrder, decode_orders, encode
 from rota.worker.slots.functions.children import kill_children
 from rota.worker.slots.functions.console import Console
+from rota.worker.slots.functions.leftovers import Leftovers
 from rota.worker.slots.functions.surroundings import surroundings
 from rota.worker.slots.functions.values import (
     CallFailed,
@@ -38,7 +40,6 @@ from rota.worker.slots.functions.values import (
     load_arguments,
 )
 from rota.worker.slots.functions.window import CURRENT, ERA, IS_WATCHED, REFUSED, RING_BYTES, STARTED, STOPPED, Window
-from rota.worker.slots.linux import SIGTERM, handler_of
 
 __all__ = ["CHUNK_HEADER", "Runner"]
 
@@ -73,6 +74,8 @@ class Runner:
         self._window = window
         self._console = console
         self._functions = FunctionCache()
+        self._leftovers = Leftovers(self._on_stop)
+        self._path = ""
         self._buffer = bytearray()
         self._head = 0
         self._is_rung = True
@@ -111,6 +114,7 @@ class Runner:
             if not self._is_rung:
                 self._ring()
             self._remove_children()
+            self._leave_if_worn()
             data = self._socket.recv(RECEIVE_BYTES)
             if not data:
                 os._exit(0)
@@ -142,6 +146,9 @@ class Runner:
         """Call a function, leave nothing of it behind, and append its record to the ring."""
         self._task = None
         self._order = order
+        if order[2] != self._path:
+            self._path = order[2]
+            self._leftovers.clear()
         try:
             cause, message, value, blobs = self._outcome(order)
         except TaskCancelled as error:  # it came in the moment in which the function ended
@@ -151,13 +158,16 @@ class Runner:
         run_s = ended - started
         if run_s > QUICK_S:
             self._remove_children()
-            self._restore_handler()
             cpu_s = self._measure(started, ended)
         else:
             cpu_s = run_s
         out = err = b""
         if self._console.has_output():
             out, err = self._console.collect(self._ordinal, self._ring)
+        may_have_left_things = run_s > QUICK_S or cause is not None
+        if may_have_left_things:
+            self._leftovers.clear()
+            self._console.restore()
         started_at = self._wall_offset_s + started
         times = started_at, started_at + run_s, run_s, cpu_s
         record = (
@@ -177,6 +187,8 @@ class Runner:
             blobs,
         )
         self._push(encode(record))
+        if may_have_left_things:
+            self._leave_if_worn()
 
     def _outcome(self, order: FunctionOrder) -> _Outcome:
         self._is_told = False
@@ -217,10 +229,10 @@ class Runner:
         if not kill_children():
             os._exit(1)  # the slot tries, too, and says what has happened if it can't
 
-    def _restore_handler(self) -> None:
-        """Some libraries set handlers of their own, and a stop must reach the next call, too."""
-        if handler_of(SIGTERM) != self._on_stop:
-            signal.signal(signal.SIGTERM, self._on_stop)
+    def _leave_if_worn(self) -> None:
+        """The slot starts another, and gives it what is left to do."""
+        if self._ordinal and self._leftovers.is_worn():
+            os._exit(0)
 
     # The slot ------------------------------------------------------------------------------
 
