@@ -8,6 +8,7 @@ belongs to the loop's thread, as everything of asyncio does.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections import deque
@@ -32,6 +33,8 @@ from rota.core.errors import NoCoordinator, RotaError
 from rota.core.model import TaskId, TaskState, generated_task_id
 
 __all__ = ["AsyncClient", "AsyncFuture"]
+
+log = logging.getLogger("rota")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -214,10 +217,10 @@ class AsyncHub(BaseHub):
     async def _open(self, future: AsyncFuture[Any]) -> None:
         """Fetch a large value without holding up the loop."""
         assert isinstance(future.verdict, Outcome)
-        opened: bytes | memoryview | RotaError
+        opened: bytes | memoryview | Exception
         try:
             opened = await asyncio.to_thread(self.blobs.opened, future.verdict.value)
-        except RotaError as error:
+        except Exception as error:  # noqa: BLE001 - want of memory, say: it is what came of it
             opened = error
         future.settle(lambda _: _raised(opened))
 
@@ -226,7 +229,9 @@ class AsyncHub(BaseHub):
         try:
             for template in self.templates_of(tickets):
                 await asyncio.to_thread(self.bring_again, template)
-        except RotaError:
+        except Exception as error:  # whatever it is, these are waited for
+            if not isinstance(error, RotaError):
+                log.exception("a function could not be sent again")
             for ticket in tickets:
                 cast("AsyncFuture[Any]", ticket).settle(_nothing_large)
             return
@@ -472,8 +477,8 @@ class _Feed:
         return futures
 
 
-def _raised(thing: bytes | memoryview | RotaError) -> bytes | memoryview:
-    if isinstance(thing, RotaError):
+def _raised(thing: bytes | memoryview | Exception) -> bytes | memoryview:
+    if isinstance(thing, Exception):
         raise thing
     return thing
 

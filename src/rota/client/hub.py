@@ -113,6 +113,10 @@ class Hub(BaseHub):
         if self._problem is not None:
             self._raise_problem()
         self._call_soon(self._do, lambda: self.session.follow(tickets))
+        if self._is_over:  # it ended between the first look and now
+            with self._changed:
+                self.session.follow(tickets)
+            self._give_up()
 
     # For futures ------------------------------------------------------------------------------
 
@@ -207,7 +211,9 @@ class Hub(BaseHub):
         try:
             for template in self.templates_of(tickets):
                 self.bring_again(template)
-        except RotaError:
+        except Exception as error:  # whatever it is, these are waited for
+            if not isinstance(error, RotaError):
+                log.exception("a function could not be sent again")
             finish(cast("list[Future[Any]]", tickets))
         else:
             for ticket in tickets:
@@ -306,8 +312,11 @@ class Hub(BaseHub):
                 self._waiting -= 1
 
     def be_patient(self, error: RotaError) -> None:
-        """A large value could not be brought or fetched: the coordinator is away, or has no room."""
-        if self._wait_for(lambda: self._is_over, RETRY_S):
+        """A large value could not be brought or fetched: the coordinator is away, or has no room.
+
+        Not in callbacks: while they wait on the thread that receives, nobody hears that the coordinator is back.
+        """
+        if threading.current_thread() is self._thread or self._wait_for(lambda: self._is_over, RETRY_S):
             raise error
 
     def _raise_problem(self) -> None:

@@ -1,0 +1,98 @@
+"""The engines of clients by themselves, with no coordinator in sight: whatever fails, no future waits for ever."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+
+from rota.client.aio import AsyncFuture, AsyncHub
+from rota.client.callables import Template
+from rota.client.futures import Future
+from rota.client.hub import Hub
+from rota.client.link import Address
+from rota.client.session import BLOB_MISSING, Rejection
+from rota.core.client_protocol import Outcome
+from rota.core.errors import BadRequest, ClientClosed, NoCoordinator, RotaError
+from rota.core.model import TaskSeq, TaskState
+from rota.functions.envelope import pack_blob
+from tests.support.waiting import wait_until
+
+NOBODY_THERE: Final = Address("http://127.0.0.1:9")
+SOON_S: Final = 10.0
+TEMPLATE: Final = Template(b"template", "ab" * 32, b"pickled", "f")
+LARGE: Final = Outcome(TaskSeq(1), TaskState.COMPLETED, None, pack_blob("ab" * 32, 100_000))
+
+
+def fail(*_: object) -> Any:
+    raise MemoryError("no memory for this")
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    hub = Hub(NOBODY_THERE)
+    yield hub
+    hub.close(cancel_futures=True, wait=True)
+
+
+def test_function_that_can_not_be_brought_again_ends_its_tasks(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub._templates[TEMPLATE.encoded] = TEMPLATE
+    monkeypatch.setattr(hub, "bring_again", fail)
+    future: Future[object] = Future(hub, TEMPLATE.encoded, b"args")
+    future.verdict = Rejection(BLOB_MISSING, "there is no such function")
+    hub._call_soon(hub.refused, [future])
+    with pytest.raises(BadRequest, match="no such function"):
+        future.result(SOON_S)
+    wait_until(lambda: not hub._errands, what="the end of the errand: a close would wait for it")
+
+
+def test_callback_does_not_wait_for_a_coordinator_that_only_its_own_thread_could_hear(hub: Hub) -> None:
+    raised: list[RotaError] = []
+
+    def call_back() -> None:
+        try:
+            hub.be_patient(NoCoordinator("nobody there"))
+        except NoCoordinator as error:
+            raised.append(error)
+
+    hub._call_soon(call_back)
+    wait_until(lambda: raised, what="the error")
+
+
+def test_task_that_is_followed_while_the_client_ends_is_given_up(hub: Hub) -> None:
+    hub.close(cancel_futures=False, wait=True)
+    hub._problem = None  # as who looked just before saw it
+    future: Future[object] = Future(hub, b"", None)
+    future.seq = TaskSeq(1)
+    hub.follow([future])
+    with pytest.raises(ClientClosed):
+        future.result(SOON_S)
+
+
+async def test_value_that_can_not_be_fetched_for_want_of_memory_ends_its_future(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub = AsyncHub(NOBODY_THERE)
+    monkeypatch.setattr(hub.blobs, "opened", fail)
+    future: AsyncFuture[object] = AsyncFuture(hub, b"", b"")
+    future.verdict = LARGE
+    hub.ended([future])
+    began = time.monotonic()
+    with pytest.raises(MemoryError):
+        await future
+    assert time.monotonic() - began < SOON_S
+    await hub.close(cancel_futures=True)
+
+
+async def test_function_that_can_not_be_brought_again_ends_its_awaited_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = AsyncHub(NOBODY_THERE)
+    hub._templates[TEMPLATE.encoded] = TEMPLATE
+    monkeypatch.setattr(hub, "bring_again", fail)
+    future: AsyncFuture[object] = AsyncFuture(hub, TEMPLATE.encoded, b"args")
+    future.verdict = Rejection(BLOB_MISSING, "there is no such function")
+    hub.refused([future])
+    with pytest.raises(BadRequest, match="no such function"):
+        await future
+    await hub.close(cancel_futures=True)
