@@ -161,6 +161,14 @@ def say(text: str) -> int:
     return os.getpid()
 
 
+KEPT: list[bytes] = []
+
+
+@in_main
+def keep(mib: int) -> None:
+    KEPT.append(b"x" * (mib << 20))
+
+
 @in_main
 def variables(*names: str) -> list[str | None]:
     return [os.environ.get(name) for name in names]
@@ -209,6 +217,11 @@ async def test_programs_and_functions_share_a_worker(bench: Bench) -> None:
     bench.pool.run([program])
     assert await bench.value_of(key) == 2
     assert (await bench.end_of(program.key)).stdout == b"hi\n"
+
+
+async def test_what_others_keep_in_memory_is_no_excess_of_the_next(bench: Bench) -> None:
+    await bench.result(keep, 200, lane=1)
+    await bench.result(time.sleep, 0.3, lane=2, resources={"memory": 150})
 
 
 async def test_marks_come_while_it_runs(bench: Bench) -> None:

@@ -82,7 +82,7 @@ class FakeSource:
     async def close(self) -> None:
         self.is_closed = True
 
-    def take(self, devices: tuple[int, ...] = ()) -> FakeLink:
+    def take(self, devices: tuple[int, ...] = (), memory_mib: int | None = None) -> FakeLink:
         if self.idle:
             return self.idle.pop()
         self.links.append(FakeLink(self, devices))

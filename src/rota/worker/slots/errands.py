@@ -42,6 +42,11 @@ class Errand(Struct, gc=False):
         """The GPUs to which its slot is bound; a program has no part in what its slot ran before."""
         return self.work.devices if self.call is not None else ()
 
+    @property
+    def memory_mib(self) -> int | None:
+        """The limit of the memory that its slot may have kept from what it ran before; of a program's, nothing is."""
+        return self.call.memory_mib if self.call is not None else None
+
 
 class ErrandReader:
     """Makes errands of what the agent is given.

@@ -22,7 +22,7 @@ class SlotLink:
     """A connection to a slot that lives, or is about to be made.
 
     ``number`` names the slot to the keeper of this ``reign``; ``is_forked`` once that one said so. ``devices`` are
-    the GPUs that its tasks were given.
+    the GPUs that its tasks were given, ``memory_mib`` is their limit.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class SlotLink:
         self.is_forked = False
         self.idle_since = 0.0
         self.devices: tuple[int, ...] = ()
+        self.memory_mib: int | None = None
         self._on_message = on_message
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()

@@ -264,7 +264,7 @@ class SlotPool:
         load = line.load
         if load is None:
             try:
-                link = source.take(errands[0].devices)
+                link = source.take(errands[0].devices, errands[0].memory_mib)
             except OSError as error:
                 self._strand([errand.key for errand in errands], error)
                 return

@@ -112,18 +112,19 @@ class SlotSource:
             link.close()
         await self._control.close()
 
-    def take(self, devices: tuple[int, ...] = ()) -> SlotLink:
-        """An idle slot that served these devices before, or else a new one.
+    def take(self, devices: tuple[int, ...] = (), memory_mib: int | None = None) -> SlotLink:
+        """An idle slot that served these devices and this limit before, or else a new one.
 
-        What a warm process has on a device stays there, so it is never given another's.
+        What a warm process has on a device stays there, so it is never given another's; and what it keeps in memory
+        may be more than others may have at all.
 
         Raises:
             OSError: None can be made now.
         """
         for index in range(len(self._idle) - 1, -1, -1):
-            if self._idle[index].devices == devices:
+            if self._idle[index].devices == devices and self._idle[index].memory_mib == memory_mib:
                 return self._idle.pop(index)
-        return self._make(devices)
+        return self._make(devices, memory_mib)
 
     def give_back(self, link: SlotLink) -> None:
         """The slot has nothing to run: keep it for another lane, or let it leave if its keeper is gone."""
@@ -145,10 +146,10 @@ class SlotSource:
         for link in self._links.values():
             link.send(("grace", float(grace_s)))
 
-    def _make(self, devices: tuple[int, ...]) -> SlotLink:
+    def _make(self, devices: tuple[int, ...], memory_mib: int | None) -> SlotLink:
         self._last_number += 1
         link = SlotLink(self._last_number, self._control.reign, on_message=self._on_message, on_end=self._on_end)
-        link.devices = devices
+        link.devices, link.memory_mib = devices, memory_mib
         self._links[link.number] = link
         settings = self._settings
         link.send(("setup", settings.output_limit_bytes, settings.grace_s, self._environment))
