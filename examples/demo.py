@@ -7,7 +7,7 @@ type, and then:
    tasks, and checks the totals against a direct count;
 2. runs a task that fails twice and then succeeds;
 3. cancels a task that would run for an hour;
-4. kills a worker with -9 in the middle of its tasks, which finish on the other one.
+4. kills a worker with -9 in the middle of its tasks, which run again.
 
 Prints what ran where and for how long. Exit status 0 means that all of it is as it should be.
 """
