@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import stat
 from pathlib import Path
@@ -93,13 +92,21 @@ def test_a_worker_that_ends_again_at_once_is_given_up(tmp_path: Path) -> None:
         cluster.wait_for_line("rota: worker w2 ended by signal 9; 1 left")
 
 
-def test_a_coordinator_that_dies_ends_the_cluster(tmp_path: Path) -> None:
-    with up(tmp_path, "--port", "0", "--workers", "0") as cluster:
-        cluster.wait_for_line(GREETING, timeout_s=START_S_MAX)
-        (coordinator,) = psutil.Process(cluster.pid).children()
-        os.kill(coordinator.pid, signal.SIGKILL)
-        assert cluster.wait_for_exit() == 1
+def test_a_coordinator_that_dies_ends_the_cluster_at_once(tmp_path: Path) -> None:
+    began = tmp_path / "began"
+    with up(tmp_path, "--port", "0", "--workers", "1") as cluster:
+        url = cluster.wait_for_line(GREETING, timeout_s=START_S_MAX)[1]
+        line = f"echo > {began}; sleep 1000"
+        with running_rota("submit", "--shell", line, log_path=tmp_path / "submit.log", env={"ROTA_URL": url}) as submit:
+            assert submit.wait_for_exit(timeout_s=START_S_MAX) == 0
+        wait_until(began.exists, what="the task to run", timeout_s=START_S_MAX)
+        processes = children_of(cluster)
+        coordinator = next(process for process in processes if "coordinator" in process.cmdline())
+        coordinator.kill()
+        # Not after the seconds that workers are given to hand back what they have: nobody is there to take it.
+        assert cluster.wait_for_exit(timeout_s=3.0) == 1
         assert "rota: the coordinator ended by signal 9" in cluster.output()
+        wait_until(lambda: are_gone(processes), what="the end of all its processes")
 
 
 def test_a_token_is_asked_for_and_on_no_command_line(tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ class _Cluster:
             return OK
         except _CoordinatorGone as gone:
             click.echo(f"rota: {gone}", err=True)
+            is_urgent = True  # nobody is there to take back what the workers have: the next start runs it again
             return REFUSED
         finally:
             # The workers first: they hand back what they have while there is somebody to take it.
