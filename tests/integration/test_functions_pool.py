@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from structlog.testing import capture_logs
 
 from rota.core.model import AttemptKey, Cause, LaneId, TaskId, TaskSeq
 from rota.core.protocol import BlobHome, Ended, Mark, OutputChunk, Started
@@ -313,8 +314,11 @@ async def test_requirements_are_there_and_only_there(tmp_path: Path, monkeypatch
         without = await bench.end_of(keys[1])
         assert without.cause is Cause.ERROR
         assert "rota_test_tiny" in (without.message or "")
-        unknown = await bench.end_of(bench.submit(double, 1, requirements=["rota_test_unknown"]))
+        with capture_logs() as logs:
+            unknown = await bench.end_of(bench.submit(double, 1, requirements=["rota_test_unknown"]))
         assert unknown.cause is Cause.LAUNCH_ERROR
+        (told,) = (entry for entry in logs if entry["event"] == "no_slots")
+        assert told["log_level"] == "warning"  # a sentence, no traceback: nothing is wrong with the worker
         assert "No matching distribution" in (unknown.message or "")
 
 

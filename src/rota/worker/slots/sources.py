@@ -118,8 +118,13 @@ class Sources:
             await asyncio.sleep(self._retry_at.pop(key, 0.0) - time.monotonic())
             self._sources[key] = await self._make(key)
         except Exception as error:
-            log.exception("no_slots", kind=key[0], requirements=list(key[1:]))
-            failed = error if isinstance(error, SuppliesFailed) else _not_started(error)
+            facts = {"kind": key[0], "requirements": list(key[1:])}
+            if isinstance(error, SuppliesFailed):  # it has said itself what was wrong
+                log.warning("no_slots", error=str(error), **facts)
+                failed = error
+            else:
+                log.exception("no_slots", **facts)
+                failed = _not_started(error)
             self._retry_at[key] = time.monotonic() + RETRY_PAUSE_S
             del self._making[key]
             self._on_failed(key, failed)
