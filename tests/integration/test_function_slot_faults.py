@@ -17,7 +17,8 @@ import pytest
 
 import rota.functions.context
 from rota.core.model import Cause
-from tests.support.function_slots import FunctionBench, function_bench
+from rota.worker.slots import control
+from tests.support.function_slots import FunctionBench, function_bench, patched_program
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -124,3 +125,14 @@ async def test_a_process_that_has_lost_its_descriptors_calls_nothing_more(bench:
     assert (await bench.end_of(leaking)).cause is None
     for key in others:
         assert (await bench.end_of(key)).cause is None
+
+
+async def test_a_process_that_stands_still_between_calls_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient = "from rota.worker.slots.functions import standstill; standstill.PATIENCE_S = 0.3"
+    monkeypatch.setattr(control, "_FUNCTION_PROGRAM", patched_program(impatient))
+    async with function_bench(tmp_path) as bench:
+        stopped = await bench.value(os.getpid)
+        os.kill(stopped, signal.SIGSTOP)
+        assert await bench.value(os.getpid, timeout_s=1.0) != stopped

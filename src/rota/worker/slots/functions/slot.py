@@ -27,6 +27,7 @@ from rota.worker.slots.functions.lookout import Lookout
 from rota.worker.slots.functions.output_pair import OutputPair, Pieces
 from rota.worker.slots.functions.poller import Poller
 from rota.worker.slots.functions.reports import AgentSocket
+from rota.worker.slots.functions.standstill import Standstill
 from rota.worker.slots.functions.watch import REPORT_AFTER_S, WatchedCall
 from rota.worker.slots.functions.window import (
     CURRENT,
@@ -95,7 +96,7 @@ class FunctionSlot:
         self._is_leaving = False
         self._is_recalled = False
         self._must_replace = False
-        self._lookout = Lookout()
+        self._lookout, self._standstill = Lookout(), Standstill()
         self._note_at = 0.0
         self._fork_at: float | None = None
         self._has_failed_to_fork = False
@@ -236,6 +237,8 @@ class FunctionSlot:
         ordinal = self._running(now)
         if not ordinal:
             self._note_at = now + REPORT_AFTER_S
+            if self._standstill.is_stuck(self._words[CURRENT], now):
+                self._bury(now)
             return
         self._note_at = self._window.times[STARTED] + REPORT_AFTER_S
         if now >= self._note_at:
@@ -330,7 +333,7 @@ class FunctionSlot:
         self._window.reset()
         self._line.restart()
         self._is_recalled = self._must_replace = False
-        self._lookout = Lookout()
+        self._lookout, self._standstill = Lookout(), Standstill()
         self._fork_at = None
         own_fds = [self._agent.fd]
         try:
