@@ -247,3 +247,26 @@ def test_giving_up_gives_all_the_same_verdict() -> None:
     session.give_up(Rejection("unauthorized", "no"))
     assert witness.verdicts == dict.fromkeys((one, two, three, four), 1)
     assert not session.has_open
+
+
+def test_batch_of_which_some_were_accepted_by_a_record_that_is_lost_goes_to_the_new_one_in_its_words() -> None:
+    session, _ = made(*(ticket() for _ in range(4)))
+    said(session)
+    session.received(NumbersAccepted([NumberRange(1, TaskSeq(1), 2)]))
+    session.disconnected()
+    session.received(hello_answer(cluster="c2"))
+    (again,) = said(session)
+    assert isinstance(again, Submit)
+    assert (again.number, again.known_through) == (1, 0), "else the coordinator takes it for nonsense, again and again"
+    session.received(NumbersAccepted([NumberRange(1, TaskSeq(1), 4)]))
+    assert not session.has_undecided
+
+
+def test_ticket_that_nobody_waits_for_stays_so_whatever_is_wished_later() -> None:
+    one = ticket()
+    session, _ = made(one)
+    session.cancel([one], forget=True)
+    assert said(session) == []
+    session.cancel([one], forget=False)
+    assert one.is_forgotten
+    assert not session.has_open

@@ -123,7 +123,7 @@ class Hub(BaseHub):
     def cancel(self, tickets: Sequence[Ticket], *, forget: bool) -> None:
         for ticket in tickets:
             ticket.is_unwanted = True
-            ticket.is_forgotten = forget
+            ticket.is_forgotten |= forget
         self._call_soon(self._do, lambda: self.session.cancel(tickets, forget=forget))
 
     def opened(self, envelope: bytes) -> bytes | memoryview:

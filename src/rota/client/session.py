@@ -172,7 +172,7 @@ class SdkSession:
         """
         for ticket in tickets:
             ticket.is_unwanted = True
-            ticket.is_forgotten = forget
+            ticket.is_forgotten |= forget  # for good: it may have been left out already
             seq = ticket.seq
             if seq is not None:
                 self._cancel(ticket, seq)
@@ -251,7 +251,9 @@ class SdkSession:
                 break
             batch = self._batches[self._sent]
             self._sent += 1
-            yield Submit(batch.number, self._known_through(), batch.submissions)
+            # Of a batch that goes again some may be known already, if the coordinator has another record since.
+            known_through = min(self._known_through(), batch.number - 1)
+            yield Submit(batch.number, known_through, batch.submissions)
         for seqs in _pieces(self._to_cancel):
             yield CancelThese(seqs)
         for seqs in _pieces(self._to_follow):
