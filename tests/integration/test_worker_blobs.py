@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 
@@ -206,6 +207,18 @@ async def test_a_file_that_somebody_removed_is_missed_in_a_moment(
     await shelf.fetch(digest)
     found(shelf, digest).unlink()
     assert shelf.find(digest) is None
+
+
+async def test_a_cache_that_somebody_removed_is_made_again(
+    shelf: BlobShelf, server: BlobServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blobs_module, "TRUST_S", 0.0)
+    digest = server.add(b"x")
+    await shelf.fetch(digest)
+    rmtree(tmp_path / "cache")
+    await shelf.fetch(digest)
+    assert found(shelf, digest).read_bytes() == b"x"
+    assert (tmp_path / "cache").stat().st_mode & 0o077 == 0
 
 
 # Up

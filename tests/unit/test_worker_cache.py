@@ -151,6 +151,17 @@ def test_files_that_others_removed_no_longer_count(tmp_path: Path) -> None:
     assert folder.bytes == 100
 
 
+def test_leftovers_of_a_killed_process_are_removed_when_they_are_old(tmp_path: Path) -> None:
+    folder = BlobFolder(tmp_path, bytes_max=100)
+    left, written = folder.new_file(), folder.new_file()
+    left.write_bytes(b"half")
+    written.write_bytes(b"half")
+    os.utime(left, (10.0, 10.0))
+    folder.remove_leftovers()
+    assert not left.exists()
+    assert written.exists()
+
+
 def test_leftovers_of_a_killed_worker_are_removed(tmp_path: Path) -> None:
     BlobFolder(tmp_path, bytes_max=100).new_file().write_bytes(b"half")
     BlobFolder(tmp_path, bytes_max=100)

@@ -42,6 +42,9 @@ TRUST_S: Final = 1.0
 YOUNG_S: Final = 60.0
 """A file that a slot has just made or used again is not removed: its name may be on the way here."""
 
+LEFTOVER_AFTER_S: Final = 3600.0
+"""A file in ``incoming`` to which nobody has written for so long was left by a slot's process that was killed."""
+
 PROBE_BYTES_MAX: Final = 1024
 
 log = structlog.get_logger(__name__)
@@ -65,8 +68,7 @@ class BlobFolder:
         self._bytes_max = bytes_max
         self._incoming = path / "incoming"
         self._incoming.mkdir(mode=0o700, exist_ok=True)
-        for leftover in self._incoming.iterdir():
-            leftover.unlink()
+        self.remove_leftovers(after_s=0.0)
         self._sizes: OrderedDict[str, int] = OrderedDict()
         self._bytes = 0
         for _, name, size in sorted(_listed(path)):
@@ -94,6 +96,7 @@ class BlobFolder:
 
     def new_file(self) -> Path:
         """A name for a file that is yet to become a blob."""
+        self._incoming.mkdir(mode=0o700, exist_ok=True)  # those who clean up take empty folders away
         return self._incoming / secrets.token_hex(16)
 
     def adopt(self, file: Path, digest: str) -> Path:
@@ -104,6 +107,14 @@ class BlobFolder:
         file.rename(path)
         self._note(digest, size)
         return path
+
+    def remove_leftovers(self, *, after_s: float = LEFTOVER_AFTER_S) -> None:
+        """Remove what never became a blob and was not written to for ``after_s`` seconds."""
+        long_ago = time.time() - after_s
+        for file in self._incoming.iterdir():
+            with suppress(FileNotFoundError):  # it became a blob meanwhile
+                if file.stat().st_mtime <= long_ago:
+                    file.unlink()
 
     def make_room(self, in_use: AbstractSet[str]) -> list[str]:
         """Remove what was used least recently until the limit is kept; return the digests that are gone."""
@@ -230,7 +241,7 @@ class BlobShelf:
 
     @property
     def _own(self) -> BlobFolder:
-        if self._folder is None:
+        if self._folder is None or not self._folder.path.is_dir():  # somebody may have emptied the cache
             self._folder = BlobFolder(self._cache.take_blob_folder(), bytes_max=self._bytes_max)
         return self._folder
 
@@ -269,7 +280,11 @@ class BlobShelf:
         self._make_room()
 
     def _make_room(self) -> None:
-        if self._folder is not None and self._folder.bytes > self._bytes_max:
+        if self._folder is None:
+            return
+        with suppress(OSError):  # what can't be removed now is there the next time
+            self._folder.remove_leftovers()
+        if self._folder.bytes > self._bytes_max:
             for digest in self._folder.make_room(self._in_use()):
                 self._known.pop(digest, None)
 

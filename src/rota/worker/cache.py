@@ -51,7 +51,7 @@ class CacheDir:
         Raises:
             OSError: It can't be made where it was said to be, or belongs to somebody else.
         """
-        if self._path is None:
+        if self._path is None or not self._path.is_dir():  # somebody may have removed it
             self._path = self._make()
         return self._path
 
@@ -73,6 +73,8 @@ class CacheDir:
             folder = self.folder(f"blobs-{number}")
             lock = CacheLock.take(folder / "lock", alone=True)
             if lock is not None:
+                if self._lock is not None:  # of a folder that is gone
+                    self._lock.release()
                 self._lock = lock
                 return folder
         raise FileExistsError(f"{self.path}: {BLOB_FOLDERS_MAX:,} workers use this cache directory")
