@@ -77,6 +77,12 @@ async def test_an_environment_has_what_was_asked_for_and_what_the_worker_has(
     other.close()
 
 
+def test_machines_of_another_kind_have_environments_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = name_of_environment(["x"])
+    monkeypatch.setattr("sysconfig.get_platform", lambda: "linux-elsewhere")
+    assert name_of_environment(["x"]) != here
+
+
 async def test_two_workers_that_ask_at_once_build_once(
     wheels: Path, cache: CacheDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,7 @@
 """Virtual environments for tasks that ask for ``requirements``: each built once for all tasks and workers of a machine.
 
-An environment is named by the digest of what it is made of: the requirements, the Python and the version of cloudpickle
-that read its functions. What the worker itself has installed can be imported in it, behind what was asked for.
+An environment is named by the digest of what it is made of: the requirements, the platform, the Python and the version
+of cloudpickle that read its functions. What the worker itself has installed can be imported in it, behind what was asked for.
 
 ```
 <environments>/<digest>/         the environment; ``ready`` in it once it is whole, touched at each use
@@ -19,6 +19,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -177,7 +178,8 @@ class _BuildFailed(Exception):
 
 def name_of_environment(requirements: Sequence[str]) -> str:
     """The digest of all that makes an environment what it is."""
-    parts = [sorted(requirements), sys.version, sys.prefix, version("cloudpickle")]
+    # The platform: machines of several kinds may share a home.
+    parts = [sorted(requirements), sys.version, sysconfig.get_platform(), sys.prefix, version("cloudpickle")]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
