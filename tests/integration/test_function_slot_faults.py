@@ -127,6 +127,38 @@ async def test_a_process_that_has_lost_its_descriptors_calls_nothing_more(bench:
         assert (await bench.end_of(key)).cause is None
 
 
+async def test_a_process_in_which_nothing_can_be_loaded_any_more_is_replaced(bench: FunctionBench) -> None:
+    def spoil() -> None:
+        sys.modules.clear()
+
+    await bench.result(spoil)
+    await bench.result(time.sleep, 0.0)
+    assert (await bench.result(time.sleep, 0.0)).cause is None
+
+
+async def test_a_process_without_memory_is_replaced(bench: FunctionBench) -> None:
+    def starve() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 28, resource.RLIM_INFINITY))
+        need()
+
+    def need() -> int:
+        return len(bytearray(1 << 29))
+
+    end = await bench.result(starve)
+    assert (end.cause, end.message) == (Cause.ERROR, "MemoryError")
+    assert await bench.value(need) == 1 << 29
+
+
+async def test_a_clock_that_a_function_has_bent_times_no_other_call(bench: FunctionBench) -> None:
+    def bend() -> None:
+        time.monotonic = time.time = lambda: 1e12
+
+    await bench.result(bend)
+    end = await bench.result(time.sleep, 60, timeout_s=0.2)
+    assert end.cause == Cause.TIMEOUT
+    assert 0.2 <= end.run_s < 5.0
+
+
 async def test_a_process_that_stands_still_between_calls_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,8 @@
 """Virtual environments for tasks that ask for ``requirements``: each built once for all tasks and workers of a machine.
 
 An environment is named by the digest of what it is made of: the requirements, the platform, the Python and the version
-of cloudpickle that read its functions. What the worker itself has installed can be imported in it, behind what was asked for.
+of cloudpickle that read its functions. What the worker itself has installed can be imported in it, behind what was
+asked for.
 
 ```
 <environments>/<digest>/         the environment; ``ready`` in it once it is whole, touched at each use

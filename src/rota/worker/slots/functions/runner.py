@@ -18,11 +18,14 @@ import signal
 import socket
 import sys
 import threading
-import time
 import traceback
 from contextlib import suppress
 from resource import RUSAGE_CHILDREN, getrusage
 from struct import Struct
+
+# By name: what a function has put in their place in the module is none of ours.
+from time import monotonic, process_time, sleep
+from time import time as wall_time
 from typing import Final, NoReturn
 
 from rota.functions.context import CurrentTask, TaskCancelled, provide_current
@@ -85,6 +88,7 @@ class Runner:
         self._is_inside = False
         self._is_told = False
         self._is_copy = False
+        self._is_spent = False
         self._mark_lock = threading.Lock()
         self._wall_offset_s = 0.0
         self._cpu_s = self._cpu_at = self._children_cpu_s = 0.0
@@ -119,13 +123,12 @@ class Runner:
             if not data:
                 os._exit(0)
             buffer += data
-            self._wall_offset_s = time.time() - time.monotonic()
-            self._cpu_s, self._cpu_at = time.process_time(), time.monotonic()
+            self._wall_offset_s = wall_time() - monotonic()
+            self._cpu_s, self._cpu_at = process_time(), monotonic()
 
     def _run_chunk(self, era: int, ordinal: int, orders: list[FunctionOrder]) -> None:
         """Call the functions of a chunk, until the slot takes back what is left of it."""
         words, times = self._window.words, self._window.times
-        monotonic = time.monotonic
         for order in orders:
             if words[ERA] != era:
                 return
@@ -154,7 +157,7 @@ class Runner:
         except TaskCancelled as error:  # it came in the moment in which the function ended
             cause, message, value, blobs = _failure(error)
         self._order = None
-        ended = time.monotonic()
+        ended = monotonic()
         run_s = ended - started
         if run_s > QUICK_S:
             self._remove_children()
@@ -193,6 +196,7 @@ class Runner:
     def _outcome(self, order: FunctionOrder) -> _Outcome:
         self._is_told = False
         self._is_inside = True
+        function = None
         try:
             extras = order[7]
             function = self._functions.get(order[2])
@@ -207,6 +211,8 @@ class Runner:
             self._is_inside = False
             if self._is_copy:
                 _leave_copy(error)
+            # What is missing here, or only half imported, may be well in a new process.
+            self._is_spent = function is None or isinstance(error, MemoryError)
             return _failure(error)
         if self._is_copy:
             _leave_copy(None)
@@ -217,7 +223,7 @@ class Runner:
 
         It was last asked for some calls ago, at ``_cpu_at``; those in between never waited: they used what they took.
         """
-        cpu_s = time.process_time()
+        cpu_s = process_time()
         before_s = self._cpu_s + max(started - self._cpu_at, 0.0)
         self._cpu_s, self._cpu_at = cpu_s, ended
         usage = getrusage(RUSAGE_CHILDREN)
@@ -231,7 +237,7 @@ class Runner:
 
     def _leave_if_worn(self) -> None:
         """The slot starts another, and gives it what is left to do."""
-        if self._ordinal and self._leftovers.is_worn():
+        if self._is_spent or (self._ordinal and self._leftovers.is_worn()):
             os._exit(0)
 
     # The slot ------------------------------------------------------------------------------
@@ -242,7 +248,7 @@ class Runner:
         assert len(record) <= RING_BYTES
         while not (head := window.write(self._head, record, self._ordinal)):
             self._ring()
-            time.sleep(RING_PAUSE_S)
+            sleep(RING_PAUSE_S)
         self._head = head
         if window.words[IS_WATCHED]:
             self._is_rung = False
