@@ -62,7 +62,9 @@ def test_run_keeps_stdout_and_stderr_apart(rota: Rota) -> None:
 
 def test_out_of_memory_has_its_own_exit_code(rota: Rota) -> None:
     # Filled, not only reserved: pages that nobody wrote to are not memory.
-    result = rota.run("run", "--memory", "40M", "--", "python3", "-c", "x = b'x' * (200 << 20); input()")
+    result = rota.run(
+        "run", "--memory", "40M", "--", "python3", "-c", "import time; x = b'x' * (200 << 20); time.sleep(60)"
+    )
     assert result.returncode == 137
     assert "its limit is 40 MiB" in result.stderr
 
