@@ -143,7 +143,7 @@ async def test_a_worker_that_leaves_stops_what_it_builds(cache: CacheDir, monkey
     store = EnvironmentStore(cache)
     building = asyncio.create_task(store.interpreter(["x"]))
     log = cache.path / "environments" / f"{name_of_environment(['x'])}.log"
-    await wait_until_async(lambda: log.with_suffix("").joinpath("pyvenv.cfg").exists(), what="a build")
+    await wait_until_async(lambda: log.with_suffix("").joinpath("pyvenv.cfg").exists(), what="a build", timeout_s=60.0)
     began = time.monotonic()
     store.close()
     with pytest.raises(SuppliesFailed, match="leaving") as failed:

@@ -52,7 +52,7 @@ class _Seen:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.count = 0
+        self.sign = (0, "")
         self.names: set[str] = set()
         self.pattern = _pattern_of(())
 
@@ -132,10 +132,10 @@ def explain_import(error: BaseException) -> None:
 
 def refresh() -> None:
     """Look at the modules that were imported since the last time."""
-    if len(sys.modules) == _seen.count:
+    if _sign_of_modules() == _seen.sign:
         return
     with _seen.lock:
-        count = len(sys.modules)
+        sign = _sign_of_modules()
         is_changed = False
         for name, module in list(sys.modules.items()):
             if name in _seen.names:
@@ -146,7 +146,12 @@ def refresh() -> None:
                 is_changed = True
         if is_changed:
             _seen.pattern = _pattern_of(cloudpickle.list_registry_pickle_by_value())
-        _seen.count = count  # last: until then others wait for the lock
+        _seen.sign = sign  # last: until then others wait for the lock
+
+
+def _sign_of_modules() -> tuple[int, str]:
+    """Changes whenever a module comes, also where another one went: how many there are, and which is the newest."""
+    return len(sys.modules), next(reversed(sys.modules))
 
 
 def distributions_by_module() -> Mapping[str, list[str]]:
