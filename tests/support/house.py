@@ -57,7 +57,10 @@ class Module:
 
     @cached_property
     def tree(self) -> ast.Module:
-        return ast.parse(self.text, filename=str(self.path))
+        try:
+            return ast.parse(self.text, filename=str(self.path))
+        except SystemError:  # CPython 3.11 miscounts its own depth where a collection ran in between (gh-106905)
+            return ast.parse(self.text, filename=str(self.path))
 
     @property
     def is_package(self) -> bool:
