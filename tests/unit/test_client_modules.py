@@ -159,8 +159,20 @@ def test_installed_module_can_be_sent_by_value(monkeypatch: pytest.MonkeyPatch, 
     with pytest.raises(TypeError, match="takes a module"):
         pickle_by_value("colorsys")  # type: ignore[arg-type]  # that is what is refused
     modules._seen.pattern = modules._pattern_of(set())
-    modules._seen.count = 0
+    modules._seen.sign = (0, "")
     modules._seen.names.clear()
+
+
+def test_module_that_takes_the_place_of_another_is_noticed(shapes: Any) -> None:
+    modules.refresh()
+    before = modules._sign_of_modules()
+    newest = sys.modules.pop(before[1])
+    sys.modules["another_module"] = newest
+    try:
+        assert modules._sign_of_modules() != before
+    finally:
+        del sys.modules["another_module"]
+        sys.modules[before[1]] = newest
 
 
 def notes_of(error: BaseException) -> str:
