@@ -25,8 +25,6 @@ MILLICORES_LEAST: Final = 10
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])i?B?", re.ASCII | re.IGNORECASE)
 _MIB: Final[Mapping[str, float]] = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2}
 
-Seconds = float | timedelta
-
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
