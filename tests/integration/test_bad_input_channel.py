@@ -202,6 +202,7 @@ SURFACES: Final = (
     ("DELETE", "/api/v1/tasks/t1"),
     ("GET", "/api/v1/tasks/t1/logs"),
     ("GET", "/api/v1/tasks/t1/attempts"),
+    ("GET", "/api/v1/tasks/t1/explain"),
     ("POST", "/api/v1/tasks/t1/retry"),
     ("GET", "/api/v1/nodes"),
     ("GET", "/api/v1/nodes/w1"),

@@ -203,6 +203,7 @@ async def test_an_unknown_task_is_not_found_on_every_path(client: httpx.AsyncCli
         ("DELETE", "/tasks/t9"),
         ("GET", "/tasks/t9/logs"),
         ("GET", "/tasks/t9/attempts"),
+        ("GET", "/tasks/t9/explain"),
         ("POST", "/tasks/t9/retry"),
     ):
         answer = await client.request(method, path)
@@ -368,3 +369,18 @@ async def test_a_pending_task_says_why_it_waits(client: httpx.AsyncClient) -> No
     task = (await client.get(f"/tasks/{await submit(client)}")).json()
     assert task["reason"] == Reason.NO_WORKERS.value
     assert task["reason_text"] == "no worker is connected"
+
+
+async def test_a_task_is_explained_whatever_state_it_is_in(client: httpx.AsyncClient, service: FakeService) -> None:
+    task_id = await submit(client)
+    answer = (await client.get(f"/tasks/{task_id}/explain")).json()
+    assert (answer["id"], answer["state"], answer["reason"]) == (task_id, "pending", "no-workers")
+    assert answer["text"] == "no worker is connected"
+    assert answer["blockers"] == [{"reason": "tags", "workers": 3, "text": "3 workers lack tag gpu"}]
+    assert answer["nearest"] is answer["start"] is None
+    service.start(task_id)
+    answer = (await client.get(f"/tasks/{task_id}/explain")).json()
+    assert (answer["state"], answer["text"], answer["reason"]) == ("running", "runs on w1, attempt 1", None)
+    service.end(task_id, state=TaskState.FAILED, exit_code=3)
+    answer = (await client.get(f"/tasks/{task_id}/explain")).json()
+    assert (answer["state"], answer["text"]) == ("failed", "has ended: exit")

@@ -39,6 +39,7 @@ from rota.core.spec import (
     priority_of,
     start_time,
 )
+from rota.core.why import Blocker, Why
 from rota.store.base import TaskQuery
 
 __all__ = ["FakeService"]
@@ -93,6 +94,12 @@ class FakeService(Service):
             return await self.get(task_id)
         finally:
             self.waits -= 1
+
+    async def explain(self, task_id: str) -> tuple[TaskView, Why | None]:
+        view = await self.get(task_id)
+        if view.reason is None or view.reason_text is None:
+            return view, None
+        return view, Why(view.reason, view.reason_text, (Blocker(Reason.TAGS, 3, "3 workers lack tag gpu"),))
 
     async def history(self, query: TaskQuery) -> tuple[list[TaskView], TaskSeq | None]:
         self._fail()

@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "Look": {
         "ps": "List tasks, newest first.",
         "show": "Show all about a task.",
+        "why": "Say why a task waits.",
         "logs": "Print the output of a task.",
         "events": "Follow what happens.",
         "stats": "Show the counts of the coordinator.",

@@ -26,6 +26,7 @@ __all__ = [
     "ShownStats",
     "ShownTask",
     "ShownUsage",
+    "ShownWhy",
     "ending",
     "view_of",
 ]
@@ -49,6 +50,40 @@ class ShownAttempt(Struct, kw_only=True):
     message: str | None = None
     cpu_seconds: float | None = None
     peak_memory: float | None = None
+
+
+class ShownBlocker(Struct, kw_only=True):
+    """What keeps some workers from a task, or would let them take it."""
+
+    text: str
+
+
+class ShownPlace(Struct, kw_only=True):
+    """How many tasks go before one."""
+
+    ahead: int
+    of: int
+
+
+class ShownStart(Struct, kw_only=True):
+    """When a task may start. Times are RFC 3339."""
+
+    earliest: str
+    latest: str
+    basis: str = ""
+
+
+class ShownWhy(Struct, kw_only=True):
+    """Why a task waits, or where it stands."""
+
+    id: str
+    state: str
+    text: str
+    reason: str | None = None
+    blockers: list[ShownBlocker] = []
+    nearest: ShownBlocker | None = None
+    place: ShownPlace | None = None
+    start: ShownStart | None = None
 
 
 class ShownProgress(Struct, kw_only=True):

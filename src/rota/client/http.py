@@ -97,6 +97,10 @@ class HttpClient:
         """Return a task."""
         return self._object("GET", _task_path(task_id))
 
+    def explain(self, task_id: str) -> Json:
+        """Return why a task waits, or where it stands."""
+        return self._object("GET", f"{_task_path(task_id)}/explain")
+
     def wait(self, task_id: str, *, timeout_s: float) -> Json:
         """Return the task when it has ended or the time is over."""
         path = f"{_task_path(task_id)}?wait={timeout_s:g}"

@@ -39,6 +39,7 @@ from rota.core.model import (
 )
 from rota.core.scheduler import Scheduler
 from rota.core.spec import TaskRequest, decode_spec
+from rota.core.why import Why, why_it_waits
 from rota.process.clock import steady_s, wall_s
 from rota.store.base import Leadership, TaskQuery
 
@@ -123,6 +124,14 @@ class LiveService:
                 changed.clear()
                 record = await self._get_record(task_id)
         return self._views([record])[0]
+
+    async def explain(self, task_id: str) -> tuple[TaskView, Why | None]:
+        """Return a task and, if it is pending, all that is known of why it waits."""
+        record = await self._get_record(task_id)
+        state = self._loop.scheduler().state
+        task = state.tasks.get(record.facts.seq)
+        is_pending = task is not None and task.state is record.progress.state is TaskState.PENDING
+        return self._views([record])[0], why_it_waits(state, task) if task is not None and is_pending else None
 
     async def history(self, query: TaskQuery) -> tuple[list[TaskView], TaskSeq | None]:
         """Return tasks, newest first."""

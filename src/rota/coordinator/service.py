@@ -24,6 +24,7 @@ from rota.core.model import (
 )
 from rota.core.protocol import Mark, Usage
 from rota.core.spec import TaskRequest
+from rota.core.why import Why
 from rota.store.base import TaskQuery
 
 __all__ = ["Event", "NodeView", "Service", "Stats", "TaskView"]
@@ -113,6 +114,10 @@ class Service(Protocol):
 
     async def wait(self, task_id: str, timeout_s: float) -> TaskView:
         """Return the task when it has ended or the time is over. Raises `NotFound`."""
+        ...
+
+    async def explain(self, task_id: str) -> tuple[TaskView, Why | None]:
+        """Return a task and, if it is pending, all that is known of why it waits. Raises `NotFound`."""
         ...
 
     async def history(self, query: TaskQuery) -> tuple[list[TaskView], TaskSeq | None]:

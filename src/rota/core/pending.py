@@ -6,6 +6,7 @@ task of each group and never at the others.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
@@ -68,6 +69,10 @@ class Group:
         if self._again and (not self._fresh or self._again[0][0] < self._fresh[0].seq):
             return heappop(self._again)[2]
         return self._fresh.popleft()
+
+    def count_before(self, seq: TaskSeq) -> int:
+        """How many of those that wait here came before a task. Cancelled ones may count until they are skipped."""
+        return bisect_left(self._fresh, seq, key=_seq_of) + sum(again[0] < seq for again in self._again)
 
     def tasks(self) -> Iterator[Task]:
         """Yield what waits here, in no particular order. O(n): for slow paths only."""
@@ -140,3 +145,7 @@ class PendingTasks:
         if not groups:
             del self.groups[group.room]
             group.room.index = None  # nobody keeps it up to date, unless the pass keeps it
+
+
+def _seq_of(task: Task) -> TaskSeq:
+    return task.seq

@@ -82,6 +82,10 @@ class Devices:
                 self._free_mib[index] += memory_mib
                 self._shares[index] -= 1
 
+    def largest_share_mib(self) -> int:
+        """The memory that a share of a card could have now."""
+        return max((free for free, taken in zip(self._free_mib, self._taken, strict=True) if not taken), default=0)
+
     def taken_count(self) -> int:
         """Cards that are taken whole or in part."""
         return sum(taken or shares > 0 for taken, shares in zip(self._taken, self._shares, strict=True))

@@ -11,6 +11,7 @@ from rota.coordinator.http.blobs import BLOBS_PATH, BlobJson, get_blob, put_blob
 from rota.coordinator.http.docs import page_endpoints
 from rota.coordinator.http.endpoint import Body, Documented, Endpoint
 from rota.coordinator.http.events import EventJson, EventsQuery, listen_to_events
+from rota.coordinator.http.explain import ExplainJson, explain_task
 from rota.coordinator.http.nodes import NodeJson, drain_node, get_node, list_nodes, resume_node
 from rota.coordinator.http.render import AttemptJson, TaskJson
 from rota.coordinator.http.results import get_result
@@ -84,6 +85,14 @@ _TASKS: Final = (
         query=LogsQuery,
         answers=(Documented(200, "The bytes as they were written.", None, "text/plain"),),
         errors=(NotFound, Overloaded),
+    ),
+    Endpoint(
+        method="GET",
+        path=TASKS_PATH + "/{id}/explain",
+        summary="Say why a task waits: what each worker lacks, what would help, when its turn may come",
+        handler=explain_task,
+        answers=(Documented(200, "The reasons as of now.", ExplainJson),),
+        errors=(NotFound, Unavailable),
     ),
     Endpoint(
         method="GET",
