@@ -383,4 +383,4 @@ async def test_a_task_is_explained_whatever_state_it_is_in(client: httpx.AsyncCl
     assert (answer["state"], answer["text"], answer["reason"]) == ("running", "runs on w1, attempt 1", None)
     service.end(task_id, state=TaskState.FAILED, exit_code=3)
     answer = (await client.get(f"/tasks/{task_id}/explain")).json()
-    assert (answer["state"], answer["text"]) == ("failed", "has ended: exit")
+    assert (answer["state"], answer["text"]) == ("failed", "has failed: exit")

@@ -8,7 +8,7 @@ from rota.coordinator.http.answers import Answer, json_answer
 from rota.coordinator.http.endpoint import Call
 from rota.coordinator.http.render import StateWord, rfc3339, state_word
 from rota.coordinator.service import TaskView
-from rota.core.model import ENDED_STATES, Reason, TaskState
+from rota.core.model import Reason, TaskState
 from rota.core.why import Nearest, Place, StartRange, Why
 
 __all__ = ["BlockerJson", "ExplainJson", "NearestJson", "PlaceJson", "StartJson", "explain_task"]
@@ -92,8 +92,14 @@ def _standing(view: TaskView) -> str:
             return f"is about to start on {progress.worker}"
         case TaskState.RUNNING:
             return f"runs on {progress.worker}, attempt {progress.attempt}"
-        case state if state in ENDED_STATES:
-            return " ".join(part for part in ("has", "ended:", progress.cause or state.word, progress.message) if part)
+        case TaskState.COMPLETED:
+            return "has completed"
+        case TaskState.CANCELLED:
+            return "was cancelled"
+        case TaskState.FAILED:
+            return f"has failed: {progress.cause or 'nobody knows why'}" + (
+                f", {progress.message}" if progress.message else ""
+            )
         case _:
             return "is about to be looked at"
 
