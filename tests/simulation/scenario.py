@@ -13,6 +13,7 @@ from typing import Final
 from rota.core.config import SchedulerConfig
 from rota.core.invariants import check_invariants
 from rota.core.model import Gpu, Offer
+from rota.core.placement.policies import POLICIES
 from tests.simulation.checker import Checker
 from tests.simulation.clients import Clients
 from tests.simulation.coordinator import Coordinator
@@ -61,6 +62,9 @@ OFFERS: Final = (
     Offer((("cpu", 1000),), frozenset({"ssd"}), gpus=(Gpu(8000),)),
     Offer((("cpu", 4000), ("memory", 200))),
 )
+
+PLACEMENTS: Final = sorted(POLICIES)
+"""Each seed has one of them."""
 
 COORDINATOR_FAULTS: Final = ("kill coordinator", "kill between effects")
 """With these alone no worker is ever given up, and nothing that a worker has is run again."""
@@ -114,7 +118,8 @@ class Scenario:
         self.faults = faults if faults is not None else self._draw_faults()
         record = Record()
         may_lose = not self.faults <= {*COORDINATOR_FAULTS}
-        config = CONFIG if may_lose else replace(CONFIG, grace_s=GRACE_S)
+        placement = PLACEMENTS[seed % len(PLACEMENTS)]
+        config = replace(CONFIG, placement=placement, grace_s=CONFIG.grace_s if may_lose else GRACE_S)
         self.checker = Checker(world, record, workers_may_be_lost=may_lose)
         self.store = ModelStore(world, record, watch=self.checker.commit)
         self.coordinator = Coordinator(world, self.store, config, self.checker)

@@ -7,7 +7,7 @@ number that does not grow, a second end, a task that is written twice in one tur
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from msgspec.structs import asdict
@@ -50,7 +50,7 @@ from rota.core.model import (
     WorkerId,
     WorkerRecord,
 )
-from rota.core.placement.base import PlacementPolicy
+from rota.core.placement.policies import POLICIES, PolicyFactory
 from rota.core.protocol import (
     PROTOCOL_VERSION,
     Assign,
@@ -174,7 +174,7 @@ class Core:
         *,
         config: SchedulerConfig = QUIET,
         record: Record | None = None,
-        policy: PlacementPolicy | None = None,
+        policies: Mapping[str, PolicyFactory] = POLICIES,
         now: float = 0.0,
         wall: float | None = None,
         epoch: int = 1,
@@ -195,7 +195,7 @@ class Core:
             next_seq=TaskSeq(max(self.record.facts, default=0) + 1),
             now=self.now,
             wall=self.wall,
-            policy=policy,
+            policies=policies,
         )
         self.scheduler.restore_workers(self.record.workers[name] for name in sorted(self.record.workers))
         self.scheduler.restore_clients(self.record.clients[name] for name in sorted(self.record.clients))

@@ -181,12 +181,12 @@ def test_a_function_that_came_by_rest_needs_its_blobs_too() -> None:
     templates = Templates(Shelf(HERE).missing)
     body = f'[{{"function": "{HERE}"}}, {{"shell": ":"}}, {{"function": "{HERE}", "blobs": ["{LACKING}"]}}]'
     requests, _ = parse_requests(body.encode(), tasks_max=10)
-    templates.check_blobs(requests[:2])
+    templates.check(requests[:2])
     with pytest.raises(BadRequest, match=f"^task 2: there is no blob {LACKING}") as refusal:
-        templates.check_blobs(requests)
+        templates.check(requests)
     assert refusal.value.code == "blob_missing"
     with pytest.raises(BadRequest, match=f"^there is no blob {LACKING}"):
-        templates.check_blobs(requests[2:])
+        templates.check(requests[2:])
 
 
 # Marks ----------------------------------------------------------------------------------------

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from rota.core.cluster import INDEXES_MAX, ROOMS_MAX, Worker
+from rota.core.cluster import INDEXES_MAX, ROOMS_MAX, Room, Worker
 from rota.core.effects import Effect, WorkerKnown
 from rota.core.model import TaskSeq
 from rota.core.placement.base import RoomIndex
 from rota.core.placement.least_loaded import LeastLoaded
+from rota.core.placement.policies import POLICIES
 from rota.core.resources import Devices, Ledger, split_need
-from tests.support.core import Core, assignments, drafts_of, make_offer, notices, only, recalled
+from tests.support.core import QUIET, Core, assignments, drafts_of, make_offer, notices, only, recalled
 
 
 class Looks(LeastLoaded):
     """Counts the workers that its indexes begin with."""
 
-    def __init__(self) -> None:
-        super().__init__(random.Random(1))
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__(rng)
         self.noted = 0
 
-    def make_index(self, workers: Sequence[Worker]) -> RoomIndex:
+    def make_index(self, room: Room, workers: Sequence[Worker]) -> RoomIndex:
         self.noted += len(workers)
-        return super().make_index(workers)
+        return super().make_index(room, workers)
 
 
 # Order
@@ -128,7 +130,7 @@ def test_worker_that_became_free_is_preferred_again() -> None:
 def test_equal_workers_are_chosen_by_lot() -> None:
     firsts = set()
     for seed in range(20):
-        core = Core(policy=LeastLoaded(random.Random(seed)))
+        core = Core(config=replace(QUIET, seed=seed))
         for name in ("w1", "w2", "w3"):
             core.hello(name)
         firsts |= set(core.workers_of(core.submit()))
@@ -276,12 +278,12 @@ def test_ledger_gives_back_what_it_reserved() -> None:
 
 
 def test_shape_of_its_own_costs_nothing_a_worker_while_it_waits() -> None:
-    core = Core()
+    looks = Looks(random.Random(1))
+    core = Core(policies={**POLICIES, "least-loaded": lambda _: looks})
     for number in range(20):
         core.hello(f"w{number}", cpu=1000)
     core.submit(20)
-    looks = Looks()
-    core.state.cluster.policy = looks
+    looks.noted = 0
     for memory in range(50):
         core.submit(resources={"memory": 1 + memory})
     assert looks.noted == 0

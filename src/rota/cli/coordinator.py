@@ -19,7 +19,6 @@ from rota.coordinator.config import (
     LogFormat,
     LogLevel,
     OrderingName,
-    PlacementName,
     StoreName,
 )
 
@@ -78,7 +77,13 @@ COORDINATOR_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
     click.option("--retention-tasks", type=int, default=2_000_000, show_default=True, help="At most so many."),
     click.option("--log-retention", type=options.BYTES, default="4G", show_default=True, help="Of output."),
     click.option("--blob-retention", type=options.BYTES, default="20G", show_default=True, help="Of large values."),
-    click.option("--placement", type=click.Choice(get_args(PlacementName)), default=_DEFAULT.placement),
+    click.option(
+        "--placement",
+        metavar="POLICY",
+        default=_DEFAULT.placement,
+        show_default=True,
+        help="Which worker gets a task that does not say: least-loaded, binpack, spread, …",
+    ),
     click.option("--ordering", type=click.Choice(get_args(OrderingName)), default=_DEFAULT.ordering),
     click.option("--seed", type=int, help="Of all chance, to repeat a run."),
     click.option("--log-format", type=click.Choice(get_args(LogFormat)), default=_DEFAULT.log_format),

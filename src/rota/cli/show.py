@@ -85,6 +85,8 @@ def _request(task: ShownTask) -> Iterator[tuple[str, str]]:
     if task.tags:
         yield "tags", escaped(", ".join(task.tags))
     yield "queue", f"{escaped(task.queue)}, priority {task.priority}"
+    if task.placement or task.affinity:
+        yield "placement", escaped(", ".join(part for part in (task.placement, task.affinity) if part))
     yield "budgets", f"{task.retries_used} of {task.retries} retries, {task.losses_used} of {task.losses} losses used"
     if task.timeout is not None:
         yield "timeout", duration(task.timeout)

@@ -275,6 +275,8 @@ def _template(kept: _Kept, options: Options, job: str | None) -> Template:
         tags=list(options.tags),
         priority=options.priority,
         queue=options.queue if options.queue is not None else QUEUE_DEFAULT,
+        placement=options.placement,
+        affinity=options.affinity,
         timeout=options.timeout,
         retries=options.retries,
         backoff=options.backoff,

@@ -36,7 +36,9 @@ class Options:
         memory: Memory that each may use: ``"4G"``, ``"512M"``, or a number of MiB. Likewise.
         resources: Any amounts by name, whole numbers in the units of the API: ``cpu`` in thousandths of a core,
             ``memory`` and ``gpu_memory`` in MiB, ``gpu``, your own.
-        tags: What the worker must have.
+        tags: What the worker must have: ``"gpu"``, ``"!spot"``, ``"ssd~"`` (preferred), ``"cuda>=12"``.
+        placement: The policy that chooses a worker, such as ``"binpack"``.
+        affinity: What ``consistent-hash`` and ``spread`` know the tasks by.
         priority: 0 to 100, or ``"low"``, ``"normal"``, ``"high"``, ``"critical"``.
         queue: The queue to wait in.
         timeout: Seconds (or a timedelta) that one attempt may take.
@@ -63,6 +65,8 @@ class Options:
     tags: tuple[str, ...] = ()
     priority: int | str | None = None
     queue: str | None = None
+    placement: str | None = None
+    affinity: str | None = None
     timeout: float | None = None
     retries: int = 0
     losses: int | None = None
@@ -81,7 +85,7 @@ class Options:
             self._set(name, _texts(name, getattr(self, name)))
         for name in ("labels", "env"):
             self._set(name, _pairs(name, getattr(self, name)))
-        for name in ("name", "queue", "cwd"):
+        for name in ("name", "queue", "placement", "affinity", "cwd"):
             _check_text(name, getattr(self, name))
         for name in ("retries", "losses"):
             _check_count(name, getattr(self, name))

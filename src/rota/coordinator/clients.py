@@ -5,7 +5,7 @@ Each is a `ClientSession`; a client has one channel at a time, and a new one tak
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -24,6 +24,7 @@ from rota.core.commands import CancelTasks, Command, ReplyTo
 from rota.core.effects import Answer, NumbersKnown
 from rota.core.errors import RotaError
 from rota.core.model import TaskSeq
+from rota.core.placement.policies import POLICIES, PolicyFactory
 from rota.core.protocol import PROTOCOL_VERSION, BlobHome
 from rota.store.base import Store
 from rota.wire.channel import Channel, CloseCode
@@ -48,6 +49,7 @@ class ClientDesk:
         cluster: Its id.
         room: How much may wait.
         counters: Of what comes in.
+        policies: The placement policies that tasks may name.
     """
 
     def __init__(
@@ -60,10 +62,11 @@ class ClientDesk:
         cluster: str,
         room: WaitingRoom,
         counters: Counters,
+        policies: Mapping[str, PolicyFactory] = POLICIES,
     ) -> None:
         self.loop = loop
         self.store = store
-        self.templates = Templates(missing)
+        self.templates = Templates(missing, policies=policies)
         self.followers = Followers()
         self.room = room
         self.counters = counters

@@ -21,14 +21,12 @@ __all__ = [
     "LogFormat",
     "LogLevel",
     "OrderingName",
-    "PlacementName",
     "StoreName",
     "check_token",
 ]
 
 StoreName = Literal["sqlite", "memory"]
 Durability = Literal["full", "relaxed"]
-PlacementName = Literal["least-loaded"]
 OrderingName = Literal["priority"]
 LogFormat = Literal["auto", "human", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -95,7 +93,7 @@ class CoordinatorConfig:
     retention_tasks: int = 2_000_000
     log_retention_bytes: int = 4 << 30
     blob_retention_bytes: int = 20 << 30
-    placement: PlacementName = "least-loaded"
+    placement: str = "least-loaded"
     ordering: OrderingName = "priority"
     seed: int | None = None
     log_format: LogFormat = "auto"
@@ -136,7 +134,6 @@ class CoordinatorConfig:
         for name, words in (
             ("store", StoreName),
             ("durability", Durability),
-            ("placement", PlacementName),
             ("ordering", OrderingName),
             ("log_format", LogFormat),
             ("log_level", LogLevel),
@@ -155,6 +152,8 @@ class CoordinatorConfig:
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least:,}, got {getattr(self, name):,}")
+        if not self.placement:
+            raise ValueError("placement is empty: name a policy, such as least-loaded")
         if self.retention_tasks < 1:
             raise ValueError(f"retention_tasks must be at least 1, got {self.retention_tasks}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -29,6 +30,7 @@ from rota.core.config import SchedulerConfig
 from rota.core.errors import Forbidden, RotaError, Unauthorized
 from rota.core.explain import reasons
 from rota.core.model import WorkerState
+from rota.core.placement.policies import POLICIES, PolicyFactory
 from rota.store import open_store
 from rota.store.base import Store
 from rota.store.blobs import BlobStore
@@ -50,8 +52,11 @@ log = structlog.get_logger(__name__)
 class House:
     """One coordinator process: `open`, `run`, `stop`, `close`."""
 
-    def __init__(self, config: CoordinatorConfig, *, seed: int) -> None:
+    def __init__(
+        self, config: CoordinatorConfig, *, seed: int, policies: Mapping[str, PolicyFactory] = POLICIES
+    ) -> None:
         self._config = config
+        self._policies = policies
         self._core_config = SchedulerConfig(
             heartbeat_s=config.heartbeat_s,
             suspicious_after_s=config.suspicious_after_s,
@@ -59,6 +64,7 @@ class House:
             grace_s=config.grace_s,
             impossible_after_s=config.impossible_after_s,
             kill_grace_s=config.kill_grace_s,
+            placement=config.placement,
             seed=seed,
         )
         self._guard_config = GuardConfig(
@@ -98,6 +104,7 @@ class House:
             config=replace(self._core_config, blob_home=self.blobs.home),
             counters=self.counters,
             on_outage=self.close_sessions,
+            policies=self._policies,
         )
         self._clients = ClientDesk(
             self._loop,
@@ -107,6 +114,7 @@ class House:
             cluster=leadership.cluster,
             room=WaitingRoom(self._loop, tasks_max=config.max_pending),
             counters=self.counters,
+            policies=self._policies,
         )
         marks = MarkBoard(self._loop.find_task, self._events.publish_mark)
         self._sessions = Sessions(self._loop, clients=self._clients, marks=marks)

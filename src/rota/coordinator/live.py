@@ -81,7 +81,7 @@ class LiveService:
 
     async def submit(self, requests: Sequence[TaskRequest], *, is_array: bool) -> list[TaskView]:
         """Accept all or none."""
-        self._templates.check_blobs(requests)
+        self._templates.check(requests)
         for _ in range(TRIES):
             scheduler = self._loop.scheduler()
             self._room.check(len(requests))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import Final, TypeVar
 
@@ -25,6 +25,7 @@ from rota.core.commands import Command, ObserverStalled, ReplyTo, WorkerBeat
 from rota.core.config import SchedulerConfig
 from rota.core.errors import RotaError, StoreUnavailable, Unavailable
 from rota.core.model import Epoch, TaskSeq
+from rota.core.placement.policies import POLICIES, PolicyFactory
 from rota.core.protocol import OutputChunk
 from rota.core.scheduler import Scheduler
 from rota.core.state import Counts
@@ -71,6 +72,7 @@ class Loop:
         config: SchedulerConfig,
         counters: Counters,
         on_outage: Callable[[str], None],
+        policies: Mapping[str, PolicyFactory] = POLICIES,
     ) -> None:
         self.turn: Turn | None = None
         self.inbox = inbox
@@ -82,6 +84,7 @@ class Loop:
         self._config = config
         self._counters = counters
         self._on_outage = on_outage
+        self._policies = policies
         self._number = leadership.number
         self._next_seq = TaskSeq(leadership.last_seq + 1)
         self._wake_at: float | None = None
@@ -158,6 +161,7 @@ class Loop:
             next_seq=self._next_seq,
             now=steady_s(),
             wall=wall_s(),
+            policies=self._policies,
         )
         scheduler.state.counts = self.counts
         scheduler.restore_workers(await self._recorder.store.load_workers())

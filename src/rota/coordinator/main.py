@@ -9,7 +9,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -20,7 +20,9 @@ import uvloop
 from rota.coordinator.config import CoordinatorConfig
 from rota.coordinator.house import House
 from rota.coordinator.http.protocol import JoiningHttpProtocol
-from rota.core.errors import RotaError, StoreError
+from rota.coordinator.plugins import load_policies
+from rota.core.errors import BadSpec, RotaError, StoreError
+from rota.core.placement.policies import PolicyFactory, check_placement
 from rota.process.limits import raise_file_limit
 from rota.process.logs import set_up_logs
 
@@ -59,16 +61,23 @@ def run(config: CoordinatorConfig) -> int:
     # made once a task is not tracked by the collector; for the rest the house collects when it suits.
     gc.disable()
     try:
+        policies = load_policies()
+        check_placement(config.placement, policies)
+    except (ValueError, BadSpec) as error:
+        sys.stderr.write(f"rota: {error}\n")
+        return EXIT_USAGE
+    try:
         listener = _listen(config)
     except OSError as error:
         sys.stderr.write(f"rota: can't listen on {config.host} port {config.port}: {error.strerror}\n")
         return EXIT_USAGE
     with listener:
-        return uvloop.run(_serve(config, listener))
+        return uvloop.run(_serve(config, listener, policies))
 
 
-async def _serve(config: CoordinatorConfig, listener: socket.socket) -> int:
-    house = House(config, seed=config.seed if config.seed is not None else random.SystemRandom().getrandbits(32))
+async def _serve(config: CoordinatorConfig, listener: socket.socket, policies: Mapping[str, PolicyFactory]) -> int:
+    seed = config.seed if config.seed is not None else random.SystemRandom().getrandbits(32)
+    house = House(config, seed=seed, policies=policies)
     try:
         await house.open(candidate=f"{socket.gethostname()} pid {os.getpid()}")
     except StoreError as error:

@@ -7,7 +7,7 @@ shared by all that have it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -18,6 +18,7 @@ from rota.coordinator.drafts import draft_of
 from rota.core.client_protocol import Submission
 from rota.core.commands import Draft, DraftGroup
 from rota.core.errors import BadRequest, BadSpec, RotaError
+from rota.core.placement.policies import POLICIES, PolicyFactory, check_placement
 from rota.core.requests import ARGS_BYTES_MAX, check_template
 from rota.core.spec import TaskRequest, deadline_time, start_time
 
@@ -62,10 +63,17 @@ class Templates:
 
     Args:
         missing: Says which of some blobs are not here.
+        policies: The placement policies that tasks may name.
     """
 
-    def __init__(self, missing: Callable[[Sequence[str]], Sequence[str]]) -> None:
+    def __init__(
+        self,
+        missing: Callable[[Sequence[str]], Sequence[str]],
+        *,
+        policies: Mapping[str, PolicyFactory] = POLICIES,
+    ) -> None:
         self._missing = missing
+        self._policies = policies
         self._known: OrderedDict[bytes, _Template] = OrderedDict()
         self._known_bytes = 0
 
@@ -96,7 +104,18 @@ class Templates:
             number += count
         return groups, refusals
 
-    def check_blobs(self, requests: Sequence[TaskRequest]) -> None:
+    def check(self, requests: Sequence[TaskRequest]) -> None:
+        """See that what requests name is here: policies, and what functions need.
+
+        Raises:
+            BadRequest: It is not; names the index if there are several requests.
+        """
+        for index, request in enumerate(requests):
+            if request.placement is not None:
+                check_placement(request.placement, self._policies, index=index if len(requests) > 1 else None)
+        self._check_blobs(requests)
+
+    def _check_blobs(self, requests: Sequence[TaskRequest]) -> None:
         """See that what the functions of requests need is here.
 
         Raises:
@@ -136,6 +155,8 @@ class Templates:
             self._known.move_to_end(encoded)
             return known
         request = check_template(encoded)
+        if request.placement is not None:
+            check_placement(request.placement, self._policies)
         if request.id is not None:
             raise BadSpec("id", "can't be chosen on a channel: give the task a name, or submit it by REST")
         template = _Template(

@@ -22,10 +22,12 @@ from rota.core.model import Gpu, LaneId, Offer, Reason, Shape, WorkerId, WorkerR
 from rota.core.protocol import Usage
 from rota.core.resources import Ledger, split_need
 from rota.core.spec import EXECUTOR_TAG, PYTHON_TAG
+from rota.core.tags import TagFilter
 from rota.core.timers import Impossible
 
 if TYPE_CHECKING:
     from rota.core.placement.base import PlacementPolicy, RoomIndex
+    from rota.core.placement.placements import Placements
     from rota.core.task import Task
 
 __all__ = ["INDEXES_MAX", "ROOMS_MAX", "Cluster", "Lane", "Room", "Worker"]
@@ -42,7 +44,8 @@ class Lane:
 
     ``line[0]`` is the attempt that may have started. ``head_since`` is when it came to the front and
     ``backlog_s`` the estimated work of all of the line. A recalled lane gets nothing new
-    until its head has ended. ``is_shared`` says that part of the line was asked back for somebody idle.
+    until its head has ended. ``is_shared`` says that part of the line was asked back for somebody idle. ``key`` is
+    what its policy knows its task by, where that looks at tasks.
     """
 
     __slots__ = (
@@ -51,6 +54,7 @@ class Lane:
         "head_since",
         "id",
         "is_shared",
+        "key",
         "line",
         "recalled",
         "room",
@@ -63,6 +67,7 @@ class Lane:
         self.worker = worker
         self.room = room
         self.devices = devices
+        self.key = ""
         self.line: deque[Task] = deque()
         self.backlog_s = 0.0
         self.head_since = 0.0
@@ -162,26 +167,30 @@ class Room:
 
     ``index`` is there while tasks of the shape wait, and for some time afterwards. ``verdict`` is why they
     wait, found when the workers were as `Cluster.version` says. ``impossible`` is the timer that ends the
-    patience with tasks that nobody could ever hold.
+    patience with tasks that nobody could ever hold. ``filter`` is what its tags say, decided once for each set of tags.
     """
 
     __slots__ = (
+        "_accepted",
         "cards",
+        "filter",
         "hungry",
         "impossible",
         "index",
         "lanes",
         "memory_mib",
         "plain",
+        "policy",
         "run_times",
         "shape",
-        "tags",
         "verdict",
     )
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, policy: PlacementPolicy) -> None:
         self.shape = shape
-        self.tags = shape.tags
+        self.policy = policy
+        self.filter = TagFilter(shape.tags)
+        self._accepted: dict[frozenset[str], bool] = {}
         self.plain, self.cards, self.memory_mib = split_need(shape.resources)
         self.index: RoomIndex | None = None
         self.lanes = 0
@@ -190,16 +199,27 @@ class Room:
         self.verdict: tuple[int, Reason] | None = None
         self.impossible: Impossible | None = None
 
+    def accepts(self, worker: Worker) -> bool:
+        """Say whether the worker's tags are as the shape wants them."""
+        verdict = self._accepted.get(worker.tags)
+        if verdict is None:
+            verdict = self._accepted[worker.tags] = self.filter.accepts(worker.tags)
+        return verdict
+
+    def preference(self, worker: Worker) -> int:
+        """How many of the tags that the shape prefers the worker has."""
+        return self.filter.preference(worker.tags)
+
     def could_ever_run_on(self, worker: Worker) -> bool:
         """Say whether the worker has the tags and, empty, the resources."""
-        return self.tags <= worker.tags and worker.ledger.could_ever(self.plain, self.cards, self.memory_mib)
+        return self.accepts(worker) and worker.ledger.could_ever(self.plain, self.cards, self.memory_mib)
 
     def fits_now(self, worker: Worker) -> bool:
         """Say whether the worker may be given one more lane of this shape, now. First asked is what fails most."""
         return (
             worker.ledger.fits(self.plain)
             and worker.is_open
-            and self.tags <= worker.tags
+            and self.accepts(worker)
             and len(worker.lanes) + worker.quarantined < worker.max_tasks
             and (
                 not (self.cards or self.memory_mib)
@@ -217,8 +237,9 @@ class Cluster:
     somebody stands behind the head.
     """
 
-    def __init__(self, policy: PlacementPolicy) -> None:
-        self.policy = policy
+    def __init__(self, placements: Placements) -> None:
+        self._placements = placements
+        self._tag_sets: dict[frozenset[str], frozenset[str]] = {}
         self.workers: dict[WorkerId, Worker] = {}
         self.sessions: dict[SessionId, Worker] = {}
         self.rooms: dict[Shape, Room] = {}
@@ -265,6 +286,8 @@ class Cluster:
         return bool(self.stirred or self.freed or self.has_changed)
 
     def _seat(self, worker: Worker) -> None:
+        # One object for each set of tags: asking a room about it is then a look-up that compares no texts.
+        worker.tags = self._tag_sets.setdefault(worker.tags, worker.tags)
         for room in self.rooms.values():
             if room.impossible is not None and room.could_ever_run_on(worker):
                 room.impossible = None
@@ -280,14 +303,14 @@ class Cluster:
         """Find or make the room of a shape."""
         room = self.rooms.get(shape)
         if room is None:
-            room = self.rooms[shape] = Room(shape)
+            room = self.rooms[shape] = Room(shape, self._placements.policy(shape.placement))
         return room
 
     def index_of(self, room: Room) -> RoomIndex:
         """The index of a room that is to be placed. Making it looks at every worker once."""
         if room.index is None:
-            room.index = self.policy.make_index(
-                [worker for worker in self.workers.values() if room.fits_now(worker)],
+            room.index = self._placements.make_index(
+                room, [worker for worker in self.workers.values() if room.fits_now(worker)]
             )
         return room.index
 
@@ -326,7 +349,7 @@ class Cluster:
             return Reason.RESOURCES
         if not self.workers or any(self.could_ever_run(room)):
             return Reason.NO_WORKERS
-        tagged = any(room.tags <= worker.tags for worker in self.workers.values())
+        tagged = any(room.accepts(worker) for worker in self.workers.values())
         return Reason.IMPOSSIBLE if tagged else Reason.TAGS
 
     # Lanes
@@ -357,7 +380,15 @@ class Cluster:
         room.lanes -= 1
         room.hungry.pop(lane, None)
         self.long_lines.pop(lane, None)
+        if lane.key:
+            room.policy.closed(worker, lane.key)
         self.freed[worker] = None
+
+    def give_key(self, lane: Lane, key: str) -> None:
+        """Let the policy of a lane know what task it is for, if that looks at tasks."""
+        lane.key = key
+        if key:
+            lane.room.policy.opened(lane.worker, key)
 
     def capacity(self) -> dict[str, int]:
         """What all connected workers offer together."""

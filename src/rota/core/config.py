@@ -22,6 +22,7 @@ class SchedulerConfig:
         impossible_after_s: How long a task that no known worker could ever hold may wait for one.
         kill_grace_s: From SIGTERM to SIGKILL.
         forget_after_s: How long a lost worker stays in the list.
+        placement: The name of the policy for tasks that name none.
         seed: Of everything that is drawn by lot.
         blob_home: Where blobs are kept, for workers on the same machine.
     """
@@ -34,6 +35,7 @@ class SchedulerConfig:
     impossible_after_s: float = 600.0
     kill_grace_s: float = 10.0
     forget_after_s: float = 86_400.0
+    placement: str = "least-loaded"
     seed: int = 0
     blob_home: BlobHome | None = field(default=None, repr=False)
 

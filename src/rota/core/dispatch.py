@@ -124,16 +124,20 @@ class Dispatch:
         state, room = self._state, group.room
         cluster, ordering, pending = state.cluster, state.ordering, state.pending
         has_room = self._room_for(group)
+        policy = room.policy
         while (head := group.head()) is not None:
             if bound is not None and ordering.rank(group.key, head.seq) > bound:
                 return True
-            worker = index.choose(has_room)
+            key = policy.key_of(head) if policy.looks_at_tasks else ""
+            worker = index.choose(key, has_room)
             if worker is None:
-                if room.hungry:
+                if room.hungry and not policy.looks_at_tasks:
                     self._extend_lines(group, bound)
                 self._refuse(group)
                 return False
             lane = cluster.open_lane(worker, room)
+            if key:
+                cluster.give_key(lane, key)
             pending.take(group)
             self._attempts.assign(head, lane, estimate_s=room.run_times.estimate_s(head.terms.class_key))
             self._attempts.line_grew(lane, 1)

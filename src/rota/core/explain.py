@@ -82,7 +82,7 @@ def explain_wait(state: State, task: Task) -> tuple[Reason, str]:
 
 def explain_impossible(cluster: Cluster, room: Room) -> str:
     """Say what no worker could ever give, and name the largest worker."""
-    tagged = [worker for worker in cluster.workers.values() if room.shape.tags <= worker.tags]
+    tagged = [worker for worker in cluster.workers.values() if room.accepts(worker)]
     for name, amount in room.shape.resources:
         largest = max(tagged, key=lambda worker: (_total(worker, name), worker.id), default=None)
         if largest is not None and _total(largest, name) < amount:
@@ -108,7 +108,8 @@ def reasons(state: State) -> dict[Reason, int]:
 def _explain_tags(cluster: Cluster, room: Room) -> str:
     """Say what nobody has: the kind of work, the Python of a function, or plain tags; or that nobody has it all."""
     tags = sorted(room.shape.tags)
-    missing = [tag for tag in tags if not any(tag in worker.tags for worker in cluster.workers.values())]
+    unmet = [set(room.filter.unmet(worker.tags)) for worker in cluster.workers.values()]
+    missing = [tag for tag in tags if all(tag in lacking for lacking in unmet)]
     for tag in missing:
         if tag.startswith(EXECUTOR_TAG):
             return f"no worker can run tasks of kind {tag.removeprefix(EXECUTOR_TAG)}"
@@ -116,13 +117,22 @@ def _explain_tags(cluster: Cluster, room: Room) -> str:
         if tag.startswith(PYTHON_TAG):
             return f"no worker runs Python {tag.removeprefix(PYTHON_TAG)}{_pythons(cluster)}"
     if missing:
-        return f"no worker has the tag {', '.join(missing)}"
+        return f"no worker {said_of_tags(missing)}"
     plain = [tag for tag in tags if not tag.startswith((EXECUTOR_TAG, PYTHON_TAG))]
     kinds = [f"kind {tag.removeprefix(EXECUTOR_TAG)}" for tag in tags if tag.startswith(EXECUTOR_TAG)]
     pythons = [f"Python {tag.removeprefix(PYTHON_TAG)}" for tag in tags if tag.startswith(PYTHON_TAG)]
     if not plain:
         return f"no worker has all of {', '.join([*kinds, *pythons])}"
     return f"no worker has all of the tags {', '.join([*plain, *pythons])}"
+
+
+def said_of_tags(tags: list[str], *, have: str = "has") -> str:
+    """What a worker would have to be: ``has the tag ssd``, ``is without the tag spot``."""
+    wanted = ", ".join(tag for tag in tags if not tag.startswith("!"))
+    unwanted = ", ".join(tag.removeprefix("!") for tag in tags if tag.startswith("!"))
+    parts = [f"{have} the tag {wanted}"] if wanted else []
+    parts += [f"is without the tag {unwanted}"] if unwanted else []
+    return " and ".join(parts)
 
 
 def _pythons(cluster: Cluster) -> str:

@@ -314,6 +314,8 @@ class Fleet:
             lane.line.append(task)
             lane.backlog_s += estimate_s
             worker.next_place = max(worker.next_place, progress.place + 1)
+        if room.policy.looks_at_tasks:
+            state.cluster.give_key(lane, room.policy.key_of(items[0][0]))
 
     def _suspect(self, worker: Worker) -> None:
         self._set_state(worker, WorkerState.SUSPICIOUS, "worker_suspicious")

@@ -66,7 +66,7 @@ def _check_nobody_is_forgotten(state: State) -> None:
             assert all(state.holds.keeps_out(worker, rank) for worker in fitting), room.shape
         if room.index is not None:
             assert room in pending.groups or room in cluster.indexed, room.shape
-            assert (room.index.choose(room.fits_now) is not None) == bool(fitting), room.shape
+            assert (room.index.choose("", room.fits_now) is not None) == bool(fitting), room.shape
     assert len(cluster.indexed) <= INDEXES_MAX
 
 

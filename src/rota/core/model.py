@@ -164,18 +164,20 @@ class Backoff(Struct, frozen=True, array_like=True):
 class Shape(Struct, frozen=True, weakref=True):
     """What matters for placement. Tasks of one shape are interchangeable to the placer.
 
-    ``tags`` holds what the task requires, and ``executor:<kind>`` for the kind of work it is.
+    ``tags`` holds what the task wants of tags, as `rota.core.tags` writes it, and ``executor:<kind>`` for the kind
+    of work it is. ``placement`` is the policy that it asks for, if it asks for one.
     """
 
     resources: Resources
     tags: frozenset[str]
+    placement: str | None = None
 
 
 class Terms(Struct, frozen=True, weakref=True):
     """What the core must know of a task to decide on it. Interned: many tasks share one.
 
     ``class_key`` names what run times are learned for, together with the shape. ``function`` is the digest
-    of the function to call, if it is one.
+    of the function to call, if it is one. ``affinity`` is what policies that look at tasks know it by.
     """
 
     shape: Shape
@@ -186,6 +188,7 @@ class Terms(Struct, frozen=True, weakref=True):
     losses: int
     backoff: Backoff
     function: str | None = None
+    affinity: str | None = None
 
 
 class Gpu(Struct, frozen=True, array_like=True):

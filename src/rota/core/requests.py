@@ -16,6 +16,7 @@ import msgspec
 
 from rota.core.errors import BadRequest, BadSpec, TooLarge
 from rota.core.spec import KINDS, LOSSES_DEFAULT, PRIORITY_WORDS, QUEUE_DEFAULT, TaskRequest, TaskSpec
+from rota.core.tags import TagSyntaxError, parse_tag
 
 __all__ = ["ARGS_BYTES_MAX", "check_template", "parse_requests", "parse_task_id"]
 
@@ -39,7 +40,7 @@ REQUIREMENTS_MAX: Final = 64
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,199}\Z")
 _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
-_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/=-]{0,99}\Z")
+_PLACEMENT = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
 _RESOURCE = re.compile(r"[a-z][a-z0-9_.-]{0,62}\Z")
 _GENERATED_ID = re.compile(r"t[0-9]+\Z")
 _UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$(?:\[(\d+)\])?.*`)?\Z")
@@ -142,6 +143,8 @@ def _check(request: TaskRequest, index: int | None) -> None:
             _check_queue(request)
         if request.name is not None or request.tags or request.labels:
             _check_names(request)
+        if request.placement is not None or request.affinity is not None:
+            _check_placement(request)
         _check_work(request)
         _check_process(request)
         _check_function(request)
@@ -168,14 +171,27 @@ def _check_names(spec: TaskSpec) -> None:
         _check_text("name", spec.name, chars_max=NAME_CHARS_MAX)
     if len(spec.tags) > TAGS_MAX:
         raise BadSpec("tags", f"has {len(spec.tags)} tags: at most {TAGS_MAX}")
-    for tag in spec.tags:
-        if not _TAG.match(tag):
-            raise BadSpec("tags", f"{tag!r} is not a tag: use 1 to 100 letters, digits or ._/=-")
+    spec.tags = [_check_tag(tag) for tag in spec.tags]
     if len(spec.labels) > LABELS_MAX:
         raise BadSpec("labels", f"has {len(spec.labels)} labels: at most {LABELS_MAX}")
     for key, value in spec.labels.items():
         _check_text("labels", key, chars_max=NAME_CHARS_MAX)
         _check_text("labels", value, chars_max=NAME_CHARS_MAX, may_be_empty=True)
+
+
+def _check_tag(text: str) -> str:
+    """Return the expression as it is written down."""
+    try:
+        return str(parse_tag(text))
+    except TagSyntaxError as error:
+        raise BadSpec("tags", str(error)) from error
+
+
+def _check_placement(spec: TaskSpec) -> None:
+    if spec.placement is not None and not _PLACEMENT.match(spec.placement):
+        raise BadSpec("placement", "must be the name of a policy, such as binpack")
+    if spec.affinity is not None:
+        _check_text("affinity", spec.affinity, chars_max=NAME_CHARS_MAX)
 
 
 def _check_text(field: str, text: str, *, chars_max: int, may_be_empty: bool = False) -> None:

@@ -110,6 +110,11 @@ class Ledger:
                 return False
         return not (cards or memory_mib) or self.devices.could_ever(cards, memory_mib)
 
+    def share_used(self, name: str) -> float:
+        """Which part of a resource is reserved, 0.0 to 1.0; 0.0 of what the worker does not have."""
+        total = self.capacity.get(name, 0)
+        return 1.0 - self.free[name] / total if total else 0.0
+
     def fits(self, plain: Resources) -> bool:
         """Say whether the plain amounts fit into what is free."""
         free = self.free

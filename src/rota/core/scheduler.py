@@ -9,7 +9,7 @@ steady and never jumps, ``wall`` is what a calendar shows.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import assert_never
 
 from rota.core.attempts import Attempts
@@ -38,8 +38,8 @@ from rota.core.fleet import Fleet
 from rota.core.intake import Intake
 from rota.core.model import ClientRecord, Epoch, Progress, TaskRecord, TaskSeq, TaskState, WorkerRecord
 from rota.core.ordering import Ordering, PriorityOrdering
-from rota.core.placement.base import PlacementPolicy
-from rota.core.placement.least_loaded import LeastLoaded
+from rota.core.placement.placements import Placements
+from rota.core.placement.policies import POLICIES, PolicyFactory
 from rota.core.protocol import ReportAck
 from rota.core.spec import decode_spec, terms_of
 from rota.core.state import State, TurnNotes
@@ -61,13 +61,13 @@ class Scheduler:
         next_seq: TaskSeq,
         now: float,
         wall: float,
-        policy: PlacementPolicy | None = None,
+        policies: Mapping[str, PolicyFactory] = POLICIES,
         ordering: Ordering | None = None,
     ) -> None:
         rng = random.Random(f"{config.seed}/{epoch}")
         self.state = State(
             config,
-            policy=policy or LeastLoaded(rng),
+            placements=Placements(rng, default=config.placement, factories=policies),
             ordering=ordering or PriorityOrdering(),
             epoch=epoch,
             next_seq=next_seq,

@@ -82,6 +82,8 @@ class TaskSpec(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=T
     tags: list[str] = []
     priority: int | str | None = None
     queue: str = QUEUE_DEFAULT
+    placement: str | None = None
+    affinity: str | None = None
     timeout: float | None = None
     retries: int = 0
     losses: int = LOSSES_DEFAULT
@@ -174,11 +176,12 @@ def terms_of(spec: TaskSpec) -> Terms:
     if spec.python is not None:
         tags.append(PYTHON_TAG + spec.python)
     return Terms(
-        shape=Shape(resources=resources_of(spec), tags=frozenset(tags)),
+        shape=Shape(resources=resources_of(spec), tags=frozenset(tags), placement=spec.placement),
         priority=priority_of(spec),
         queue=spec.queue,
         class_key=spec.function or spec.name or _program(spec, kind),
         function=spec.function,
+        affinity=spec.affinity,
         retries=spec.retries,
         losses=spec.losses,
         backoff=backoff_of(spec),

@@ -33,7 +33,7 @@ from rota.core.model import (
 )
 from rota.core.ordering import Ordering
 from rota.core.pending import PendingTasks
-from rota.core.placement.base import PlacementPolicy
+from rota.core.placement.placements import Placements
 from rota.core.protocol import Assign, Assignment, FromCoordinator, Recall, Stop
 from rota.core.task import Task, progress_of
 from rota.core.timers import Timers
@@ -117,7 +117,7 @@ class State:
         self,
         config: SchedulerConfig,
         *,
-        policy: PlacementPolicy,
+        placements: Placements,
         ordering: Ordering,
         epoch: Epoch,
         next_seq: TaskSeq,
@@ -128,7 +128,7 @@ class State:
         self.epoch = epoch
         self.next_seq = next_seq
         self.rng = rng
-        self.cluster = Cluster(policy)
+        self.cluster = Cluster(placements)
         self.pending = PendingTasks()
         self.holds = Holds(self.cluster, self.pending, ordering)
         self.held: dict[Reason, int] = {Reason.BACKOFF: 0, Reason.START_TIME: 0}

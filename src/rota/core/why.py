@@ -155,7 +155,7 @@ def _blocker(room: Room, reason: Reason, what: str, workers: list[Worker]) -> Bl
 
 
 def _missing_tags(room: Room, worker: Worker) -> list[str]:
-    return sorted(room.tags - worker.tags)
+    return room.filter.unmet(worker.tags)
 
 
 def _tag_words(tags: list[str]) -> str:
@@ -208,7 +208,8 @@ def _nearest(room: Room, workers: list[Worker], *, is_now: bool) -> Nearest | No
     """Find the one change that would let most workers take it: now, or, where nobody ever can, when they are empty."""
     has = _free if is_now else _capacity
     changes = [_with_less(name, amount, room, workers, has) for name, amount in room.shape.resources]
-    changes += [_without_tag(tag, room, workers, has) for tag in sorted(room.tags) if not tag.startswith(EXECUTOR_TAG)]
+    tags = sorted(tag for tag in room.shape.tags if not tag.startswith(EXECUTOR_TAG))
+    changes += [_without_tag(tag, room, workers, has) for tag in tags]
     found = [change for change in changes if change is not None]
     return max(found, key=lambda change: change.workers, default=None)  # of equals the first: less before other tags
 

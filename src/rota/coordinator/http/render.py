@@ -92,6 +92,8 @@ class TaskJson(Struct, gc=False):
     tags: list[str]
     priority: int
     queue: str
+    placement: str | None
+    affinity: str | None
     timeout: float | None
     retries: int
     losses: int
@@ -169,6 +171,8 @@ def task_json(view: TaskView, *, is_listed: bool = False) -> TaskJson:
         spec.tags,
         facts.priority,
         facts.queue,
+        spec.placement,
+        spec.affinity,
         spec.timeout,
         spec.retries,
         spec.losses,

@@ -1,13 +1,22 @@
-"""The port of a placement policy: which of the workers that fit gets the next lane of a shape."""
+"""The port of a placement policy: which of the workers that fit gets the next lane of a shape.
+
+Others may write policies of their own, in packages of their own: a subclass of `PlacementPolicy`, named by an entry
+point of the group ``rota.placement``. See ``docs/placement.md``.
+"""
 
 from __future__ import annotations
 
+import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
-from rota.core.cluster import Worker
+from rota.core.cluster import Room, Worker
+from rota.core.task import Task
 
-__all__ = ["PlacementPolicy", "RoomIndex"]
+__all__ = ["HasRoom", "PlacementPolicy", "RoomIndex"]
+
+HasRoom = Callable[[Worker], bool]
 
 
 class RoomIndex(Protocol):
@@ -21,21 +30,39 @@ class RoomIndex(Protocol):
         """Note that the worker may have room now. Cheap, and harmless if it was noted before."""
         ...
 
-    def choose(self, has_room: Callable[[Worker], bool]) -> Worker | None:
+    def choose(self, key: str, has_room: HasRoom) -> Worker | None:
         """Return the best worker for which ``has_room`` holds, or ``None``.
 
         A worker that was refused is forgotten until it is offered again. The one that is
         returned stays noted: the caller may choose it again for as long as it has room.
+        ``key`` is what `PlacementPolicy.key_of` gave for the task.
         """
         ...
 
 
-class PlacementPolicy(Protocol):
-    """A policy is asked for one index a shape."""
+class PlacementPolicy(ABC):
+    """A policy is asked for one index a shape. It must be deterministic but for ``rng``."""
 
-    @property
-    def name(self) -> str: ...
+    name: ClassVar[str]
+    """What users call it: lower case, with hyphens."""
 
-    def make_index(self, workers: Sequence[Worker]) -> RoomIndex:
-        """Make an index that has noted these workers, which have room. O(workers)."""
-        ...
+    looks_at_tasks: ClassVar[bool] = False
+    """Whether it matters which task of a shape is placed. Then each has a lane of its own: one that stood in line
+    behind others would run where these are."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+
+    @abstractmethod
+    def make_index(self, room: Room, workers: Sequence[Worker]) -> RoomIndex:
+        """Make an index for a shape that has noted these workers, which have room for it. O(workers)."""
+
+    def key_of(self, task: Task) -> str:  # noqa: ARG002 - most policies look at no task
+        """What of a task matters to the policy. Asked only where it looks at tasks."""
+        return ""
+
+    def opened(self, worker: Worker, key: str) -> None:  # noqa: B027 - most policies have nothing to note
+        """Note that a task with this key was given a lane. Told only where the policy looks at tasks."""
+
+    def closed(self, worker: Worker, key: str) -> None:  # noqa: B027 - as above
+        """Note that such a lane is gone."""

@@ -1,26 +1,27 @@
-"""Least-loaded: the worker whose dominant resource is used least, ties by lot.
+"""Least-loaded: a worker whose dominant resource is used least, those within 0.05 of each other by lot.
 
-Cost: O(log n) a choice in the number of workers of the shape, amortised.
+Cost: O(log n) a choice in the number of workers of the shape, amortised; O(1) while the same worker stays among the
+least loaded.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
-from heapq import heapify, heappop, heappush, heapreplace
+from collections.abc import Sequence
 from typing import Final
 
-from rota.core.cluster import Worker
-from rota.core.placement.base import RoomIndex
+from rota.core.cluster import Room, Worker
+from rota.core.placement.base import PlacementPolicy, RoomIndex
+from rota.core.placement.heaps import LazyHeap
 
-__all__ = ["LeastLoaded"]
+__all__ = ["TIE", "LeastLoaded"]
 
-STALE_FACTOR: Final = 4
-"""The heap may hold so many entries a worker before the stale ones are thrown out."""
+TIE: Final = 0.05
+"""Loads in one step of this width are equal: a fraction less says nothing of which machine is the better one, and
+all who start at once would go to it."""
 
 
-class LeastLoaded:
-    """Place on the worker with the lowest load ratio; see `Ledger.load`.
+class LeastLoaded(PlacementPolicy):
+    """Place on one of the workers with the lowest load ratio; see `Ledger.load`.
 
     References:
         dtask-scheduler places by the strictly lowest load ratio; the dominant resource is that of
@@ -29,49 +30,9 @@ class LeastLoaded:
 
     name = "least-loaded"
 
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-
-    def make_index(self, workers: Sequence[Worker]) -> RoomIndex:
-        return _LoadHeap(self._rng, workers)
+    def make_index(self, room: Room, workers: Sequence[Worker]) -> RoomIndex:  # noqa: ARG002 - the same for all shapes
+        return LazyHeap(_load_step, self._rng, workers)
 
 
-class _LoadHeap:
-    """A heap by load that is put right lazily.
-
-    A worker whose load rose keeps its old entry, which is too low and is corrected when it comes
-    to the top. One whose load fell is offered again and so has a second, lower entry.
-    """
-
-    __slots__ = ("_heap", "_noted", "_rng")
-
-    def __init__(self, rng: random.Random, workers: Sequence[Worker]) -> None:
-        self._rng = rng
-        self._noted = {worker.number: worker for worker in workers}
-        self._heap: list[tuple[float, float, int, Worker]] = []
-        self._rebuild()
-
-    def offer(self, worker: Worker) -> None:
-        heappush(self._heap, (worker.ledger.load, self._rng.random(), worker.number, worker))
-        self._noted[worker.number] = worker
-        if len(self._heap) > STALE_FACTOR * len(self._noted) + 64:
-            self._rebuild()
-
-    def choose(self, has_room: Callable[[Worker], bool]) -> Worker | None:
-        heap = self._heap
-        while heap:
-            load, tie, number, worker = heap[0]
-            if worker.ledger.load > load:
-                heapreplace(heap, (worker.ledger.load, tie, number, worker))
-            elif has_room(worker):
-                return worker
-            else:
-                heappop(heap)
-                self._noted.pop(number, None)
-        return None
-
-    def _rebuild(self) -> None:
-        self._heap = [
-            (worker.ledger.load, self._rng.random(), number, worker) for number, worker in self._noted.items()
-        ]
-        heapify(self._heap)
+def _load_step(worker: Worker) -> int:
+    return int(worker.ledger.load / TIE)
