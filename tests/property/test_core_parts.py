@@ -15,6 +15,7 @@ from rota.core.cluster import Room
 from rota.core.errors import BadRequest
 from rota.core.lifecycle import JITTER, retry_delay_s
 from rota.core.model import Backoff, TaskSeq, TaskState
+from rota.core.ordering import stream_of
 from rota.core.pending import PendingTasks
 from rota.core.placement.least_loaded import TIE
 from rota.core.requests import parse_requests
@@ -81,8 +82,8 @@ def _least_loaded(core: Core, need: dict[str, int]) -> set[str]:
 def test_waiting_tasks_come_out_in_order_whatever_happens_between(steps: list[tuple[str, int]]) -> None:
     core = Core()
     terms = terms_of(only(parse_requests(b'{"command": ["a"]}', tasks_max=1)[0]))
-    room: Room = core.state.cluster.room(terms.shape)
-    pending = PendingTasks()
+    room: Room = core.state.cluster.room_of(terms)
+    pending, stream = PendingTasks(), stream_of(terms)
     waiting: dict[TaskSeq, Task] = {}
     away: list[Task] = []
     next_seq = 1
@@ -95,7 +96,7 @@ def test_waiting_tasks_come_out_in_order_whatever_happens_between(steps: list[tu
         elif not waiting:
             continue
         elif what == "take":
-            group = pending.groups[room][50]
+            group = pending.groups[room][stream]
             first = group.head()
             assert first is waiting[min(waiting)]
             assert pending.take(group) is waiting.pop(min(waiting))
@@ -104,10 +105,10 @@ def test_waiting_tasks_come_out_in_order_whatever_happens_between(steps: list[tu
         else:
             dropped = waiting.pop(sorted(waiting)[pick % len(waiting)])
             dropped.state = TaskState.CANCELLED
-            pending.dropped(50, room)
+            pending.dropped(stream, room)
             away.append(Task(dropped.seq, None, terms, b""))  # a person may bring it back
             continue
-        pending.add(task, 50, room)
+        pending.add(task, stream, room)
         waiting[task.seq] = task
     assert pending.size == len(waiting)
     assert sorted(task.seq for group in pending.all_groups() for task in group.tasks()) == sorted(waiting)

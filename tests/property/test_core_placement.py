@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rota.core.cluster import Room, Worker
 from rota.core.model import Shape, WorkerId, WorkerRecord
 from rota.core.placement.consistent_hash import ConsistentHash
+from rota.core.queues import Queue
 from rota.core.tags import TagFilter, TagSyntaxError, parse_tag
 from tests.support.core import make_offer
 
@@ -26,7 +27,7 @@ def worker(name: str, number: int) -> Worker:
 
 def homes(there: list[Worker]) -> dict[str, str]:
     policy = ConsistentHash(random.Random(0))
-    index = policy.make_index(Room(Shape((), frozenset()), policy), there)
+    index = policy.make_index(Room(Shape((), frozenset()), policy, Queue("default")), there)
     found: dict[str, str] = {}
     for key in KEYS:
         chosen = index.choose(key, lambda _: True)

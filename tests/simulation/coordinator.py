@@ -274,6 +274,7 @@ class Coordinator:
             now=self._world.now,
             wall=self._wall(),
         )
+        scheduler.restore_settings(record.settings[key] for key in sorted(record.settings))
         scheduler.restore_workers(record.workers[name] for name in sorted(record.workers))
         scheduler.restore_clients(record.clients[name] for name in sorted(record.clients))
         scheduler.restore_tasks(record.unfinished())

@@ -25,6 +25,8 @@ from rota.core.commands import (
     SessionClosed,
     SessionId,
     SetDrained,
+    SetLimit,
+    SetQueue,
     SubmitTasks,
     Tick,
     WorkerBeat,
@@ -43,6 +45,7 @@ from rota.core.model import (
     Gpu,
     Offer,
     Progress,
+    Setting,
     TaskFacts,
     TaskRecord,
     TaskSeq,
@@ -67,6 +70,7 @@ from rota.core.protocol import (
     Usage,
     Welcome,
 )
+from rota.core.queues import QueueSettings
 from rota.core.requests import parse_requests
 from rota.core.scheduler import Scheduler
 from rota.core.state import State
@@ -112,6 +116,7 @@ class Record:
         self.attempts: dict[TaskSeq, list[AttemptRecord]] = {}
         self.workers: dict[WorkerId, WorkerRecord] = {}
         self.clients: dict[str, ClientRecord] = {}
+        self.settings: dict[tuple[str, str], Setting] = {}
         self.output: list[OutputChunk] = []
 
     def take(self, changes: Changes) -> None:
@@ -130,6 +135,9 @@ class Record:
         for client_id in changes.clients_gone:
             self.clients.pop(client_id, None)
         self.clients |= {client.id: client for client in changes.clients}
+        for key in changes.settings_gone:
+            self.settings.pop(key, None)
+        self.settings |= {(setting.kind, setting.name): setting for setting in changes.settings}
         self.output += changes.output
 
     def task(self, seq: TaskSeq) -> TaskRecord:
@@ -197,6 +205,7 @@ class Core:
             wall=self.wall,
             policies=policies,
         )
+        self.scheduler.restore_settings(self.record.settings[key] for key in sorted(self.record.settings))
         self.scheduler.restore_workers(self.record.workers[name] for name in sorted(self.record.workers))
         self.scheduler.restore_clients(self.record.clients[name] for name in sorted(self.record.clients))
         self.scheduler.restore_tasks(self.record.unfinished())
@@ -284,6 +293,13 @@ class Core:
 
     def set_drained(self, worker: str, *, drained: bool) -> list[Effect]:
         return self.do(SetDrained(WorkerId(worker), drained, self._next_number()))
+
+    def set_queue(self, name: str, **settings: Any) -> list[Effect]:
+        """Set a queue; without settings, forget what was set."""
+        return self.do(SetQueue(name, QueueSettings(**settings) if settings else None, self._next_number()))
+
+    def set_limit(self, name: str, size: int | None) -> list[Effect]:
+        return self.do(SetLimit(name, size, self._next_number()))
 
     # Workers
 

@@ -50,7 +50,7 @@ def _known(task: Task) -> tuple[object, ...]:
 def _queues(state: State) -> dict[object, list[int]]:
     """Who waits in which line, in order."""
     return {
-        (group.room.shape, group.key): sorted(task.seq for task in group.tasks())
+        (group.room.shape, group.stream): sorted(task.seq for task in group.tasks())
         for group in state.pending.all_groups()
     }
 

@@ -13,6 +13,7 @@ from itertools import count
 import msgspec
 
 from rota.coordinator.service import Event, NodeView, Service, Stats, TaskView
+from rota.coordinator.shares import Shares
 from rota.core.errors import Conflict, NotFound, Overloaded
 from rota.core.model import (
     ENDED_STATES,
@@ -69,6 +70,10 @@ class FakeService(Service):
         self._changed = asyncio.Event()
 
     # What the edges call ------------------------------------------------------------------
+
+    @property
+    def shares(self) -> Shares:
+        raise NotImplementedError("a fake has no queues: test them on a real coordinator")
 
     async def submit(self, requests: Sequence[TaskRequest], *, is_array: bool) -> list[TaskView]:
         self._fail()

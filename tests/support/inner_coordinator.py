@@ -25,6 +25,7 @@ from rota.core.model import (
     AttemptRecord,
     ClientRecord,
     LaneId,
+    Setting,
     TaskRecord,
     TaskSeq,
     TaskState,
@@ -84,6 +85,9 @@ class ErrantStore(Store):
 
     async def load_workers(self) -> list[WorkerRecord]:
         return await self._store.load_workers()
+
+    async def load_settings(self) -> list[Setting]:
+        return await self._store.load_settings()
 
     async def load_clients(self) -> list[ClientRecord]:
         return await self._store.load_clients()

@@ -13,6 +13,7 @@ import pytest
 from rota.core.cluster import Room, Worker
 from rota.core.model import Offer, Shape, TaskSeq, WorkerId, WorkerRecord
 from rota.core.placement.policies import POLICIES
+from rota.core.queues import Queue
 from tests.support.core import QUIET, Core, make_offer, only
 
 ALL = sorted(POLICIES)
@@ -50,7 +51,7 @@ def test_a_policy_of_the_task_goes_before_that_of_the_coordinator(placement: str
     core.hello()
     seq = only(core.submit(placement=placement))
     assert core.task(seq).run is not None
-    room = core.state.cluster.room(core.task(seq).terms.shape)
+    room = core.state.cluster.room_of(core.task(seq).terms)
     assert room.policy.name == placement
 
 
@@ -122,7 +123,7 @@ def test_the_cost_of_a_choice_does_not_grow_with_the_workers(placement: str) -> 
     for count in (20, 2000):
         policy = POLICIES[placement](random.Random(1))
         there = list(workers(count))
-        index = policy.make_index(Room(Shape((("cpu", 1),), frozenset()), policy), there)
+        index = policy.make_index(Room(Shape((("cpu", 1),), frozenset()), policy, Queue("default")), there)
         has_room = Asked()
         for number in range(200):
             worker = index.choose(f"t{number}", has_room)

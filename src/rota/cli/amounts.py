@@ -17,6 +17,7 @@ __all__ = [
     "parse_cpu_milli",
     "parse_duration_s",
     "parse_gpus",
+    "parse_limit",
     "parse_memory_mib",
     "parse_moment",
     "parse_moment_or_duration_s",
@@ -102,6 +103,18 @@ def parse_pair(text: str) -> tuple[str, str]:
     if not equals or not key:
         raise ValueError(f"{text!r} is not KEY=VALUE")
     return key, value
+
+
+def parse_limit(text: str) -> tuple[str, int]:
+    """Read ``NAME=COUNT``, or ``NAME`` for one.
+
+    >>> parse_limit("licence-x"), parse_limit("licence-x=2")
+    (('licence-x', 1), ('licence-x', 2))
+    """
+    name, equals, count = text.strip().partition("=")
+    if not name or (equals and not (count.isascii() and count.isdigit())):
+        raise ValueError(f"{text!r}: write NAME or NAME=COUNT, the count a whole number")
+    return name, int(count) if equals else 1
 
 
 def parse_resource(text: str) -> tuple[str, int]:

@@ -38,6 +38,15 @@ TOKEN_BYTES_MAX: Final = 4096
 
 _DEFAULT: Final = CoordinatorConfig()
 
+ALGORITHMS: Final = {
+    "fcfs": ("fcfs", "first-fit"),
+    "round-robin": ("fcfs", "round-robin"),
+    "random": ("fcfs", "random"),
+    "least-loaded": ("fcfs", "least-loaded"),
+    "consistent-hashing": ("fcfs", "consistent-hash"),
+}
+"""Ordering and placement by the names that schedulers with one word for both give them."""
+
 COORDINATOR_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
     click.option("--host", default=_DEFAULT.host, show_default=True, help="Address to listen on."),
     click.option("--port", type=int, default=_DEFAULT.port, show_default=True, help="Port; 0 picks a free one."),
@@ -84,7 +93,19 @@ COORDINATOR_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
         show_default=True,
         help="Which worker gets a task that does not say: least-loaded, binpack, spread, …",
     ),
-    click.option("--ordering", type=click.Choice(get_args(OrderingName)), default=_DEFAULT.ordering),
+    click.option(
+        "--ordering",
+        type=click.Choice(get_args(OrderingName)),
+        default=_DEFAULT.ordering,
+        show_default=True,
+        help="Which task goes first.",
+    ),
+    click.option("--ageing", type=float, default=0.0, show_default=True, help="Priority gained for a minute's wait."),
+    click.option(
+        "--algorithm",
+        type=click.Choice(list(ALGORITHMS)),
+        help="Ordering and placement by the name of a classic scheduler; instead of the two.",
+    ),
     click.option("--seed", type=int, help="Of all chance, to repeat a run."),
     click.option("--log-format", type=click.Choice(get_args(LogFormat)), default=_DEFAULT.log_format),
     click.option("--log-level", type=click.Choice(get_args(LogLevel)), help="Least severe to write."),
@@ -111,7 +132,9 @@ def coordinator_config(given: dict[str, Any], *, log_level: LogLevel = "info") -
     token_file = given["token_file"]
     token = token_file.read(TOKEN_BYTES_MAX).strip() if token_file is not None else given["token"]
     same = ("host", "port", "state_dir", "store", "durability", "insecure", "allow_hosts", "max_pending")
-    names = ("placement", "ordering", "seed", "log_format")
+    names = ("placement", "ordering", "ageing", "seed", "log_format")
+    if given["algorithm"] is not None:
+        given = {**given, **dict(zip(("ordering", "placement"), ALGORITHMS[given["algorithm"]], strict=True))}
     try:
         return CoordinatorConfig(
             **{name: given[name] for name in (*same, *names)},
@@ -153,6 +176,7 @@ def arguments_of(config: CoordinatorConfig) -> list[str]:
         "--blob-retention": config.blob_retention_bytes,
         "--placement": config.placement,
         "--ordering": config.ordering,
+        "--ageing": config.ageing,
         "--log-format": config.log_format,
         "--log-level": config.log_level,
     }

@@ -41,6 +41,10 @@ COMMANDS: Final = {
         "events": "Follow what happens.",
         "stats": "Show the counts of the coordinator.",
     },
+    "Share": {
+        "queues": "List queues, and set them.",
+        "limits": "List limits, and set them.",
+    },
     "Workers": {
         "nodes": "List workers.",
         "drain": "Give workers nothing new.",

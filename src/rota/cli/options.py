@@ -21,6 +21,7 @@ __all__ = [
     "DURATION",
     "GPUS",
     "ID",
+    "LIMIT",
     "MEMORY",
     "MOMENT",
     "MOMENT_OR_DURATION",
@@ -72,6 +73,7 @@ MOMENT_OR_DURATION = Parsed("time", amounts.parse_moment_or_duration_s)
 PAIR = Parsed("key=value", amounts.parse_pair)
 PAIR_TEXT = Parsed("key=value", lambda text: "=".join(amounts.parse_pair(text)))
 RESOURCE = Parsed("name=amount", amounts.parse_resource)
+LIMIT = Parsed("name[=count]", amounts.parse_limit)
 GPUS = Parsed("gpus", amounts.parse_gpus)
 RESOURCES = Parsed("name=amount,…", amounts.parse_resources)
 ID = Parsed("id", _parse_id)

@@ -87,6 +87,8 @@ def _request(task: ShownTask) -> Iterator[tuple[str, str]]:
     yield "queue", f"{escaped(task.queue)}, priority {task.priority}"
     if task.placement or task.affinity:
         yield "placement", escaped(", ".join(part for part in (task.placement, task.affinity) if part))
+    if task.limits:
+        yield "limits", escaped(", ".join(f"{name} {amount:,}" for name, amount in sorted(task.limits.items())))
     yield "budgets", f"{task.retries_used} of {task.retries} retries, {task.losses_used} of {task.losses} losses used"
     if task.timeout is not None:
         yield "timeout", duration(task.timeout)

@@ -39,6 +39,7 @@ SPEC_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
     click.option("--affinity", metavar="KEY", help="What consistent-hash and spread know it by.  [default: id, name]"),
     click.option("--priority", metavar="0-100|WORD", help="Or low, normal, high, critical.  [default: normal]"),
     click.option("--queue", help="The queue to wait in.  [default: default]"),
+    click.option("--limit", "limits", type=options.LIMIT, multiple=True, help="Hold so many of a limit: NAME=1."),
     click.option("--timeout", type=options.DURATION, help="End an attempt that takes longer: 30s, 5m."),
     click.option("--retries", type=int, help="Further attempts after a failure of its own.  [default: 0]"),
     click.option("--losses", type=int, help="Further attempts after a loss of its worker.  [default: 5]"),
@@ -84,6 +85,8 @@ def spec_from(arguments: Sequence[str], fields: Mapping[str, Any]) -> dict[str, 
     for name in ("env", "labels"):
         if name in spec:
             spec[name] = dict(spec[name])
+    if "limits" in spec:
+        spec["limits"] = dict(spec["limits"])
     if "tags" in spec:
         spec["tags"] = list(spec["tags"])
     if "priority" in spec and spec["priority"].isdigit():

@@ -21,8 +21,10 @@ __all__ = [
     "ShownAttempt",
     "ShownEvent",
     "ShownGpu",
+    "ShownLimit",
     "ShownNode",
     "ShownProgress",
+    "ShownQueue",
     "ShownStats",
     "ShownTask",
     "ShownUsage",
@@ -86,6 +88,31 @@ class ShownWhy(Struct, kw_only=True):
     start: ShownStart | None = None
 
 
+class ShownQueue(Struct, kw_only=True):
+    """A queue: what is set of it, what waits and runs."""
+
+    name: str
+    weight: float = 1.0
+    paused: bool = False
+    max_running: int | None = None
+    max_resources: dict[str, int] = {}
+    ordering: str | None = None
+    placement: str | None = None
+    preempts_by: int | None = None
+    pending: int = 0
+    running: int = 0
+    used: dict[str, int] = {}
+
+
+class ShownLimit(Struct, kw_only=True):
+    """A limit: how much there is, and how much is in use."""
+
+    name: str
+    size: int
+    used: int = 0
+    pending: int = 0
+
+
 class ShownProgress(Struct, kw_only=True):
     """How far a task says it is."""
 
@@ -119,6 +146,7 @@ class ShownTask(Struct, kw_only=True):
     queue: str = "default"
     placement: str | None = None
     affinity: str | None = None
+    limits: dict[str, int] = {}
     timeout: float | None = None
     retries: int = 0
     losses: int = 0

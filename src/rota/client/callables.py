@@ -277,6 +277,7 @@ def _template(kept: _Kept, options: Options, job: str | None) -> Template:
         queue=options.queue if options.queue is not None else QUEUE_DEFAULT,
         placement=options.placement,
         affinity=options.affinity,
+        limits=dict(options.limits),
         timeout=options.timeout,
         retries=options.retries,
         backoff=options.backoff,

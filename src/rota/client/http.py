@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from rota.client.shares import ShareCalls
 from rota.client.sse import parse_events
 from rota.client.transport import READ_TIMEOUT_S, Transport, next_path, retry_after_s
 from rota.core.errors import NoCoordinator, Overloaded, RotaError, Unavailable
@@ -46,6 +47,7 @@ class HttpClient:
     def __init__(self, url: str, *, token: str | None = None, ca_file: str | None = None) -> None:
         self._transport = Transport(url, token=token, ca_file=ca_file)
         self.url = self._transport.url
+        self.shares = ShareCalls(self._object, self._list)
 
     def __enter__(self) -> Self:
         return self

@@ -41,6 +41,7 @@ class Options:
         affinity: What ``consistent-hash`` and ``spread`` know the tasks by.
         priority: 0 to 100, or ``"low"``, ``"normal"``, ``"high"``, ``"critical"``.
         queue: The queue to wait in.
+        limits: What of the cluster's limits each holds while it runs: ``{"licence-x": 1}``.
         timeout: Seconds (or a timedelta) that one attempt may take.
         retries: Further attempts after the function failed.
         losses: Further attempts after a worker was lost.
@@ -67,6 +68,7 @@ class Options:
     queue: str | None = None
     placement: str | None = None
     affinity: str | None = None
+    limits: Mapping[str, int] = field(default_factory=dict)
     timeout: float | None = None
     retries: int = 0
     losses: int | None = None
@@ -96,6 +98,7 @@ class Options:
         for name in ("start_at", "deadline"):
             _check_moment(name, getattr(self, name))
         _check_priority(self.priority)
+        self._set("limits", _counts("limits", self.limits))
         self._set("resources", _amounts(self.resources, cpu, memory))
         # Made once: an options object is looked up at each submit (0.1 instead of 2 µs).
         values = (getattr(self, one.name) for one in fields(self) if one.compare)
@@ -111,9 +114,9 @@ class Options:
         return cls(**options)
 
     def changed(self, **options: Any) -> Self:  # checked one by one
-        """Options that differ in these; ``resources``, ``labels`` and ``env`` add to what is there."""
+        """Options that differ in these; ``resources``, ``labels``, ``env`` and ``limits`` add to what is there."""
         refuse_unknown(options)
-        for name in ("resources", "labels", "env"):
+        for name in ("resources", "labels", "env", "limits"):
             if name in options and isinstance(options[name], Mapping):
                 options[name] = {**getattr(self, name), **options[name]}
         return replace(self, **options)
@@ -171,6 +174,13 @@ def _pairs(name: str, values: object) -> dict[str, str]:
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"{name} must map texts to texts, got {key!r}: {value!r}")
     return pairs
+
+
+def _counts(name: str, values: object) -> dict[str, int]:
+    counts = dict(_mapping(name, values))
+    for key, value in counts.items():
+        _check_count(f"{name}[{key!r}]", value)
+    return counts
 
 
 def _mapping(name: str, values: object) -> Mapping[Any, Any]:  # what is in it is looked at by the caller

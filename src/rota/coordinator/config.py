@@ -27,7 +27,7 @@ __all__ = [
 
 StoreName = Literal["sqlite", "memory"]
 Durability = Literal["full", "relaxed"]
-OrderingName = Literal["priority"]
+OrderingName = Literal["fcfs", "priority", "fair"]
 LogFormat = Literal["auto", "human", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -66,6 +66,7 @@ class CoordinatorConfig:
         blob_retention_bytes: How much of functions and large values is kept; what was not used for longest goes first.
         placement: Which worker gets a task.
         ordering: Which task goes first.
+        ageing: Points of priority that a task gains in each minute that it waits.
         seed: Of all chance in the core, to repeat a run; ``None`` draws one.
         log_format: ``auto`` is human on a terminal, JSON elsewhere.
         log_level: The least severe messages to write.
@@ -95,6 +96,7 @@ class CoordinatorConfig:
     blob_retention_bytes: int = 20 << 30
     placement: str = "least-loaded"
     ordering: OrderingName = "priority"
+    ageing: float = 0.0
     seed: int | None = None
     log_format: LogFormat = "auto"
     log_level: LogLevel = "info"
@@ -161,6 +163,8 @@ class CoordinatorConfig:
         for name in ("heartbeat_s", "suspicious_after_s", "offline_after_s", "impossible_after_s", "retention_s"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be more than 0 seconds, got {getattr(self, name):g}")
+        if not 0 <= self.ageing < math.inf:
+            raise ValueError(f"ageing must be at least 0 points a minute, got {self.ageing:g}")
         for name in ("grace_s", "kill_grace_s"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least 0 seconds, got {getattr(self, name):g}")

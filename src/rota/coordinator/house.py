@@ -65,6 +65,8 @@ class House:
             impossible_after_s=config.impossible_after_s,
             kill_grace_s=config.kill_grace_s,
             placement=config.placement,
+            ordering=config.ordering,
+            ageing=config.ageing,
             seed=seed,
         )
         self._guard_config = GuardConfig(

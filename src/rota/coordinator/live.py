@@ -22,6 +22,7 @@ from rota.coordinator.output import OutputReader
 from rota.coordinator.rates import Rates
 from rota.coordinator.recorder import Recorder
 from rota.coordinator.service import Event, NodeView, Stats, TaskView
+from rota.coordinator.shares import Shares, check_limits
 from rota.coordinator.watches import Watches
 from rota.core.commands import CancelTasks, RetryTask, SetDrained, SubmitTasks
 from rota.core.effects import Accepted, IdsTaken, Settled, WorkerKnown
@@ -73,6 +74,7 @@ class LiveService:
         self._templates = clients.templates
         self._marks = marks
         self._metrics = metrics
+        self.shares = Shares(loop)
         self._output = OutputReader(recorder, watches)
         self._rates = Rates()
         self._started_at = steady_s()
@@ -85,6 +87,7 @@ class LiveService:
         for _ in range(TRIES):
             scheduler = self._loop.scheduler()
             self._room.check(len(requests))
+            check_limits(requests, scheduler.state)
             known = await self._find_chosen(requests, is_array=is_array)
             new = [request for request in requests if request.id not in known]
             accepted = await self._accept(new, of=scheduler) if new else []

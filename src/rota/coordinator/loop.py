@@ -84,7 +84,7 @@ class Loop:
         self._config = config
         self._counters = counters
         self._on_outage = on_outage
-        self._policies = policies
+        self.policies = policies
         self._number = leadership.number
         self._next_seq = TaskSeq(leadership.last_seq + 1)
         self._wake_at: float | None = None
@@ -161,10 +161,11 @@ class Loop:
             next_seq=self._next_seq,
             now=steady_s(),
             wall=wall_s(),
-            policies=self._policies,
+            policies=self.policies,
         )
         scheduler.state.counts = self.counts
         scheduler.restore_workers(await self._recorder.store.load_workers())
+        scheduler.restore_settings(await self._recorder.store.load_settings())
         scheduler.restore_clients(await self._recorder.store.load_clients())
         async for batch in self._recorder.store.load_tasks():
             scheduler.restore_tasks(batch)

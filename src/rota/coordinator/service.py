@@ -11,6 +11,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from rota.coordinator.shares import Shares
 from rota.core.model import (
     AttemptRecord,
     Offer,
@@ -95,6 +96,11 @@ class Stats(Struct, frozen=True):
 
 class Service(Protocol):
     """One running coordinator."""
+
+    @property
+    def shares(self) -> Shares:
+        """Queues and limits."""
+        ...
 
     async def submit(self, requests: Sequence[TaskRequest], *, is_array: bool) -> list[TaskView]:
         """Accept all of the tasks or none; return when they are on the record.

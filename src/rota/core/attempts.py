@@ -8,6 +8,7 @@ from typing import Final
 from rota.core.cluster import Lane, Worker
 from rota.core.lifecycle import after_attempt, move
 from rota.core.model import ENDED_STATES, TASK_CAUSES, AttemptKey, Cause, Reason, TaskSeq, TaskState
+from rota.core.ordering import stream_of
 from rota.core.protocol import Assignment, Ended, Report, Started
 from rota.core.state import State
 from rota.core.task import CurrentAttempt, Task, attempt_record_of, progress_of
@@ -50,6 +51,7 @@ class Attempts:
             lane.head_since = state.now
         lane.line.append(task)
         lane.backlog_s += estimate_s
+        self._occupy(task, lane)
         notes.dirty[seq] = task
         if task.chosen_id is not None:
             notes.chosen_ids[seq] = task.chosen_id
@@ -187,15 +189,15 @@ class Attempts:
             self.hold(task, Reason.BACKOFF)
             state.timers.at(state.now + delay_s, TaskReady(task.seq, task.attempt))
             return
-        room = state.cluster.room(task.terms.shape)
-        state.pending.add(task, state.ordering.key(task.terms), room)
+        room = state.cluster.room_of(task.terms)
+        state.pending.add(task, stream_of(task.terms), room)
         state.cluster.stirred[room] = None
 
     def queue_fresh(self, tasks: Sequence[Task]) -> None:
         """Let new tasks of the same terms wait for a worker."""
         state, terms = self._state, tasks[0].terms
-        room = state.cluster.room(terms.shape)
-        state.pending.add_fresh(tasks, state.ordering.key(terms), room)
+        room = state.cluster.room_of(terms)
+        state.pending.add_fresh(tasks, stream_of(terms), room)
         state.cluster.stirred[room] = None
 
     def hold(self, task: Task, reason: Reason) -> None:
@@ -244,8 +246,33 @@ class Attempts:
             return wall
         return here if here > run.queued_at else min(run.queued_at, wall)
 
+    def restore_to(self, task: Task, lane: Lane, estimate_s: float) -> None:
+        """Put an attempt that its worker has had since before the start back into its lane."""
+        lane.line.append(task)
+        lane.backlog_s += estimate_s
+        self._occupy(task, lane)
+
+    def _occupy(self, task: Task, lane: Lane) -> None:
+        """Count a live attempt: with `_vacate` the only place where use of queues and limits changes."""
+        lane.room.queue.running += 1
+        if task.terms.limits:
+            self._state.limits.take(task.terms.limits)
+
+    def _vacate(self, task: Task, lane: Lane) -> None:
+        """Count it no more, and let those go on who waited for that."""
+        stirred, queue = self._state.cluster.stirred, lane.room.queue
+        queue.running -= 1
+        if queue.rooms:
+            stirred.update(queue.rooms)
+            queue.rooms.clear()
+        if task.terms.limits:
+            for limit in self._state.limits.give_back(task.terms.limits):
+                stirred.update(limit.rooms)
+                limit.rooms.clear()
+
     def _leave_lane(self, task: Task, run: CurrentAttempt) -> None:
         lane = run.lane
+        self._vacate(task, lane)
         was_head = lane.line[0] is task
         if was_head:
             lane.line.popleft()

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from rota.core.model import AttemptRecord, ClientRecord, Progress, TaskFacts, TaskSeq, WorkerId, WorkerRecord
+from rota.core.model import (
+    AttemptRecord,
+    ClientRecord,
+    Progress,
+    Setting,
+    TaskFacts,
+    TaskSeq,
+    WorkerId,
+    WorkerRecord,
+)
 from rota.core.protocol import OutputChunk
 
 __all__ = ["Changes", "Fence"]
@@ -30,7 +39,8 @@ class Changes(Struct):
     superseded ones. ``chosen_ids`` names those of the tasks that have one, for whoever tells of
     the changes; a store has them already. ``output`` goes to the log store, before everything else.
     ``clients`` are sessions that submitted. ``blobs`` are digests that the tasks of the turn name: the blob
-    store makes sure of them before anything is written.
+    store makes sure of them before anything is written. ``settings`` replace what had their kind and name,
+    ``settings_gone`` names the kind and name of those that were removed.
     """
 
     accepted: list[TaskFacts] = field(default_factory=list)
@@ -44,6 +54,8 @@ class Changes(Struct):
     clients: list[ClientRecord] = field(default_factory=list)
     clients_gone: list[str] = field(default_factory=list)
     blobs: dict[str, None] = field(default_factory=dict)
+    settings: list[Setting] = field(default_factory=list)
+    settings_gone: list[tuple[str, str]] = field(default_factory=list)
 
     def is_empty(self) -> bool:
         return not (
@@ -56,4 +68,6 @@ class Changes(Struct):
             or self.output
             or self.clients
             or self.clients_gone
+            or self.settings
+            or self.settings_gone
         )

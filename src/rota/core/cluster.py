@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Final
 
 from rota.core.commands import SessionId
 from rota.core.estimates import RunTimes
-from rota.core.model import Gpu, LaneId, Offer, Reason, Shape, WorkerId, WorkerRecord, WorkerState
+from rota.core.model import Gpu, LaneId, Offer, Reason, Shape, Terms, WorkerId, WorkerRecord, WorkerState
 from rota.core.protocol import Usage
+from rota.core.queues import Queue, Queues
 from rota.core.resources import Ledger, split_need
 from rota.core.spec import EXECUTOR_TAG, PYTHON_TAG
 from rota.core.tags import TagFilter
@@ -56,6 +57,7 @@ class Lane:
         "is_shared",
         "key",
         "line",
+        "policy",
         "recalled",
         "room",
         "timer_armed",
@@ -68,6 +70,7 @@ class Lane:
         self.room = room
         self.devices = devices
         self.key = ""
+        self.policy: PlacementPolicy | None = None
         self.line: deque[Task] = deque()
         self.backlog_s = 0.0
         self.head_since = 0.0
@@ -163,11 +166,12 @@ class Worker:
 
 
 class Room:
-    """All that belongs to one shape: who may have room for it, which lanes have it, how long it runs.
+    """All that belongs to one shape in one queue: who may have room for it, which lanes have it, how long it runs.
 
     ``index`` is there while tasks of the shape wait, and for some time afterwards. ``verdict`` is why they
     wait, found when the workers were as `Cluster.version` says. ``impossible`` is the timer that ends the
-    patience with tasks that nobody could ever hold. ``filter`` is what its tags say, decided once for each set of tags.
+    patience with tasks that nobody could ever hold. ``filter`` is what its tags say, decided once for each set of
+    tags. Each queue has rooms of its own: what one may have is not what another may.
     """
 
     __slots__ = (
@@ -181,14 +185,16 @@ class Room:
         "memory_mib",
         "plain",
         "policy",
+        "queue",
         "run_times",
         "shape",
         "verdict",
     )
 
-    def __init__(self, shape: Shape, policy: PlacementPolicy) -> None:
+    def __init__(self, shape: Shape, policy: PlacementPolicy, queue: Queue) -> None:
         self.shape = shape
         self.policy = policy
+        self.queue = queue
         self.filter = TagFilter(shape.tags)
         self._accepted: dict[frozenset[str], bool] = {}
         self.plain, self.cards, self.memory_mib = split_need(shape.resources)
@@ -237,12 +243,13 @@ class Cluster:
     somebody stands behind the head.
     """
 
-    def __init__(self, placements: Placements) -> None:
+    def __init__(self, placements: Placements, queues: Queues) -> None:
         self._placements = placements
+        self._queues = queues
         self._tag_sets: dict[frozenset[str], frozenset[str]] = {}
         self.workers: dict[WorkerId, Worker] = {}
         self.sessions: dict[SessionId, Worker] = {}
-        self.rooms: dict[Shape, Room] = {}
+        self.rooms: dict[tuple[Shape, str], Room] = {}
         self.stirred: dict[Room, None] = {}
         self.freed: dict[Worker, None] = {}
         self.indexed: dict[Room, None] = {}
@@ -250,6 +257,7 @@ class Cluster:
         self.has_changed = False
         self.version = 0
         self._numbers = 0
+        self._shared: tuple[int, dict[str, int]] = (-1, {})
         self._rooms_max = ROOMS_MAX
 
     # Workers
@@ -299,12 +307,31 @@ class Cluster:
 
     # Rooms
 
-    def room(self, shape: Shape) -> Room:
-        """Find or make the room of a shape."""
-        room = self.rooms.get(shape)
+    def room(self, shape: Shape, queue_name: str) -> Room:
+        """Find or make the room of a shape in a queue."""
+        key = shape, queue_name
+        room = self.rooms.get(key)
         if room is None:
-            room = self.rooms[shape] = Room(shape, self._placements.policy(shape.placement))
+            queue = self._queues.get(queue_name)
+            room = self.rooms[key] = Room(shape, self._policy_of(shape, queue), queue)
         return room
+
+    def room_of(self, terms: Terms) -> Room:
+        """The room of tasks with these terms."""
+        return self.room(terms.shape, terms.queue)
+
+    def queue_changed(self, queue: Queue) -> None:
+        """Look again at what waits in a queue, by the policy that it has now."""
+        for room in self.rooms.values():
+            if room.queue is queue:
+                policy = self._policy_of(room.shape, queue)
+                if policy is not room.policy:
+                    room.policy, room.index = policy, None
+                    self.indexed.pop(room, None)
+                self.stirred[room] = None
+
+    def _policy_of(self, shape: Shape, queue: Queue) -> PlacementPolicy:
+        return self._placements.policy(shape.placement or queue.settings.placement)
 
     def index_of(self, room: Room) -> RoomIndex:
         """The index of a room that is to be placed. Making it looks at every worker once."""
@@ -327,9 +354,9 @@ class Cluster:
         """Drop rooms without lanes and pending tasks whenever rooms have doubled: O(1) a room, amortised."""
         if len(self.rooms) <= self._rooms_max:
             return
-        for shape, room in list(self.rooms.items()):
+        for key, room in list(self.rooms.items()):
             if not room.lanes and room not in in_use:
-                del self.rooms[shape]
+                del self.rooms[key]
                 self.stirred.pop(room, None)
                 self.indexed.pop(room, None)
         self._rooms_max = max(ROOMS_MAX, 2 * len(self.rooms))
@@ -368,6 +395,7 @@ class Cluster:
         worker.ledger.reserve(room.plain)
         worker.ledger.devices.take(devices, room.cards, room.memory_mib)
         room.lanes += 1
+        room.queue.reserve(room.shape.resources)
         return lane
 
     def close_lane(self, lane: Lane) -> None:
@@ -378,17 +406,23 @@ class Cluster:
         worker.ledger.release(room.plain)
         worker.ledger.devices.give_back(lane.devices, room.cards, room.memory_mib)
         room.lanes -= 1
+        room.queue.release(room.shape.resources)
         room.hungry.pop(lane, None)
         self.long_lines.pop(lane, None)
-        if lane.key:
-            room.policy.closed(worker, lane.key)
+        if lane.policy is not None:
+            lane.policy.closed(worker, lane.key)
         self.freed[worker] = None
 
     def give_key(self, lane: Lane, key: str) -> None:
         """Let the policy of a lane know what task it is for, if that looks at tasks."""
-        lane.key = key
-        if key:
-            lane.room.policy.opened(lane.worker, key)
+        lane.key, lane.policy = key, lane.room.policy
+        lane.policy.opened(lane.worker, key)
+
+    def shared_capacity(self) -> dict[str, int]:
+        """What all connected workers offer, as it was when workers came or went last: O(1) most of the time."""
+        if self._shared[0] != self.version:
+            self._shared = self.version, self.capacity()
+        return self._shared[1]
 
     def capacity(self) -> dict[str, int]:
         """What all connected workers offer together."""

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from rota.core.model import TaskRecord, TaskSeq, Terms, WorkerId
 from rota.core.protocol import Heartbeat, Hello, Report
+from rota.core.queues import QueueSettings
 
 __all__ = [
     "CancelTasks",
@@ -28,6 +29,8 @@ __all__ = [
     "SessionClosed",
     "SessionId",
     "SetDrained",
+    "SetLimit",
+    "SetQueue",
     "SlotsLostArrived",
     "SubmitNumbered",
     "SubmitTasks",
@@ -117,6 +120,22 @@ class RetryTask(Struct, frozen=True):
     reply_to: ReplyTo
 
 
+class SetQueue(Struct, frozen=True):
+    """Change what is set of a queue; ``None`` forgets it. Answered by `SettingDone`."""
+
+    name: str
+    settings: QueueSettings | None
+    reply_to: ReplyTo
+
+
+class SetLimit(Struct, frozen=True):
+    """Set how much there is of a limit; ``None`` removes it. Answered by `SettingDone`."""
+
+    name: str
+    size: int | None
+    reply_to: ReplyTo
+
+
 class SetDrained(Struct, frozen=True):
     """Give a worker nothing new, or let it work again. Answered by `WorkerKnown`."""
 
@@ -184,6 +203,8 @@ Command = (
     | CancelTasks
     | RetryTask
     | SetDrained
+    | SetQueue
+    | SetLimit
     | WorkerHello
     | WorkerBeat
     | ReportArrived

@@ -23,6 +23,8 @@ class SchedulerConfig:
         kill_grace_s: From SIGTERM to SIGKILL.
         forget_after_s: How long a lost worker stays in the list.
         placement: The name of the policy for tasks that name none.
+        ordering: The name of the policy that says which task goes first.
+        ageing: Points of priority that a task gains in each minute that it waits.
         seed: Of everything that is drawn by lot.
         blob_home: Where blobs are kept, for workers on the same machine.
     """
@@ -36,6 +38,8 @@ class SchedulerConfig:
     kill_grace_s: float = 10.0
     forget_after_s: float = 86_400.0
     placement: str = "least-loaded"
+    ordering: str = "priority"
+    ageing: float = 0.0
     seed: int = 0
     blob_home: BlobHome | None = field(default=None, repr=False)
 
@@ -43,7 +47,7 @@ class SchedulerConfig:
         for name in ("heartbeat_s", "suspicious_after_s", "offline_after_s", "impossible_after_s", "forget_after_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("grace_s", "blackout_s", "kill_grace_s"):
+        for name in ("grace_s", "blackout_s", "kill_grace_s", "ageing"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} can't be negative, got {getattr(self, name)}")
         if self.suspicious_after_s < 2 * self.heartbeat_s:

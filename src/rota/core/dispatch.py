@@ -84,7 +84,13 @@ class Dispatch:
         """
         in_vain = 0
         while queue:
-            _, _, group = heappop(queue)
+            noted, _, group = heappop(queue)
+            rank = self._rank(group)
+            if rank is None:
+                continue
+            if queue and rank > queue[0][0] and rank != noted:  # its queue has been given something since
+                heappush(queue, (rank, len(queue), group))
+                continue
             if group.room in hopeful:
                 if not _can_use(group.room, freed):
                     in_vain += 1
@@ -105,11 +111,15 @@ class Dispatch:
 
     def _rank(self, group: Group) -> Rank | None:
         head = group.head()
-        return None if head is None else self._state.ordering.rank(group.key, head.seq)
+        return None if head is None else self._state.ordering.rank(group.stream, head.seq)
 
     def _serve(self, group: Group, bound: Rank | None) -> bool:
         """Place tasks of a group until it is empty, out of room, or behind ``bound``: true for the last."""
         cluster, room = self._state.cluster, group.room
+        group.block = self._find_block(group)
+        if group.block is not None:
+            self._state.pending.waiting_for_room.pop(group, None)
+            return False
         index = cluster.index_of(room)
         is_behind = self._place(group, index, bound)
         if room not in self._state.pending.groups:
@@ -124,14 +134,19 @@ class Dispatch:
         state, room = self._state, group.room
         cluster, ordering, pending = state.cluster, state.ordering, state.pending
         has_room = self._room_for(group)
+        is_capped = room.queue.is_capped or bool(group.stream.limits)
         policy = room.policy
         while (head := group.head()) is not None:
-            if bound is not None and ordering.rank(group.key, head.seq) > bound:
+            if bound is not None and ordering.rank(group.stream, head.seq) > bound:
                 return True
+            if is_capped:
+                group.block = self._find_block(group)
+                if group.block is not None:
+                    return False
             key = policy.key_of(head) if policy.looks_at_tasks else ""
             worker = index.choose(key, has_room)
             if worker is None:
-                if room.hungry and not policy.looks_at_tasks:
+                if room.hungry and not (policy.looks_at_tasks or is_capped):
                     self._extend_lines(group, bound)
                 self._refuse(group)
                 return False
@@ -142,6 +157,19 @@ class Dispatch:
             self._attempts.assign(head, lane, estimate_s=room.run_times.estimate_s(head.terms.class_key))
             self._attempts.line_grew(lane, 1)
         return False
+
+    def _find_block(self, group: Group) -> Reason | None:
+        """Why a group may not be placed whoever has room: it is looked at again when that has changed."""
+        room, limits = group.room, self._state.limits
+        queue = room.queue
+        if queue.is_capped and (reason := queue.find_block(room.shape.resources)) is not None:
+            if reason is not Reason.PAUSED:  # that ends by a command, which looks at all of the queue
+                queue.rooms[room] = None
+            return reason
+        if group.stream.limits and (limit := limits.find_full(group.stream.limits)) is not None:
+            limit.rooms[room] = None
+            return Reason.LIMIT
+        return None
 
     def _room_for(self, group: Group) -> Callable[[Worker], bool]:
         """Who may be given a lane for a group: whoever has room and is not kept for a higher priority."""
@@ -182,7 +210,7 @@ class Dispatch:
     def _lengthen(self, lane: Lane, group: Group, *, bound: Rank | None) -> bool:
         """Put the first task of a group in a line, if there is one that may go first and is short enough."""
         head = group.head()
-        if head is None or (bound is not None and self._state.ordering.rank(group.key, head.seq) > bound):
+        if head is None or (bound is not None and self._state.ordering.rank(group.stream, head.seq) > bound):
             return False
         estimate_s = group.room.run_times.estimate_s(head.terms.class_key)
         if lane.backlog_s + estimate_s > LINE_S:
@@ -219,7 +247,7 @@ class Dispatch:
         """Look again when the tasks of a shape that wait now have waited long enough."""
         state = self._state
         last = max(task.seq for group in state.pending.of_room(room) for task in group.tasks())
-        room.impossible = Impossible(room.shape, last)
+        room.impossible = Impossible(room.shape, room.queue.name, last)
         state.timers.at(state.now + state.config.impossible_after_s, room.impossible)
 
 

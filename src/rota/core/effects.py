@@ -20,6 +20,7 @@ __all__ = [
     "Reply",
     "Save",
     "Send",
+    "SettingDone",
     "Settled",
     "WakeAt",
     "WorkerKnown",
@@ -50,6 +51,13 @@ class WorkerKnown(Struct, frozen=True):
     known: bool
 
 
+class SettingDone(Struct, frozen=True):
+    """Whether there was such a setting before, and, if it was not changed, why not."""
+
+    existed: bool
+    problem: str | None = None
+
+
 class NumbersKnown(Struct, frozen=True):
     """Which of a client's numbers became which tasks. All up to ``accepted_through`` are decided."""
 
@@ -57,7 +65,7 @@ class NumbersKnown(Struct, frozen=True):
     ranges: list[NumberRange]
 
 
-Answer = Accepted | IdsTaken | Settled | WorkerKnown | NumbersKnown
+Answer = Accepted | IdsTaken | Settled | WorkerKnown | NumbersKnown | SettingDone
 
 
 class Save(Struct, frozen=True):

@@ -11,6 +11,7 @@ from typing import Final
 
 from rota.core.cluster import Cluster, Room, Worker
 from rota.core.model import Reason, Shape, WorkerState
+from rota.core.ordering import TaskStream, stream_of
 from rota.core.spec import EXECUTOR_TAG, PYTHON_TAG
 from rota.core.state import State
 from rota.core.task import Task
@@ -34,21 +35,21 @@ class Explainer:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._known: dict[Shape, tuple[Reason, str]] = {}
+        self._known: dict[tuple[Shape, TaskStream], tuple[Reason, str]] = {}
 
     def explain(self, task: Task) -> tuple[Reason, str]:
         """Say why a pending task waits. The reason is always its own; the sentence may be without numbers."""
         if task.hold is not None:
             return explain_wait(self._state, task)
-        shape = task.terms.shape
-        why = self._known.get(shape)
+        key = task.terms.shape, stream_of(task.terms)
+        why = self._known.get(key)
         if why is None:
             if len(self._known) < EXPLANATIONS_MAX:
                 why = explain_wait(self._state, task)
             else:
-                reason = self._state.cluster.refusal(self._state.cluster.room(shape))
+                reason = self._state.cluster.refusal(self._state.cluster.room_of(task.terms))
                 why = reason, _GENERAL[reason]
-            self._known[shape] = why
+            self._known[key] = why
         return why
 
 
@@ -64,7 +65,10 @@ def explain_wait(state: State, task: Task) -> tuple[Reason, str]:
         start_at = datetime.fromtimestamp(task.start_at or state.wall, UTC)
         return task.hold, f"its start time, {start_at:%Y-%m-%d %H:%M:%S} UTC, has not come"
     cluster = state.cluster
-    room = cluster.room(task.terms.shape)
+    room = cluster.room_of(task.terms)
+    group = state.pending.find(room, stream_of(task.terms))
+    if group is not None and group.block is not None:
+        return group.block, _explain_block(state, task, room, group.block)
     reason = cluster.refusal(room)
     match reason:
         case Reason.IMPOSSIBLE:
@@ -78,6 +82,26 @@ def explain_wait(state: State, task: Task) -> tuple[Reason, str]:
             if kept:
                 return reason, f"the room on {', '.join(kept)} is kept for a task of higher priority"
             return reason, _explain_resources(cluster, room)
+
+
+def _explain_block(state: State, task: Task, room: Room, block: Reason) -> str:
+    """Say what a queue or a limit has no more of."""
+    queue = room.queue
+    if block is Reason.PAUSED:
+        return f"the queue {queue.name} is paused"
+    if block is Reason.LIMIT:
+        limit = state.limits.find_full(task.terms.limits)
+        if limit is None:
+            return "waits for its limits to be free"  # they are: it is about to be looked at
+        wanted = dict(task.terms.limits)[limit.name]
+        wants = f"{wanted:,} of " if wanted != 1 else ""
+        return f"waits for {wants}the limit {limit.name}: {limit.used:,} of {limit.size:,} are in use"
+    most = queue.settings.max_running
+    if most is not None and queue.running >= most:
+        return f"the queue {queue.name} runs {queue.running:,} of at most {most:,}"
+    name = queue.find_full(room.shape.resources) or "cpu"
+    most = queue.settings.max_resources.get(name, 0)
+    return f"the queue {queue.name} uses {queue.used.get(name, 0):,} of at most {most:,} {name}"
 
 
 def explain_impossible(cluster: Cluster, room: Room) -> str:
@@ -100,7 +124,7 @@ def reasons(state: State) -> dict[Reason, int]:
     """Count pending tasks by reason. Cost: O(groups)."""
     counts = {reason: count for reason, count in state.held.items() if count}
     for group in state.pending.all_groups():
-        reason = state.cluster.refusal(group.room)
+        reason = group.block or state.cluster.refusal(group.room)
         counts[reason] = counts.get(reason, 0) + group.size
     return counts
 

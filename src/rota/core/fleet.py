@@ -301,7 +301,7 @@ class Fleet:
 
     def _rebuild_lane(self, worker: Worker, lane_id: LaneId, items: list[tuple[Task, Progress]]) -> None:
         state = self._state
-        room = state.cluster.room(items[0][0].terms.shape)
+        room = state.cluster.room_of(items[0][0].terms)
         lane = state.cluster.adopt_lane(worker, room, lane_id, items[0][1].devices)
         lane.head_since = state.now
         lane.recalled = True  # until its head ends: how far that is, nobody knows
@@ -311,8 +311,7 @@ class Fleet:
             estimate_s = room.run_times.estimate_s(task.terms.class_key)
             queued_at = progress.queued_at or 0.0
             task.run = CurrentAttempt(lane, progress.place, progress.epoch, queued_at, estimate_s, progress.started_at)
-            lane.line.append(task)
-            lane.backlog_s += estimate_s
+            self._attempts.restore_to(task, lane, estimate_s)
             worker.next_place = max(worker.next_place, progress.place + 1)
         if room.policy.looks_at_tasks:
             state.cluster.give_key(lane, room.policy.key_of(items[0][0]))

@@ -88,12 +88,12 @@ class Holds:
 
     def _long_waiting(self, now: float) -> list[tuple[Rank, Group, TaskSeq]]:
         """Those of them that others could overtake, from the lowest rank on."""
-        last = max(self._ordering.rank(key, TaskSeq(0))[0] for key in self._pending.keys)
+        last = max(self._ordering.rank(stream, TaskSeq(0))[0] for stream in self._pending.streams)
         found = []
         for group, since in self._pending.waiting_for_room.items():
             head = group.head()
             if head is not None and now - since >= HOLD_AFTER_S:
-                rank = self._ordering.rank(group.key, head.seq)
+                rank = self._ordering.rank(group.stream, head.seq)
                 if rank[0] < last:
                     found.append((rank, group, head.seq))
         found.sort(key=lambda item: item[0])

@@ -13,6 +13,7 @@ from rota.core.effects import IdsTaken, Settled
 from rota.core.explain import explain_impossible
 from rota.core.lifecycle import longest_delay_s, move
 from rota.core.model import AttemptRecord, Cause, Progress, Reason, TaskFacts, TaskSeq, TaskState
+from rota.core.ordering import stream_of
 from rota.core.protocol import Ended
 from rota.core.spec import TaskSpec, decode_spec, terms_of, with_args
 from rota.core.state import State
@@ -103,7 +104,7 @@ class Intake:
             Whether others of the shape still wait for the impossible.
         """
         state = self._state
-        room = state.cluster.rooms.get(timer.shape)
+        room = state.cluster.rooms.get((timer.shape, timer.queue))
         if room is None or room.impossible is not timer:
             return False
         room.impossible = None
@@ -166,6 +167,7 @@ class Intake:
         state = self._state
         seq = state.next_seq
         state.next_seq = TaskSeq(seq + 1)
+        state.arrivals.note(seq, state.now)
         terms = state.intern(draft.terms)
         task = Task(
             seq,
@@ -205,6 +207,7 @@ class Intake:
         tasks = [Task(TaskSeq(number), None, terms, spec) for number, spec in enumerate(specs, seq)]
         by_seq = {task.seq: task for task in tasks}
         state.next_seq = TaskSeq(seq + len(tasks))
+        state.arrivals.note(seq, state.now)
         state.tasks |= by_seq
         state.notes.dirty |= by_seq
         if terms.function is not None:
@@ -252,7 +255,7 @@ class Intake:
         if task.hold is not None:
             self._attempts.release(task)
         else:
-            state.pending.dropped(state.ordering.key(task.terms), state.cluster.room(task.terms.shape))
+            state.pending.dropped(stream_of(task.terms), state.cluster.room_of(task.terms))
         move(task, to)
         ended = None if message is None else Ended(task.seq, task.attempt, cause, message=message)
         self._attempts.record_end(task, ended=ended, cause=cause, ended_at=state.wall)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from rota.core.cluster import INDEXES_MAX, Lane, Worker
 from rota.core.model import ACTIVE_STATES, Reason, TaskSeq, TaskState
+from rota.core.pending import Group
 from rota.core.resources import GPU, GPU_MEMORY
 from rota.core.state import State
 
@@ -22,6 +23,7 @@ def check_invariants(state: State) -> None:
     for worker in state.cluster.workers.values():
         _check_worker(worker)
     _check_sessions(state)
+    _check_use(state)
 
 
 def _check_tasks(state: State) -> None:
@@ -50,7 +52,7 @@ def _check_pending(state: State) -> None:
     for group in state.pending.all_groups():
         assert group.size == sum(1 for _ in group.tasks()) > 0
     for group in state.pending.waiting_for_room:
-        assert state.pending.groups[group.room][group.key] is group
+        assert state.pending.groups[group.room][group.stream] is group
 
 
 def _check_nobody_is_forgotten(state: State) -> None:
@@ -62,12 +64,47 @@ def _check_nobody_is_forgotten(state: State) -> None:
         fitting = [worker for worker in cluster.workers.values() if room.fits_now(worker)]
         for group in pending.of_room(room):
             head = group.head()
-            rank = state.ordering.rank(group.key, head.seq if head else TaskSeq(0))
+            if group.block is not None:  # then it is still so, and somebody will say when it is not
+                assert _is_blocked(state, group), (room.shape, group.stream)
+                continue
+            rank = state.ordering.rank(group.stream, head.seq if head else TaskSeq(0))
             assert all(state.holds.keeps_out(worker, rank) for worker in fitting), room.shape
         if room.index is not None:
             assert room in pending.groups or room in cluster.indexed, room.shape
             assert (room.index.choose("", room.fits_now) is not None) == bool(fitting), room.shape
     assert len(cluster.indexed) <= INDEXES_MAX
+
+
+def _is_blocked(state: State, group: Group) -> bool:
+    queue, limits = group.room.queue, group.stream.limits
+    reason = queue.find_block(group.room.shape.resources)
+    if group.block is Reason.LIMIT:
+        limit = state.limits.find_full(limits)
+        return reason is None and limit is not None and group.room in limit.rooms
+    return reason is group.block and (reason is Reason.PAUSED or group.room in queue.rooms)
+
+
+def _check_use(state: State) -> None:
+    """What is used of queues and limits is what live attempts use, and what lanes reserve."""
+    running: dict[str, int] = {}
+    held: dict[str, int] = {}
+    used: dict[tuple[str, str], int] = {}
+    for worker in state.cluster.workers.values():
+        for lane in worker.lanes.values():
+            queue = lane.room.queue.name
+            running[queue] = running.get(queue, 0) + len(lane.line)
+            for name, amount in lane.room.shape.resources:
+                used[queue, name] = used.get((queue, name), 0) + amount
+            for task in lane.line:
+                assert task.terms.queue == queue
+                for name, amount in task.terms.limits:
+                    held[name] = held.get(name, 0) + amount
+    for each in state.queues.all():
+        assert each.running == running.get(each.name, 0), each.name
+        for name, amount in each.used.items():
+            assert amount == used.get((each.name, name), 0), (each.name, name)
+    for limit in state.limits.all():
+        assert limit.used == held.get(limit.name, 0), limit.name
 
 
 def _check_long_lines(state: State) -> None:

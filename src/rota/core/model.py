@@ -23,6 +23,7 @@ __all__ = [
     "FREE_CAUSES",
     "MACHINE_CAUSES",
     "TASK_CAUSES",
+    "Amounts",
     "AttemptKey",
     "AttemptRecord",
     "Backoff",
@@ -37,6 +38,7 @@ __all__ = [
     "Progress",
     "Reason",
     "Resources",
+    "Setting",
     "Shape",
     "StreamName",
     "TaskFacts",
@@ -67,6 +69,9 @@ AttemptKey = tuple[TaskSeq, int]
 
 Resources = tuple[tuple[str, int], ...]
 """Amounts by name, sorted by name, zeros left out: interned, hashable, quick to compare."""
+
+Amounts = Resources
+"""Whatever else is counted by name, written in the same way: limits of the cluster, say."""
 
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """An amount as a worker may say it and a store keep it: the bounds are checked where it is decoded."""
@@ -177,7 +182,8 @@ class Terms(Struct, frozen=True, weakref=True):
     """What the core must know of a task to decide on it. Interned: many tasks share one.
 
     ``class_key`` names what run times are learned for, together with the shape. ``function`` is the digest
-    of the function to call, if it is one. ``affinity`` is what policies that look at tasks know it by.
+    of the function to call, if it is one. ``affinity`` is what policies that look at tasks know it by, ``limits``
+    what of the cluster's limits an attempt holds.
     """
 
     shape: Shape
@@ -189,6 +195,7 @@ class Terms(Struct, frozen=True, weakref=True):
     backoff: Backoff
     function: str | None = None
     affinity: str | None = None
+    limits: Amounts = ()
 
 
 class Gpu(Struct, frozen=True, array_like=True):
@@ -337,6 +344,14 @@ class NumberRange(Struct, frozen=True, array_like=True, gc=False):
     number: int
     seq: TaskSeq
     count: int
+
+
+class Setting(Struct, frozen=True):
+    """What an operator has set: a queue, a limit and so on. ``data`` is JSON, as its kind has it."""
+
+    kind: str
+    name: str
+    data: str
 
 
 class ClientRecord(Struct, frozen=True):

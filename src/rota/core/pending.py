@@ -1,4 +1,4 @@
-"""Tasks that wait for a worker, grouped by order key and shape.
+"""Tasks that wait for a worker, grouped by stream and shape.
 
 Within a group tasks are interchangeable but for who came first, so placing looks at the first
 task of each group and never at the others.
@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 
 from rota.core.cluster import Room
-from rota.core.model import TaskSeq, TaskState
-from rota.core.ordering import OrderKey
+from rota.core.model import Reason, TaskSeq, TaskState
+from rota.core.ordering import TaskStream
 from rota.core.task import Task
 
 __all__ = ["Group", "PendingTasks"]
@@ -24,15 +24,17 @@ class Group:
 
     New tasks come in order and join a plain queue. Those that come back (a retry, the end of a
     backoff or of a start time) go to a heap beside it, so that they keep the place their number gives them. Tasks
-    that were cancelled stay inside until they come to the front, and are skipped there.
+    that were cancelled stay inside until they come to the front, and are skipped there. ``block`` is why the last look
+    passed it over, if that was no worker's doing.
     """
 
-    __slots__ = ("_added", "_again", "_fresh", "key", "room", "size")
+    __slots__ = ("_added", "_again", "_fresh", "block", "room", "size", "stream")
 
-    def __init__(self, key: OrderKey, room: Room) -> None:
-        self.key = key
+    def __init__(self, stream: TaskStream, room: Room) -> None:
+        self.stream = stream
         self.room = room
         self.size = 0
+        self.block: Reason | None = None
         self._added = 0
         self._fresh: deque[Task] = deque()
         self._again: list[tuple[TaskSeq, int, Task]] = []
@@ -81,26 +83,26 @@ class Group:
 
 
 class PendingTasks:
-    """All groups, by room and order key. A group in which nothing waits is forgotten.
+    """All groups, by room and stream. A group in which nothing waits is forgotten.
 
     ``waiting_for_room`` are those that the last look found blocked by full workers, and since when: nobody
-    behind them may prolong a hold on what they wait for. ``keys`` are all order keys that were ever seen.
+    behind them may prolong a hold on what they wait for. ``streams`` are all that were ever seen.
     """
 
     def __init__(self) -> None:
-        self.groups: dict[Room, dict[OrderKey, Group]] = {}
+        self.groups: dict[Room, dict[TaskStream, Group]] = {}
         self.waiting_for_room: dict[Group, float] = {}
-        self.keys: dict[OrderKey, None] = {}
+        self.streams: dict[TaskStream, None] = {}
         self.size = 0
 
-    def add(self, task: Task, key: OrderKey, room: Room) -> None:
+    def add(self, task: Task, stream: TaskStream, room: Room) -> None:
         """Let a task wait in its group."""
-        self._group(key, room).add(task)
+        self._group(stream, room).add(task)
         self.size += 1
 
-    def add_fresh(self, tasks: Sequence[Task], key: OrderKey, room: Room) -> None:
+    def add_fresh(self, tasks: Sequence[Task], stream: TaskStream, room: Room) -> None:
         """Let new tasks of one group wait, in order of their numbers, which are the highest there are."""
-        self._group(key, room).add_fresh(tasks)
+        self._group(stream, room).add_fresh(tasks)
         self.size += len(tasks)
 
     def take(self, group: Group) -> Task:
@@ -110,12 +112,16 @@ class PendingTasks:
         self._forget_if_empty(group)
         return task
 
-    def dropped(self, key: OrderKey, room: Room) -> None:
+    def dropped(self, stream: TaskStream, room: Room) -> None:
         """Note that a waiting task has ended by other ways: it is skipped when it comes to the front."""
-        group = self.groups[room][key]
+        group = self.groups[room][stream]
         group.size -= 1
         self.size -= 1
         self._forget_if_empty(group)
+
+    def find(self, room: Room, stream: TaskStream) -> Group | None:
+        """The line of a stream in a room, if anything waits in it."""
+        return self.groups.get(room, {}).get(stream)
 
     def of_room(self, room: Room) -> list[Group]:
         """Return the groups of one shape."""
@@ -126,14 +132,14 @@ class PendingTasks:
         for groups in self.groups.values():
             yield from groups.values()
 
-    def _group(self, key: OrderKey, room: Room) -> Group:
+    def _group(self, stream: TaskStream, room: Room) -> Group:
         groups = self.groups.get(room)
         if groups is None:
             groups = self.groups[room] = {}
-        group = groups.get(key)
+        group = groups.get(stream)
         if group is None:
-            group = groups[key] = Group(key, room)
-            self.keys[key] = None
+            group = groups[stream] = Group(stream, room)
+            self.streams[stream] = None
         return group
 
     def _forget_if_empty(self, group: Group) -> None:
@@ -141,7 +147,7 @@ class PendingTasks:
             return
         self.waiting_for_room.pop(group, None)
         groups = self.groups[group.room]
-        del groups[group.key]
+        del groups[group.stream]
         if not groups:
             del self.groups[group.room]
             group.room.index = None  # nobody keeps it up to date, unless the pass keeps it

@@ -36,6 +36,7 @@ ARGS_BYTES_MAX: Final = 65 << 10
 """Of an envelope: 64 KiB of values and what is around them."""
 
 BLOBS_MAX: Final = 64
+LIMITS_MAX: Final = 16
 REQUIREMENTS_MAX: Final = 64
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,199}\Z")
@@ -145,6 +146,8 @@ def _check(request: TaskRequest, index: int | None) -> None:
             _check_names(request)
         if request.placement is not None or request.affinity is not None:
             _check_placement(request)
+        if request.limits:
+            _check_limits(request)
         _check_work(request)
         _check_process(request)
         _check_function(request)
@@ -192,6 +195,16 @@ def _check_placement(spec: TaskSpec) -> None:
         raise BadSpec("placement", "must be the name of a policy, such as binpack")
     if spec.affinity is not None:
         _check_text("affinity", spec.affinity, chars_max=NAME_CHARS_MAX)
+
+
+def _check_limits(spec: TaskSpec) -> None:
+    if len(spec.limits) > LIMITS_MAX:
+        raise BadSpec("limits", f"has {len(spec.limits)} limits: at most {LIMITS_MAX}")
+    for name, amount in spec.limits.items():
+        if not _QUEUE.match(name):
+            raise BadSpec("limits", f"{name!r} can't be the name of a limit: use letters, digits and ._-")
+        if not 0 <= amount <= COUNT_MAX:
+            raise BadSpec("limits", f"{name} is {amount}: it must be 0 to {COUNT_MAX}")
 
 
 def _check_text(field: str, text: str, *, chars_max: int, may_be_empty: bool = False) -> None:

@@ -24,6 +24,8 @@ from rota.core.commands import (
     RetryTask,
     SessionClosed,
     SetDrained,
+    SetLimit,
+    SetQueue,
     SlotsLostArrived,
     SubmitNumbered,
     SubmitTasks,
@@ -36,11 +38,12 @@ from rota.core.dispatch import Dispatch
 from rota.core.effects import Effect, WakeAt
 from rota.core.fleet import Fleet
 from rota.core.intake import Intake
-from rota.core.model import ClientRecord, Epoch, Progress, TaskRecord, TaskSeq, TaskState, WorkerRecord
-from rota.core.ordering import Ordering, PriorityOrdering
+from rota.core.model import ClientRecord, Epoch, Progress, Setting, TaskRecord, TaskSeq, TaskState, WorkerRecord
+from rota.core.ordering import ORDERINGS
 from rota.core.placement.placements import Placements
 from rota.core.placement.policies import POLICIES, PolicyFactory
 from rota.core.protocol import ReportAck
+from rota.core.settings import Settings
 from rota.core.spec import decode_spec, terms_of
 from rota.core.state import State, TurnNotes
 from rota.core.task import Task, task_from_record
@@ -62,13 +65,12 @@ class Scheduler:
         now: float,
         wall: float,
         policies: Mapping[str, PolicyFactory] = POLICIES,
-        ordering: Ordering | None = None,
     ) -> None:
         rng = random.Random(f"{config.seed}/{epoch}")
         self.state = State(
             config,
             placements=Placements(rng, default=config.placement, factories=policies),
-            ordering=ordering or PriorityOrdering(),
+            ordering=ORDERINGS[config.ordering],
             epoch=epoch,
             next_seq=next_seq,
             rng=rng,
@@ -77,6 +79,7 @@ class Scheduler:
         self._attempts = Attempts(self.state)
         self._intake = Intake(self.state, self._attempts)
         self._clients = Clients(self.state, self._intake)
+        self._settings = Settings(self.state)
         self._fleet = Fleet(self.state, self._attempts, cluster_id=cluster_id, started_at=now)
         self._dispatch = Dispatch(self.state, self._attempts)
         self._restored: list[tuple[Task, Progress]] = []
@@ -92,6 +95,10 @@ class Scheduler:
         """Take in the sessions of the SDK that the store knows."""
         self._clients.restore(records)
 
+    def restore_settings(self, settings: Iterable[Setting]) -> None:
+        """Take in what operators have set, before any task."""
+        self._settings.restore(settings)
+
     def restore_tasks(self, records: Iterable[TaskRecord]) -> None:
         """Take in tasks that have not ended, in order of their numbers."""
         state = self.state
@@ -99,6 +106,7 @@ class Scheduler:
             facts, progress = record.facts, record.progress
             spec = decode_spec(facts.spec)
             task = task_from_record(facts, progress, state.intern(terms_of(spec)))
+            state.arrivals.note(facts.seq, min(state.now, state.now - (state.wall - facts.created_at)))
             if task.state is TaskState.PENDING:
                 self._intake.restore(task, spec)
             else:
@@ -171,8 +179,8 @@ class Scheduler:
                 self._intake.cancel(command)
             case RetryTask():
                 self._intake.retry(command)
-            case SetDrained():
-                self._fleet.set_drained(command)
+            case SetDrained() | SetQueue() | SetLimit():
+                self._set(command)
             case ObserverStalled():
                 self._fleet.stalled(command)
             case Tick():
@@ -181,6 +189,17 @@ class Scheduler:
                 self._clients.arrived(command)
             case WorkerHello() | SessionClosed() | SlotsLostArrived() | LeavingArrived():
                 self._come_or_go(command)
+            case _:
+                assert_never(command)
+
+    def _set(self, command: SetDrained | SetQueue | SetLimit) -> None:
+        match command:
+            case SetDrained():
+                self._fleet.set_drained(command)
+            case SetQueue():
+                self._settings.set_queue(command)
+            case SetLimit():
+                self._settings.set_limit(command)
             case _:
                 assert_never(command)
 
@@ -224,6 +243,6 @@ class Scheduler:
                 self._attempts.line_overdue(timer)
             case Impossible():
                 if self._intake.impossible_due(timer):
-                    self._dispatch.watch_impossible(self.state.cluster.room(timer.shape))
+                    self._dispatch.watch_impossible(self.state.cluster.room(timer.shape, timer.queue))
             case _:
                 assert_never(timer)

@@ -84,6 +84,7 @@ class TaskSpec(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=T
     queue: str = QUEUE_DEFAULT
     placement: str | None = None
     affinity: str | None = None
+    limits: dict[str, int] = {}
     timeout: float | None = None
     retries: int = 0
     losses: int = LOSSES_DEFAULT
@@ -182,6 +183,7 @@ def terms_of(spec: TaskSpec) -> Terms:
         class_key=spec.function or spec.name or _program(spec, kind),
         function=spec.function,
         affinity=spec.affinity,
+        limits=tuple(sorted((name, amount) for name, amount in spec.limits.items() if amount)) if spec.limits else (),
         retries=spec.retries,
         losses=spec.losses,
         backoff=backoff_of(spec),

@@ -18,6 +18,7 @@ from rota.core.commands import ReplyTo, SessionId
 from rota.core.config import SchedulerConfig
 from rota.core.effects import Accepted, Answer, Disconnect, Effect, Notice, Reply, Save, Send
 from rota.core.holds import Holds
+from rota.core.limits import Limits
 from rota.core.model import (
     AttemptKey,
     Cause,
@@ -31,10 +32,11 @@ from rota.core.model import (
     Terms,
     WorkerId,
 )
-from rota.core.ordering import Ordering
+from rota.core.ordering import Arrivals, Known, OrderingFactory
 from rota.core.pending import PendingTasks
 from rota.core.placement.placements import Placements
 from rota.core.protocol import Assign, Assignment, FromCoordinator, Recall, Stop
+from rota.core.queues import Queues
 from rota.core.task import Task, progress_of
 from rota.core.timers import Timers
 
@@ -118,19 +120,22 @@ class State:
         config: SchedulerConfig,
         *,
         placements: Placements,
-        ordering: Ordering,
+        ordering: OrderingFactory,
         epoch: Epoch,
         next_seq: TaskSeq,
         rng: random.Random,
     ) -> None:
         self.config = config
-        self.ordering = ordering
         self.epoch = epoch
         self.next_seq = next_seq
         self.rng = rng
-        self.cluster = Cluster(placements)
+        self.queues = Queues()
+        self.limits = Limits()
+        self.arrivals = Arrivals()
+        self.cluster = Cluster(placements, self.queues)
+        self.ordering = ordering(Known(self.queues, self.arrivals, config.ageing, self.cluster.shared_capacity))
         self.pending = PendingTasks()
-        self.holds = Holds(self.cluster, self.pending, ordering)
+        self.holds = Holds(self.cluster, self.pending, self.ordering)
         self.held: dict[Reason, int] = {Reason.BACKOFF: 0, Reason.START_TIME: 0}
         self.timers = Timers()
         self.tasks: dict[TaskSeq, Task] = {}

@@ -53,9 +53,10 @@ class LineOverdue(Struct, frozen=True):
 
 
 class Impossible(Struct, frozen=True):
-    """Tasks up to ``seq`` of a shape have waited long enough for a worker that could hold them."""
+    """Tasks up to ``seq`` of a shape, in a queue, have waited long enough for a worker that could hold them."""
 
     shape: Shape
+    queue: str
     seq: TaskSeq
 
 

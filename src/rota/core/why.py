@@ -16,6 +16,7 @@ from rota.core.cluster import Room, Worker
 from rota.core.estimates import UNKNOWN_S
 from rota.core.explain import explain_wait
 from rota.core.model import Reason, WorkerState
+from rota.core.ordering import stream_of
 from rota.core.resources import GPU, GPU_MEMORY
 from rota.core.spec import EXECUTOR_TAG, PYTHON_TAG
 from rota.core.state import State
@@ -85,7 +86,7 @@ def why_it_waits(state: State, task: Task) -> Why:
     reason, text = explain_wait(state, task)
     if task.hold is not None:
         return Why(reason, text, start=_start_of_held(task))
-    room = state.cluster.room(task.terms.shape)
+    room = state.cluster.room_of(task.terms)
     place = _place_of(state, task)
     if reason not in _PLACED_BY_ROOM:
         return Why(reason, text, place=place)
@@ -264,10 +265,10 @@ def _count(workers: list[int] | list[Worker]) -> str:
 def _place_of(state: State, task: Task) -> Place:
     """Count the pending tasks that are served before. What is held back, for a backoff say, is not among them."""
     ordering, pending = state.ordering, state.pending
-    own = ordering.rank(ordering.key(task.terms), task.seq)[0]
+    own = ordering.rank(stream_of(task.terms), task.seq)[:2]
     ahead = 0
     for group in pending.all_groups():
-        rank = ordering.rank(group.key, task.seq)[0]
+        rank = ordering.rank(group.stream, task.seq)[:2]
         if rank < own:
             ahead += group.size
         elif rank == own:

@@ -21,6 +21,7 @@ from rota.core.changes import Changes, Fence
 from rota.core.model import (
     AttemptRecord,
     ClientRecord,
+    Setting,
     TaskRecord,
     TaskSeq,
     TaskState,
@@ -102,6 +103,10 @@ class Store(Protocol):
 
     async def load_clients(self) -> list[ClientRecord]:
         """Return the sessions of the SDK, in order of their ids."""
+        ...
+
+    async def load_settings(self) -> list[Setting]:
+        """Return what operators have set, in order of kind and name."""
         ...
 
     async def commit(self, changes: Changes, fence: Fence) -> None:

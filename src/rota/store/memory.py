@@ -21,6 +21,7 @@ from rota.core.model import (
     AttemptRecord,
     ClientRecord,
     Progress,
+    Setting,
     TaskFacts,
     TaskRecord,
     TaskSeq,
@@ -50,6 +51,7 @@ class MemoryShelf:
         self.attempts: dict[TaskSeq, dict[int, bytes]] = {}
         self.workers: dict[WorkerId, WorkerRecord] = {}
         self.clients: dict[str, ClientRecord] = {}
+        self.settings: dict[tuple[str, str], Setting] = {}
         self.fence = Leadership(uuid.uuid4().hex, 0, "", 0, TaskSeq(0))
 
     def record(self, seq: TaskSeq) -> TaskRecord:
@@ -107,6 +109,10 @@ class MemoryStore:
     async def load_clients(self) -> list[ClientRecord]:
         self._refuse_if_closed()
         return [client for _, client in sorted(self._shelf.clients.items())]
+
+    async def load_settings(self) -> list[Setting]:
+        self._refuse_if_closed()
+        return [setting for _, setting in sorted(self._shelf.settings.items())]
 
     async def commit(self, changes: Changes, fence: Fence) -> None:
         self._refuse_if_closed()
@@ -198,6 +204,9 @@ class MemoryStore:
         for client_id in changes.clients_gone:  # first, as in SQL: one of them may come again in the same turn
             shelf.clients.pop(client_id, None)
         shelf.clients |= {client.id: client for client in changes.clients}
+        for key in changes.settings_gone:  # likewise
+            shelf.settings.pop(key, None)
+        shelf.settings |= {(setting.kind, setting.name): setting for setting in changes.settings}
 
     def _matching(self, query: TaskQuery) -> Iterator[TaskRecord]:
         for seq in sorted(self._shelf.facts, reverse=True):

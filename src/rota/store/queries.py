@@ -35,6 +35,7 @@ __all__ = [
     "PICK_SURPLUS",
     "PRUNE",
     "ROW_BYTES_BITS",
+    "SETTINGS",
     "WORKERS",
     "WRITER_TRIGGERS",
 ]
@@ -66,7 +67,8 @@ CREATE TEMP VIEW turn AS SELECT
     NULL AS open, NULL AS ended, NULL AS progress_bytes,
     NULL AS attempts, NULL AS attempt_bytes,
     NULL AS workers, NULL AS workers_gone,
-    NULL AS clients, NULL AS clients_gone;
+    NULL AS clients, NULL AS clients_gone,
+    NULL AS settings, NULL AS settings_gone;
 
 CREATE TEMP TRIGGER commit_turn INSTEAD OF INSERT ON turn BEGIN
     -- First of all: only the holder writes, and only the next number. It is also what locks the file.
@@ -148,6 +150,13 @@ CREATE TEMP TRIGGER commit_turn INSTEAD OF INSERT ON turn BEGIN
     INSERT INTO client (id, data)
     SELECT value->>0, value->>1 FROM jsonb_each(NEW.clients) WHERE true
     ON CONFLICT (id) DO UPDATE SET data = excluded.data;
+
+    -- Likewise: what was removed and is set again in the same turn is there afterwards.
+    DELETE FROM setting WHERE (kind, name) IN (SELECT value->>0, value->>1 FROM json_each(NEW.settings_gone));
+
+    INSERT INTO setting (kind, name, data)
+    SELECT value->>0, value->>1, value->>2 FROM jsonb_each(NEW.settings) WHERE true
+    ON CONFLICT (kind, name) DO UPDATE SET data = excluded.data;
 END;
 
 CREATE TEMP VIEW pruning AS SELECT
@@ -166,7 +175,7 @@ CREATE TEMP TRIGGER prune INSTEAD OF INSERT ON pruning BEGIN
 END;
 """
 
-COMMIT_TURN: Final = f"INSERT INTO turn VALUES ({', '.join('?' * 19)})"
+COMMIT_TURN: Final = f"INSERT INTO turn VALUES ({', '.join('?' * 21)})"
 
 PRUNE: Final = "INSERT INTO pruning VALUES (?, ?, ?, ?, ?, ?)"
 
@@ -245,6 +254,9 @@ WORKERS: Final = "SELECT json_group_array(json(data) ORDER BY id) FROM worker"
 
 # All sessions of the SDK, in order of their ids.
 CLIENTS: Final = "SELECT json_group_array(json(data) ORDER BY id) FROM client"
+
+# All settings, in order of kind and name, as arrays.
+SETTINGS: Final = "SELECT json_group_array(json_array(kind, name, data) ORDER BY kind, name) FROM setting"
 
 # Kept tasks by state: the ended ones from the counters, the others by walking their part of the index.
 COUNT_BY_STATE: Final = """

@@ -19,6 +19,7 @@ from rota.core.model import (
     AttemptRecord,
     ClientRecord,
     Progress,
+    Setting,
     TaskFacts,
     TaskRecord,
     TaskSeq,
@@ -36,6 +37,7 @@ __all__ = [
     "decode_fetched",
     "decode_loaded",
     "decode_progress",
+    "decode_settings",
     "decode_workers",
     "encode_attempt",
     "encode_progress",
@@ -60,6 +62,7 @@ _progress_decoder: Final = msgspec.msgpack.Decoder(Progress)
 _attempt_decoder: Final = msgspec.msgpack.Decoder(AttemptRecord)
 _workers_decoder: Final = msgspec.json.Decoder(list[WorkerRecord])
 _clients_decoder: Final = msgspec.json.Decoder(list[ClientRecord])
+_settings_decoder: Final = msgspec.json.Decoder(list[tuple[str, str, str]])
 _hex_decoder: Final = msgspec.json.Decoder(list[str])
 _rows_decoder: Final = msgspec.json.Decoder(list[_FetchedRow])
 
@@ -93,6 +96,8 @@ def encode_turn(changes: Changes, fence: Fence) -> TurnParameters:
         _json_or_null(changes.workers_gone),
         _json_or_null([(client.id, _to_json(client).decode()) for client in changes.clients]),
         _json_or_null(changes.clients_gone),
+        _json_or_null([(setting.kind, setting.name, setting.data) for setting in changes.settings]),
+        _json_or_null(changes.settings_gone),
     )
 
 
@@ -109,6 +114,11 @@ def encode_progress(progress: Progress) -> bytes:
 def encode_attempt(attempt: AttemptRecord) -> bytes:
     """Encode for the column ``attempt.data``."""
     return _to_msgpack(attempt)
+
+
+def decode_settings(text: str) -> list[Setting]:
+    """Read what ``SETTINGS`` gives."""
+    return [Setting(*row) for row in _settings_decoder.decode(text)]
 
 
 def decode_progress(data: bytes) -> Progress:

@@ -68,3 +68,11 @@ CREATE TABLE client (
     id TEXT PRIMARY KEY,
     data TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- rota.core.model.Setting: what operators have set, by kind (queue, limit) and name.
+CREATE TABLE setting (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    data TEXT NOT NULL,
+    PRIMARY KEY (kind, name)
+) STRICT, WITHOUT ROWID;

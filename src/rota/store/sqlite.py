@@ -22,6 +22,7 @@ from rota.core.errors import StoreBroken, StoreUnusable
 from rota.core.model import (
     AttemptRecord,
     ClientRecord,
+    Setting,
     TaskRecord,
     TaskSeq,
     TaskState,
@@ -105,6 +106,9 @@ class SqliteStore:
 
     async def load_clients(self) -> list[ClientRecord]:
         return rows.decode_clients(await self._run(self._lookups, read_text, queries.CLIENTS))
+
+    async def load_settings(self) -> list[Setting]:
+        return rows.decode_settings(await self._run(self._lookups, read_text, queries.SETTINGS))
 
     async def commit(self, changes: Changes, fence: Fence) -> None:
         # Encoded before anything is awaited: the records belong to the core, which may change them later.

@@ -94,6 +94,7 @@ class TaskJson(Struct, gc=False):
     queue: str
     placement: str | None
     affinity: str | None
+    limits: dict[str, int]
     timeout: float | None
     retries: int
     losses: int
@@ -173,6 +174,7 @@ def task_json(view: TaskView, *, is_listed: bool = False) -> TaskJson:
         facts.queue,
         spec.placement,
         spec.affinity,
+        spec.limits,
         spec.timeout,
         spec.retries,
         spec.losses,

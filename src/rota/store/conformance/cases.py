@@ -19,6 +19,7 @@ from rota.core.model import (
     NumberRange,
     Offer,
     Progress,
+    Setting,
     TaskFacts,
     TaskRecord,
     TaskSeq,
@@ -211,6 +212,7 @@ def full_changes() -> Changes:
         attempts=[make_attempt(7, 1), make_attempt(7, 2)],
         workers=[make_worker("w1")],
         clients=[make_client("session-1")],
+        settings=[Setting("limit", "it's \U0001f4a5", "3"), Setting("queue", "a", '{"weight":2.5}')],
     )
 
 

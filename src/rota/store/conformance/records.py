@@ -6,6 +6,7 @@ import msgspec
 
 from rota.core.changes import Changes
 from rota.core.model import (
+    Setting,
     TaskRecord,
     TaskSeq,
     TaskState,
@@ -41,6 +42,7 @@ class RecordSuite:
             assert await leader.store.attempts(TaskSeq(7)) == changes.attempts
             assert await leader.store.load_workers() == changes.workers
             assert await leader.store.load_clients() == changes.clients
+            assert await leader.store.load_settings() == changes.settings
 
     async def test_bytes_of_many_tasks_do_not_mix(self, store_factory: StoreFactory) -> None:
         facts = [make_facts(seq, spec=bytes([seq % 256]) * (seq * 37 % 5_000)) for seq in range(1, 400)]
@@ -120,6 +122,20 @@ class RecordSuite:
             await leader.commit(Changes(clients=[further], clients_gone=["c", "unknown"]))
         async with leading(store_factory) as leader:
             assert await leader.store.load_clients() == [further, make_client("b")]
+
+    async def test_settings_are_replaced_and_removed(self, store_factory: StoreFactory) -> None:
+        old = [Setting(kind, name, "1") for kind in ("queue", "limit") for name in ("b", "a", "c")]
+        async with leading(store_factory) as leader:
+            await leader.commit(Changes(settings=old))
+            gone = [("queue", "a"), ("limit", "c"), ("limit", "unknown"), ("queue", "b")]
+            await leader.commit(Changes(settings=[Setting("queue", "b", "2")], settings_gone=gone))
+        async with leading(store_factory) as leader:
+            assert await leader.store.load_settings() == [
+                Setting("limit", "a", "1"),
+                Setting("limit", "b", "1"),
+                Setting("queue", "b", "2"),
+                Setting("queue", "c", "1"),
+            ]
 
     async def test_session_that_goes_and_comes_in_one_turn_is_there(self, store_factory: StoreFactory) -> None:
         async with leading(store_factory) as leader:

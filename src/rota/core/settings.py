@@ -1,0 +1,67 @@
+"""What operators set at run time: taken in, kept by the store, and put into effect at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rota.core.commands import SetLimit, SetQueue
+from rota.core.effects import SettingDone
+from rota.core.limits import LIMIT_KIND
+from rota.core.model import Setting
+from rota.core.queues import QUEUE_KIND, QueueSettings
+from rota.core.state import State
+
+__all__ = ["Settings"]
+
+
+class Settings:
+    """Changes settings, and stirs what they may let go on."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def restore(self, settings: Iterable[Setting]) -> None:
+        """Take in what the store has kept. A kind that a newer version has made is left alone."""
+        for setting in settings:
+            if setting.kind == QUEUE_KIND:
+                self._state.queues.restore(setting)
+            elif setting.kind == LIMIT_KIND:
+                self._state.limits.restore(setting)
+
+    def set_queue(self, command: SetQueue) -> None:
+        """Give a queue other settings, or none."""
+        state = self._state
+        existed = command.name in state.queues.set_names
+        queue = state.queues.get(command.name)
+        queue.change(command.settings or QueueSettings())
+        if command.settings is None:
+            state.queues.set_names.pop(command.name, None)
+            state.notes.changes.settings_gone.append((QUEUE_KIND, command.name))
+        else:
+            state.queues.set_names[command.name] = None
+            state.notes.changes.settings.append(queue.setting())
+        state.cluster.queue_changed(queue)
+        state.notes.replies.append((command.reply_to, SettingDone(existed)))
+
+    def set_limit(self, command: SetLimit) -> None:
+        """Say how much there is of a limit; or remove it, if no unfinished task names it."""
+        state = self._state
+        limit = state.limits.find(command.name)
+        if command.size is None:
+            self._remove_limit(command)
+            return
+        changed = state.limits.set(command.name, command.size)
+        state.notes.changes.settings.append(changed.setting())
+        state.cluster.stirred.update(changed.rooms)
+        changed.rooms.clear()
+        state.notes.replies.append((command.reply_to, SettingDone(limit is not None)))
+
+    def _remove_limit(self, command: SetLimit) -> None:
+        state = self._state
+        existed = state.limits.find(command.name) is not None
+        named = sum(any(name == command.name for name, _ in task.terms.limits) for task in state.tasks.values())
+        problem = f"{named:,} unfinished tasks name it: cancel them, or let them end" if named else None
+        if existed and not named:
+            state.limits.remove(command.name)
+            state.notes.changes.settings_gone.append((LIMIT_KIND, command.name))
+        state.notes.replies.append((command.reply_to, SettingDone(existed, problem)))
