@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rota.client.futures import Future, begin, finish
+from rota.client.futures import Future, _Sleeper, begin, finish
 from rota.client.http import Json
 from rota.client.session import Rejection, Ticket
 from rota.core.client_protocol import Outcome
@@ -222,6 +222,17 @@ def test_cancelling_wakes_those_that_wait() -> None:
 
 
 # Callbacks
+
+
+def test_end_that_comes_on_the_heels_of_a_cancellation_is_not_told_to_those_that_wait() -> None:
+    future = pending()
+    sleeper = _Sleeper()  # of a thread that was told, and has not come to run since
+    future._waiters.append(sleeper)
+    future._is_watched = True
+    assert future.cancel()
+    end(future, returned(1))
+    assert sleeper.sleep(0.0)
+    assert not sleeper.sleep(0.0)
 
 
 def test_callbacks_are_called_in_order_once_the_future_is_done() -> None:

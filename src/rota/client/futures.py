@@ -397,7 +397,8 @@ def finish(futures: Iterable[Future[Any]]) -> None:
                 if future._condition_made is not None:  # noqa: SLF001 - as above
                     watched.append(future)
                     continue
-                heard.append(future)
+                if future._state in _OPEN:  # noqa: SLF001 - as above; who cancelled it has told those that wait
+                    heard.append(future)
             if future._state in _OPEN:  # noqa: SLF001 - as above
                 future._state = _state_of(future.verdict)  # noqa: SLF001 - as above
     for future in heard:
