@@ -234,6 +234,16 @@ def test_session_is_full_of_bytes() -> None:
     assert session.is_full
 
 
+def test_session_has_room_again_when_all_that_filled_it_is_cancelled() -> None:
+    tickets = [ticket(args=bytes(64 << 10)) for _ in range((WAITING_BYTES_MAX >> 16) + 1)]
+    session, _ = made(*tickets, welcome=False)
+    session.take_in()
+    session.cancel(tickets, forget=True)
+    session.received(hello_answer())
+    assert said(session) == []
+    assert (session.waiting_tasks, session.waiting_bytes, session.is_full) == (0, 0, False)
+
+
 def test_giving_up_gives_all_the_same_verdict() -> None:
     one, two, three, four = ticket(), ticket(), ticket(), ticket()
     four.seq = TaskSeq(4)

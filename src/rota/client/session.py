@@ -295,6 +295,7 @@ class SdkSession:
                 size += args_bytes + TEMPLATE_SHARE_BYTES
             batch.tickets.append(ticket)
         if not batch.tickets:
+            self._look_at_room()  # nobody needed what was left out, and no answer will come that looks
             return False
         batch.undecided = len(batch.tickets)
         self._next_number = batch.end
