@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any, Final
@@ -46,6 +47,18 @@ def test_function_that_can_not_be_brought_again_ends_its_tasks(hub: Hub, monkeyp
     with pytest.raises(BadRequest, match="no such function"):
         future.result(SOON_S)
     wait_until(lambda: not hub._errands, what="the end of the errand: a close would wait for it")
+
+
+def test_flush_waits_for_what_is_to_be_submitted_a_second_time(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_brought = threading.Event()
+    hub._templates[TEMPLATE.encoded] = TEMPLATE
+    monkeypatch.setattr(hub, "bring_again", lambda _: is_brought.wait(SOON_S))
+    future: Future[object] = Future(hub, TEMPLATE.encoded, b"args")
+    future.verdict = Rejection(BLOB_MISSING, "there is no such function")
+    hub._call_soon(hub.refused, [future])
+    wait_until(lambda: hub._errands, what="the errand")
+    assert not hub.flush(0.0)
+    is_brought.set()
 
 
 def test_callback_does_not_wait_for_a_coordinator_that_only_its_own_thread_could_hear(hub: Hub) -> None:

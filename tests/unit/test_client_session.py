@@ -215,6 +215,29 @@ def test_another_record_knows_none_of_the_tasks_and_is_sent_what_was_not_accepte
     assert said(session) == [Submit(2, 1, [Submission(T1, [b"new"])])]
 
 
+class Watched(Ticket):
+    """A ticket that notes what another thread would see while it goes from one place to the next."""
+
+    def __init__(self, session: SdkSession) -> None:
+        self._session = session
+        self.seen: list[bool] = []
+
+    @property
+    def args(self) -> bytes:  # type: ignore[override] # looked at whenever a ticket is taken over or numbered
+        self.seen.append(self._session.has_undecided)
+        return b"args"
+
+
+def test_program_that_ends_never_sees_what_is_on_its_way_as_accepted() -> None:
+    session, _ = made()
+    one = Watched(session)
+    session.put([one])
+    assert len(said(session)) == 1
+    assert len(one.seen) >= 2
+    assert all(one.seen)
+    assert session.has_undecided
+
+
 def test_session_is_full_over_its_limits_and_has_room_again_at_half_of_them() -> None:
     session, _ = made(*[ticket() for _ in range(WAITING_TASKS_MAX + 1)], welcome=False)
     session.take_in()

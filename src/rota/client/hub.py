@@ -174,7 +174,7 @@ class Hub(BaseHub):
     def flush(self, timeout: float) -> bool:
         """Wait until all that was submitted is accepted; return whether it is."""
         return self._problem is FORKED or self._wait_for(
-            lambda: self._is_over or not self.session.has_undecided, timeout
+            lambda: self._is_over or not (self.session.has_undecided or self._errands), timeout
         )
 
     def disown(self) -> None:

@@ -5,8 +5,9 @@ goes into a message, becomes a task of the coordinator's by a range, and leaves 
 answered is kept and sent again, as it was, on the next channel: the coordinator knows the numbers that it has
 accepted, so no task is accepted twice, and none is left out.
 
-No I/O, no clock, no threads: all methods belong to one thread, but for `SdkSession.put`, which any may call. What
-is to be said next is asked for with `SdkSession.outgoing`, whatever happened.
+No I/O, no clock, no threads: all methods belong to one thread, but for `SdkSession.put` and
+`SdkSession.has_undecided`, which any may call. What is to be said next is asked for with `SdkSession.outgoing`,
+whatever happened.
 """
 
 from __future__ import annotations
@@ -155,12 +156,13 @@ class SdkSession:
         """Take over what other threads have put."""
         inbox, fresh = self._inbox, self._fresh
         while inbox:
-            tickets = inbox.popleft()
+            tickets = inbox[0]
             for ticket in tickets:
                 if ticket.args is not None:
                     self.waiting_bytes += len(ticket.args)
             self.waiting_tasks += len(tickets)
             fresh.extend(tickets)
+            inbox.popleft()  # not before: `has_undecided` is asked by other threads, to whom they must not seem gone
         self._look_at_room()
 
     def cancel(self, tickets: Sequence[Ticket], *, forget: bool) -> None:
@@ -194,7 +196,8 @@ class SdkSession:
 
     @property
     def has_undecided(self) -> bool:
-        """Whether there are tickets of which it is not known whether they are accepted."""
+        """Whether there are tickets of which it is not known whether they are accepted. May be asked by any thread."""
+        # In the order in which tickets go: one that moves on meanwhile is met again, not missed.
         return bool(self._inbox or self._fresh or self._batches)
 
     @property
@@ -272,6 +275,7 @@ class SdkSession:
         """Number the tickets of one more message; return whether there were any."""
         fresh = self._fresh
         batch = _Batch(self._next_number)
+        self._batches.append(batch)  # first: `has_undecided` must not miss what is moved from one to the other
         template: bytes | None = None
         all_args: list[bytes] = []
         size = 0
@@ -295,11 +299,11 @@ class SdkSession:
                 size += args_bytes + TEMPLATE_SHARE_BYTES
             batch.tickets.append(ticket)
         if not batch.tickets:
+            self._batches.pop()
             self._look_at_room()  # nobody needed what was left out, and no answer will come that looks
             return False
         batch.undecided = len(batch.tickets)
         self._next_number = batch.end
-        self._batches.append(batch)
         return True
 
     def _known_through(self) -> int:
