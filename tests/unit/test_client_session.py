@@ -178,6 +178,25 @@ def test_wish_to_cancel_is_said_again_on_the_next_channel_until_the_task_has_end
     assert said(session) == []
 
 
+def test_wish_to_cancel_ends_with_its_task_although_nobody_waits_for_that() -> None:
+    one = ticket()
+    session, witness = made(one)
+    said(session)
+    session.received(accepted(1, 7))
+    session.cancel([one], forget=True)
+    assert said(session) == [CancelThese(seqs(7))]
+    session.disconnected()
+    assert session.hello().awaits == [7]
+    session.received(hello_answer(1))
+    assert said(session) == [CancelThese(seqs(7))]
+    session.received(Outcomes(ended=[Outcome(TaskSeq(7), TaskState.CANCELLED, None, b"")]))
+    session.disconnected()
+    assert session.hello().awaits == []
+    session.received(hello_answer(1))
+    assert said(session) == [], "somebody may have had it run again since"
+    assert not witness.verdicts
+
+
 def test_several_can_follow_a_task() -> None:
     own, first, second = ticket(), ticket(), ticket()
     session, witness = made(own)

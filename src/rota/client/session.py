@@ -222,7 +222,8 @@ class SdkSession:
 
     def hello(self) -> ClientHello:
         """The first message on a new channel."""
-        awaits = list(self._awaited)
+        # Those that are to end, too, though nobody may wait for them: their wishes go with the word of their ends.
+        awaits = [*self._awaited, *sorted(self._unwanted - self._awaited.keys())]
         self._to_follow = awaits[NAMED_MAX:]
         return ClientHello(PROTOCOL_VERSION, self.name, self._known_through(), awaits[:NAMED_MAX])
 
