@@ -18,12 +18,14 @@ from rota.client.session import BLOB_MISSING, Rejection
 from rota.core.client_protocol import Outcome
 from rota.core.errors import BadRequest, ClientClosed, NoCoordinator, RotaError
 from rota.core.model import TaskSeq, TaskState
+from rota.core.spec import TaskSpec, encode_spec
 from rota.functions.envelope import pack_blob
 from tests.support.waiting import wait_until
 
 NOBODY_THERE: Final = Address("http://127.0.0.1:9")
 SOON_S: Final = 10.0
-TEMPLATE: Final = Template(b"template", "ab" * 32, b"pickled", "f")
+SPEC: Final = TaskSpec(function="ab" * 32, callable="f", python="3.11")
+TEMPLATE: Final = Template(encode_spec(SPEC), "ab" * 32, b"pickled", "f")
 LARGE: Final = Outcome(TaskSeq(1), TaskState.COMPLETED, None, pack_blob("ab" * 32, 100_000))
 
 
@@ -39,7 +41,7 @@ def hub() -> Iterator[Hub]:
 
 
 def test_function_that_can_not_be_brought_again_ends_its_tasks(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    hub._templates[TEMPLATE.encoded] = TEMPLATE
+    hub._functions[TEMPLATE.function_digest] = TEMPLATE
     monkeypatch.setattr(hub, "bring_again", fail)
     future: Future[object] = Future(hub, TEMPLATE.encoded, b"args")
     future.verdict = Rejection(BLOB_MISSING, "there is no such function")
@@ -51,7 +53,7 @@ def test_function_that_can_not_be_brought_again_ends_its_tasks(hub: Hub, monkeyp
 
 def test_flush_waits_for_what_is_to_be_submitted_a_second_time(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     is_brought = threading.Event()
-    hub._templates[TEMPLATE.encoded] = TEMPLATE
+    hub._functions[TEMPLATE.function_digest] = TEMPLATE
     monkeypatch.setattr(hub, "bring_again", lambda _: is_brought.wait(SOON_S))
     future: Future[object] = Future(hub, TEMPLATE.encoded, b"args")
     future.verdict = Rejection(BLOB_MISSING, "there is no such function")
@@ -59,6 +61,24 @@ def test_flush_waits_for_what_is_to_be_submitted_a_second_time(hub: Hub, monkeyp
     wait_until(lambda: hub._errands, what="the errand")
     assert not hub.flush(0.0)
     is_brought.set()
+
+
+def test_function_is_worth_bringing_again_for_all_of_its_templates(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub.blobs, "put", lambda *_: None)
+    hub.bring_again(TEMPLATE)
+    calls = [
+        SPEC,
+        TaskSpec(function="ab" * 32, callable="f", python="3.11", priority=3),
+        TaskSpec(function="ab" * 32, callable="f", python="3.11", blobs=["ef" * 32]),
+        TaskSpec(function="cd" * 32, callable="g", python="3.11"),
+    ]
+    tickets = []
+    for spec in calls:
+        future: Future[object] = Future(hub, encode_spec(spec), b"args")
+        future.verdict = Rejection(BLOB_MISSING, "there is no such function")
+        tickets.append(future)
+    assert [hub.is_worth_resending(ticket) for ticket in tickets] == [True, True, True, False]
+    assert hub.templates_of(tickets[:3]) == [TEMPLATE]
 
 
 def test_callback_does_not_wait_for_a_coordinator_that_only_its_own_thread_could_hear(hub: Hub) -> None:
@@ -101,7 +121,7 @@ async def test_value_that_can_not_be_fetched_for_want_of_memory_ends_its_future(
 
 async def test_function_that_can_not_be_brought_again_ends_its_awaited_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     hub = AsyncHub(NOBODY_THERE)
-    hub._templates[TEMPLATE.encoded] = TEMPLATE
+    hub._functions[TEMPLATE.function_digest] = TEMPLATE
     monkeypatch.setattr(hub, "bring_again", fail)
     future: AsyncFuture[object] = AsyncFuture(hub, TEMPLATE.encoded, b"args")
     future.verdict = Rejection(BLOB_MISSING, "there is no such function")

@@ -19,6 +19,7 @@ from rota.client.session import BLOB_MISSING, Rejection, SdkSession, Ticket
 from rota.client.transport import Transport
 from rota.core.client_protocol import ClientWelcome, NodeFacts, Outcome
 from rota.core.errors import RotaError
+from rota.core.spec import decode_spec
 from rota.functions.envelope import is_blob
 
 __all__ = ["FORKED", "SHUT_DOWN", "BaseHub", "is_large"]
@@ -28,8 +29,8 @@ SHUT_DOWN: Final = "cannot schedule new futures after shutdown"
 
 FORKED: Final = "this client belongs to the process that forked this one: make a client of its own here"
 
-TEMPLATES_MAX: Final = 1_000
-"""Functions kept, to send them again when the coordinator has them no more."""
+FUNCTIONS_MAX: Final = 1_000
+"""Kept, to send them again when the coordinator has them no more."""
 
 
 class BaseHub(ABC):
@@ -48,7 +49,7 @@ class BaseHub(ABC):
         self.rest = HttpClient(address.url, token=address.token, ca_file=ca_file)
         self.blobs = BlobExchange(Transport(address.url, token=address.token, ca_file=ca_file), self.be_patient)
         self.link = Link(self.session, address, on_welcome=self._welcomed, on_turn=self.turned)
-        self._templates: OrderedDict[bytes, Template] = OrderedDict()
+        self._functions: OrderedDict[str, Template] = OrderedDict()  # by their digests, each with one of its templates
 
     # For the session and the link ---------------------------------------------------------------
 
@@ -83,19 +84,22 @@ class BaseHub(ABC):
         """Bring the function of a template, whatever is known of it. Blocks."""
         self.blobs.forget(template.function_digest)
         self.blobs.put([template.pickled], template.function_digest)
-        self._templates[template.encoded] = template
-        while len(self._templates) > TEMPLATES_MAX:
-            self._templates.popitem(last=False)
+        self._functions[template.function_digest] = template
+        while len(self._functions) > FUNCTIONS_MAX:
+            self._functions.popitem(last=False)
 
     def is_worth_resending(self, ticket: Ticket) -> bool:
         """Whether all that is wrong is that the coordinator has removed the function, unused for long."""
         verdict = ticket.verdict
         is_missing = isinstance(verdict, Rejection) and verdict.code == BLOB_MISSING
-        return is_missing and ticket.template in self._templates and not ticket.is_resent and not ticket.is_forgotten
+        if not is_missing or ticket.is_resent or ticket.is_forgotten:
+            return False
+        return _function_of(ticket.template) in self._functions
 
     def templates_of(self, tickets: Iterable[Ticket]) -> list[Template]:
-        """The templates of tickets that are worth resending, each once."""
-        return [self._templates[encoded] for encoded in dict.fromkeys(ticket.template for ticket in tickets)]
+        """The functions of tickets that are worth resending, each with one of its templates."""
+        digests = map(_function_of, dict.fromkeys(ticket.template for ticket in tickets))
+        return [self._functions[digest] for digest in dict.fromkeys(digests) if digest is not None]
 
     def hang_up(self) -> None:
         """Close what is not in use."""
@@ -107,3 +111,8 @@ def is_large(ticket: Ticket) -> bool:
     """Whether a ticket has ended with a value that must be fetched."""
     verdict = ticket.verdict
     return isinstance(verdict, Outcome) and is_blob(verdict.value)
+
+
+def _function_of(encoded: bytes) -> str | None:
+    """The digest of the function of a template, which many may share: calls with other options, or large arguments."""
+    return decode_spec(encoded).function
