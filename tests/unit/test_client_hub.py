@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from rota.client.aio import AsyncFuture, AsyncHub
+from rota.client.aio import AsyncClient, AsyncFuture, AsyncHub
 from rota.client.callables import Template
 from rota.client.futures import Future
 from rota.client.hub import Hub
@@ -128,4 +129,46 @@ async def test_function_that_can_not_be_brought_again_ends_its_awaited_tasks(mon
     hub.refused([future])
     with pytest.raises(BadRequest, match="no such function"):
         await future
+    await hub.close(cancel_futures=True)
+
+
+async def test_connecting_that_the_program_gives_up_leaves_nothing_behind() -> None:
+    client = AsyncClient(NOBODY_THERE.url)
+    before = asyncio.all_tasks()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await client.connect()
+    assert asyncio.all_tasks() == before
+
+
+async def test_client_that_found_no_coordinator_looks_again_when_it_is_told_to() -> None:
+    client = AsyncClient(NOBODY_THERE.url, connect_timeout=0.05)
+    for _ in range(2):
+        with pytest.raises(NoCoordinator):
+            await client.connect()
+
+
+async def test_tasks_that_connect_one_client_at_once_have_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    hubs: list[AsyncHub] = []
+
+    async def connect(hub: AsyncHub, *, seconds: float) -> None:
+        hubs.append(hub)
+        await asyncio.sleep(seconds)
+
+    monkeypatch.setattr(AsyncHub, "connect", connect)
+    client = AsyncClient(NOBODY_THERE.url, connect_timeout=0.0)
+    await asyncio.gather(client.connect(), client.connect())
+    assert len(hubs) == 1
+    await client.shutdown(cancel_futures=True)
+
+
+async def test_error_that_is_raised_again_and_again_does_not_grow() -> None:
+    hub = AsyncHub(NOBODY_THERE)
+    hub.link.failure = NoCoordinator("there will never be one")
+    frames = []
+    for _ in range(3):
+        with pytest.raises(NoCoordinator) as raised:
+            hub.check_open()
+        frames.append(len(raised.traceback))
+    assert len(set(frames)) == 1
     await hub.close(cancel_futures=True)

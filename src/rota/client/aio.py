@@ -151,9 +151,7 @@ class AsyncHub(BaseHub):
             async with asyncio.timeout(seconds):
                 await self.wait_for(lambda: link.was_welcome or self.is_over)
         if not link.was_welcome:
-            error = link.excuse
-            await self.close(cancel_futures=True)
-            raise error
+            raise link.excuse
 
     async def close(self, *, cancel_futures: bool) -> None:
         """Take nothing more, wait until all tasks have ended, and hang up."""
@@ -173,7 +171,7 @@ class AsyncHub(BaseHub):
     def check_open(self) -> None:
         """Raise if nothing more is taken."""
         if self.link.failure is not None:
-            raise self.link.failure
+            raise self.link.failure.with_traceback(None)  # one object for all: its tracebacks would add up
         if self.is_closing or self.is_over:
             raise RuntimeError(SHUT_DOWN)
 
@@ -294,6 +292,7 @@ class AsyncClient:
         self._connect_timeout = connect_timeout
         self._callables = Callables()
         self._hub: AsyncHub | None = None
+        self._connecting = asyncio.Lock()
         self._start_cluster: Callable[[], LocalCluster] | None = None
         self._cluster: LocalCluster | None = None
 
@@ -316,17 +315,9 @@ class AsyncClient:
             NoCoordinator: None answers.
             Unauthorized: It wants another token.
         """
-        if self._hub is not None:
-            return
-        if self._start_cluster is not None:
-            self._cluster = await asyncio.to_thread(self._start_cluster)
-            self._address = Address(self._cluster.url, why_gone=self._cluster.why_gone)
-        self._hub = AsyncHub(self._address)
-        try:
-            await self._hub.connect(seconds=self._connect_timeout)
-        except BaseException:
-            await self._stop_cluster()
-            raise
+        async with self._connecting:  # tasks of a program may each see to it
+            if self._hub is None:
+                self._hub = await self._connect()
 
     async def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> AsyncFuture[R]:
         """Have ``fn(*args, **kwargs)`` run on a worker, and return its future, which is to be awaited.
@@ -397,6 +388,19 @@ class AsyncClient:
         return f"<rota.AsyncClient of {self.url}>"
 
     # How --------------------------------------------------------------------------------------
+
+    async def _connect(self) -> AsyncHub:
+        if self._start_cluster is not None:
+            self._cluster = await asyncio.to_thread(self._start_cluster)
+            self._address = Address(self._cluster.url, why_gone=self._cluster.why_gone)
+        hub = AsyncHub(self._address)
+        try:
+            await hub.connect(seconds=self._connect_timeout)
+        except BaseException:  # also where the program did not want to wait so long: nothing goes on trying
+            await hub.close(cancel_futures=True)
+            await self._stop_cluster()
+            raise
+        return hub
 
     def _connected(self) -> AsyncHub:
         if self._hub is None:
