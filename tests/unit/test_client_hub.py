@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 import pytest
 
+from rota.client import link
 from rota.client.aio import AsyncClient, AsyncFuture, AsyncHub
 from rota.client.callables import Template
 from rota.client.futures import Future
@@ -172,3 +174,17 @@ async def test_error_that_is_raised_again_and_again_does_not_grow() -> None:
         frames.append(len(raised.traceback))
     assert len(set(frames)) == 1
     await hub.close(cancel_futures=True)
+
+
+def test_client_that_is_closed_does_not_wait_for_a_machine_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(link, "CONNECT_S_MAX", 10 * SOON_S)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hub = Hub(Address(f"http://127.0.0.1:{silent.getsockname()[1]}"))
+        peer, _ = silent.accept()
+        with peer:
+            began = time.monotonic()
+            with pytest.raises(NoCoordinator):
+                hub.connect(0.0)
+            assert time.monotonic() - began < SOON_S

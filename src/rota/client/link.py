@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from rota.client.session import Rejection, SdkSession
 from rota.core.client_protocol import ClientWelcome, FromClient, ToClient
@@ -36,6 +36,8 @@ FAREWELL_S_MAX: Final = 5.0
 """For the last messages to leave, when the client is closed."""
 
 log = logging.getLogger("rota")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,28 +131,39 @@ class Link:
         """Open a channel and see it to its end; return whether to try again."""
         self._closed.clear()
         address = self._address
+        opening = connect(
+            address.url,
+            self,
+            codec=CLIENT_CODEC,
+            token=address.token,
+            timeout_s=CONNECT_S_MAX,
+            ca_file=address.ca_file,
+        )
         try:
-            channel = await connect(
-                address.url,
-                self,
-                codec=CLIENT_CODEC,
-                token=address.token,
-                timeout_s=CONNECT_S_MAX,
-                ca_file=address.ca_file,
-            )
+            channel = await self._unless_stopped(opening)
         except ChannelError as error:
             if (why := address.why_gone()) is not None:
                 self._note(NoCoordinator(why), is_final=True)
             else:
                 self._note(_translated(error), is_final=not error.retryable)
             return self.failure is None
-        closed, stopped = asyncio.ensure_future(self._closed.wait()), asyncio.ensure_future(self._stopped.wait())
-        await asyncio.wait({closed, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if channel is None:
+            return False
+        await self._unless_stopped(self._closed.wait())
         channel.close(code=CloseCode.NORMAL, reason="the client is done")
         await _unless(self._closed, FAREWELL_S_MAX)
-        stopped.cancel()
-        closed.cancel()
         return self.failure is None
+
+    async def _unless_stopped(self, waiting: Coroutine[Any, Any, T]) -> T | None:
+        """Wait for something; give it up at `stop`, and return ``None``."""
+        task, stopped = asyncio.ensure_future(waiting), asyncio.ensure_future(self._stopped.wait())
+        try:
+            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
+        finally:
+            task.cancel()
+            stopped.cancel()
+            await asyncio.wait({task, stopped})  # a loop that ends right after us must not find them
 
     # The channel's handler --------------------------------------------------------------------
 
