@@ -131,7 +131,8 @@ def dump_result(value: object, extras: dict[str, object] | None) -> Result:
         digest = _store(pieces, folder)
     except OSError as error:
         reason = error.strerror or error
-        raise CallFailed(f"the result of {size:,} bytes could not be written on this worker: {reason}") from error
+        message = f"the result of {size:,} bytes could not be written on this worker: {reason}"
+        raise CallFailed(message, word="agent-error") from error
     return pack_blob(digest, size), (digest,)
 
 
