@@ -9,7 +9,8 @@ from __future__ import annotations
 TYPE_CHECKING = False  # as type checkers know it: `typing` would be memory of every slot, which loads this, too
 
 if TYPE_CHECKING:
-    from rota.client.aio import AsyncClient, AsyncFuture
+    from rota.client.aio import AsyncClient
+    from rota.client.aio_hub import AsyncFuture
     from rota.client.client import Client
     from rota.client.decorator import task
     from rota.client.futures import Future
@@ -47,7 +48,7 @@ __all__ = [
 
 _HOMES = {
     "AsyncClient": "rota.client.aio",
-    "AsyncFuture": "rota.client.aio",
+    "AsyncFuture": "rota.client.aio_hub",
     "Client": "rota.client.client",
     "Future": "rota.client.futures",
     "Job": "rota.client.jobs",

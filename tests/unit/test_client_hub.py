@@ -12,7 +12,8 @@ from typing import Any, Final
 import pytest
 
 from rota.client import link
-from rota.client.aio import AsyncClient, AsyncFuture, AsyncHub
+from rota.client.aio import AsyncClient
+from rota.client.aio_hub import AsyncFuture, AsyncHub
 from rota.client.callables import Template
 from rota.client.futures import Future
 from rota.client.hub import Hub

@@ -1,6 +1,6 @@
 """What the two kinds of client have in common: a session and its link, REST, large values, functions to send again.
 
-What differs is how they wait: `rota.client.hub` for threads, `rota.client.aio` on the program's own loop.
+What differs is how they wait: `rota.client.hub` for threads, `rota.client.aio_hub` on the program's own loop.
 """
 
 from __future__ import annotations
