@@ -267,6 +267,10 @@ class Core:
         """Submit equal tasks, described as in JSON; return their numbers."""
         return [record.facts.seq for record in self.accepted(self.submit_drafts(drafts_of(count, self.wall, **fields)))]
 
+    def submit_and_see(self, **fields: Any) -> list[Effect]:
+        """Submit one task, described as in JSON; return all effects."""
+        return self.submit_drafts(drafts_of(1, self.wall, **fields))
+
     def submit_drafts(self, drafts: list[Draft]) -> list[Effect]:
         """Submit and return the effects."""
         return self.do(SubmitTasks(drafts, self._next_number()))

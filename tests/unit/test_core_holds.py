@@ -112,16 +112,79 @@ def test_hold_ends_with_its_task_or_its_worker(how: str) -> None:
         assert core.states(waiting[:1]) == ["assigned"]
 
 
-def test_same_priority_is_not_kept_out() -> None:
+def test_later_tasks_of_the_same_priority_are_kept_out_and_earlier_ones_are_not() -> None:
     core = Core()
     core.hello()
-    running = core.submit(4, priority="critical")
-    core.submit(priority="low", resources={"cpu": 1})
-    core.submit(priority="critical", resources={"cpu": 4000})
+    running = core.submit(4)
+    earlier = only(core.submit())
+    large = only(core.submit(resources={"cpu": 4000}))
     core.pass_time(LONG_S)
-    later = only(core.submit(priority="critical"))
+    later = only(core.submit())
     core.end(running[0])
-    assert core.states([later]) == ["assigned"]
+    core.end(running[1])
+    assert core.states([earlier, later]) == ["assigned", "pending"]
+    for seq in (*running[2:], earlier):
+        core.end(seq)
+    assert core.states([large, later]) == ["assigned", "pending"]
+
+
+def kept_for_large(*, timeout: float | None = None, run_s: float = 10.0) -> tuple[Core, list[TaskSeq], TaskSeq]:
+    """A worker of 4 cpus with four tasks that are known to take 10 s, and one that waits for 3 of them to end."""
+    core = Core()
+    core.hello()
+    core.end(only(core.submit()), run_s=run_s)
+    running = core.submit(4, timeout=timeout)
+    large = only(core.submit(resources={"cpu": 3000}))
+    core.pass_time(LONG_S)
+    core.do()
+    assert core.state.holds
+    return core, running, large
+
+
+def test_a_small_task_goes_first_if_it_is_over_before_the_large_one_could_start() -> None:
+    core, running, _ = kept_for_large()
+    core.end(running[0], run_s=10.0)
+    quick, slow = only(core.submit(timeout=2)), only(core.submit(timeout=600))
+    assert core.states([quick, slow]) == ["assigned", "pending"]
+
+
+def test_a_small_task_goes_first_if_there_is_room_beside_the_large_one() -> None:
+    core = Core()
+    core.hello(cpu=8000)
+    core.end(only(core.submit()), run_s=10.0)
+    running = core.submit(8)
+    core.submit(resources={"cpu": 6000})
+    core.pass_time(LONG_S)
+    core.end(running[0], run_s=10.0)
+    core.end(running[1], run_s=10.0)
+    beside = core.submit(3)
+    # By the time the large one starts all others are thought to be over: it leaves two cores.
+    assert core.states(beside) == ["assigned", "assigned", "pending"]
+
+
+def test_nobody_goes_first_whose_run_time_is_not_known() -> None:
+    core = Core()
+    core.hello()
+    running = core.submit(4)
+    core.submit(resources={"cpu": 4000})
+    core.pass_time(LONG_S)
+    core.end(running[0])
+    unknown = only(core.submit(resources={"cpu": 500}, name="never seen"))
+    assert core.states([unknown]) == ["pending"]
+
+
+def test_backfilling_does_not_delay_the_large_task() -> None:
+    core, running, large = kept_for_large()
+    for seq in running[:3]:
+        core.submit(timeout=1)
+        core.now += 1.0
+        for quick in [task for task in core.state.tasks.values() if task.run is not None and task.seq not in running]:
+            core.end(quick.seq, run_s=0.5)
+        core.end(seq, run_s=10.0)
+    for quick in [task for task in core.state.tasks.values() if task.run is not None and task.seq not in running]:
+        if quick.seq != large:
+            core.end(quick.seq, run_s=0.5)
+    assert core.states([large]) == ["assigned"]
 
 
 def test_higher_priority_than_that_of_the_hold_is_not_kept_out() -> None:
@@ -137,7 +200,11 @@ def test_higher_priority_than_that_of_the_hold_is_not_kept_out() -> None:
 
 
 def test_group_of_the_same_shape_finds_a_worker_that_was_kept_from_a_lower_one() -> None:
-    core, running, _ = busy()
+    core = Core()
+    core.hello()
+    running = core.submit(4, priority="low")
+    core.submit(4, priority="low")
+    core.submit(priority="high", resources={"cpu": 4000})
     core.pass_time(LONG_S)
     core.end(running[0])  # the small ones that wait look at the worker, and are kept out
     assert core.states(core.submit(priority="critical")) == ["assigned"]
@@ -147,7 +214,7 @@ def test_more_urgent_task_takes_a_hold_over_where_it_can_have_no_other() -> None
     core, running, large = busy()
     core.pass_time(LONG_S)
     core.cancel(large)
-    high = only(core.submit(priority="high", resources={"cpu": 3000}))
+    high = only(core.submit(priority="high", resources={"cpu": 3001}))
     core.pass_time(LONG_S)
     core.end(running.popleft())
     urgent = only(core.submit(priority="critical", resources={"cpu": 4000}))
@@ -192,14 +259,14 @@ def test_task_that_is_kept_out_is_told_so() -> None:
     core.end(running[0])
     small = only(core.submit(priority="low"))
     reason, text = explain_wait(core.state, core.task(small))
-    assert (reason.value, text) == ("resources", "the room on w1 is kept for a task of higher priority")
+    assert (reason.value, text) == ("resources", "the room on w1 is kept for a task that goes first")
 
 
-def test_where_all_have_one_priority_nothing_is_kept() -> None:
+def test_nothing_is_kept_for_tasks_that_no_smaller_one_could_overtake() -> None:
     core = Core()
     core.hello()
     core.submit(8)
-    core.submit(resources={"cpu": 4000})
+    core.submit(resources={"cpu": 1000})
     core.pass_time(LONG_S)
     core.submit()
     assert not core.state.holds

@@ -78,6 +78,17 @@ class Attempts:
         if session is not None:
             self._state.notes.stops.setdefault((session, task.wish), []).append((task.seq, task.attempt))
 
+    def preempt(self, lane: Lane) -> None:
+        """Tell the head of a lane to make room, and ask back what stands behind it."""
+        run = lane.line[0].run
+        assert run is not None
+        run.is_preempted = True
+        self.recall(lane)
+        session = lane.worker.session
+        if session is not None:
+            key = lane.line[0].seq, lane.line[0].attempt
+            self._state.notes.stops.setdefault((session, Cause.PREEMPTED), []).append(key)
+
     def recall(self, lane: Lane, *, count: int | None = None) -> None:
         """Ask back what stands behind the head of a lane, or the last of it; the worker answers for each."""
         session = lane.worker.session

@@ -13,12 +13,14 @@ from itertools import islice
 from typing import Final
 
 from rota.core.attempts import LINE_S, Attempts
+from rota.core.backfill import longest_run_s
 from rota.core.balance import Balance
 from rota.core.cluster import Lane, Room, Worker
 from rota.core.model import Reason
 from rota.core.ordering import Rank
 from rota.core.pending import Group
 from rota.core.placement.base import RoomIndex
+from rota.core.preemption import Preemption
 from rota.core.state import State
 from rota.core.timers import Impossible
 
@@ -46,6 +48,7 @@ class Dispatch:
         self._state = state
         self._attempts = attempts
         self._balance = Balance(state, attempts)
+        self._preemption = Preemption(state, attempts)
 
     def run(self) -> None:
         """Serve the groups that something changed for; again if that ended a hold on a worker."""
@@ -149,6 +152,7 @@ class Dispatch:
                 if room.hungry and not (policy.looks_at_tasks or is_capped):
                     self._extend_lines(group, bound)
                 self._refuse(group)
+                self._preempt_for(group)
                 return False
             lane = cluster.open_lane(worker, room)
             if key:
@@ -157,6 +161,16 @@ class Dispatch:
             self._attempts.assign(head, lane, estimate_s=room.run_times.estimate_s(head.terms.class_key))
             self._attempts.line_grew(lane, 1)
         return False
+
+    def _preempt_for(self, group: Group) -> None:
+        """Where the queue of a group may do that, make room for its first task, and keep it for that one."""
+        head = group.head()
+        if head is None or group.room.queue.settings.preempts_by is None:
+            return
+        worker = self._preemption.make_room(head, group.room)
+        rank = self._rank(group)
+        if worker is not None and rank is not None and group in self._state.pending.waiting_for_room:
+            self._state.holds.hold(group, worker, head.seq, rank)
 
     def _find_block(self, group: Group) -> Reason | None:
         """Why a group may not be placed whoever has room: it is looked at again when that has changed."""
@@ -176,7 +190,10 @@ class Dispatch:
         holds, fits_now, rank = self._state.holds, group.room.fits_now, self._rank(group)
         if not holds or rank is None:
             return fits_now
-        return lambda worker: fits_now(worker) and not holds.keeps_out(worker, rank)
+        head = group.head()
+        assert head is not None
+        run_s, now = longest_run_s(group.room, head), self._state.now
+        return lambda worker: fits_now(worker) and not holds.keeps_out(worker, group, rank, run_s=run_s, now=now)
 
     def _extend_lines(self, group: Group, bound: Rank | None) -> None:
         """Share the first tasks of a group among the hungry lanes of its shape.

@@ -80,7 +80,7 @@ def explain_wait(state: State, task: Task) -> tuple[Reason, str]:
         case _:
             kept = [worker.id for worker in state.holds.workers if room.fits_now(worker)]
             if kept:
-                return reason, f"the room on {', '.join(kept)} is kept for a task of higher priority"
+                return reason, f"the room on {', '.join(kept)} is kept for a task that goes first"
             return reason, _explain_resources(cluster, room)
 
 

@@ -296,6 +296,8 @@ class Fleet:
         for task in worker.attempts():
             if task.wish is not None:
                 self._attempts.stop(task)
+            elif task.run is not None and task.run.is_preempted:
+                self._attempts.preempt(task.run.lane)
         for lane in worker.lanes.values():
             self._attempts.ask_again(lane)
 

@@ -1,23 +1,26 @@
-"""Workers that are kept for a task that waits, so that lower priorities don't overtake it for ever.
+"""Workers that are kept for a task that waits, so that later ones don't overtake it for ever.
 
 A task that needs much of a worker never finds it free while small ones take each bit of room as it
-comes. So when a group of tasks has waited for room for some seconds, one worker is kept for it: groups of a
-strictly lower priority get no new lane there (and no longer lines, which nobody who waits allows anyway). The
-worker empties, the task fits, and the hold is over.
+comes. So when a group of tasks has waited for room for some seconds, one worker is kept for it: groups that come
+later in the order get a new lane there only if they don't delay it (`rota.core.backfill`), and no longer
+lines, which nobody who waits allows anyway. The worker empties, the task fits, and the hold is over.
 
-Nothing can wait in a circle: only a higher priority keeps anything from a lower one. Nothing is kept for nothing: a
-worker without lanes has room for whatever it could ever run, so its holder is placed there at the latest when the
-last lane closes; and a hold ends with its holder's wait or its worker's channel. The cost is the room that stays
-empty meanwhile, on at most `HOLDS_MAX` workers. Which small tasks would be gone in time is not asked.
+Nothing can wait in a circle: only who comes earlier in the order keeps anything from who comes later. Nothing is kept
+for nothing: a worker without lanes has room for whatever it could ever run, so its holder is placed there at the
+latest when the last lane closes; and a hold ends with its holder's wait or its worker's channel. The cost is the room
+that stays empty meanwhile, on at most `HOLDS_MAX` workers, and those on which something was preempted.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from rota.core.backfill import delays, shadow_of
 from rota.core.cluster import Cluster, Room, Worker
 from rota.core.model import TaskSeq
 from rota.core.ordering import Ordering, Rank
@@ -36,11 +39,17 @@ REVIEW_EVERY_S: Final = 1.0
 
 
 class _Hold(Struct, frozen=True):
-    """For whom a worker is kept: the first task of a group, and its rank."""
+    """For whom a worker is kept: the first task of a group, its rank, and when it is thought to start there.
+
+    Where something was preempted for it, all of lower priority are kept out, wherever they stand in the order: else a
+    victim that has waited for long would take its place again, and be preempted again.
+    """
 
     group: Group
     head: TaskSeq
     rank: Rank
+    shadow: float
+    has_preempted: bool = False
 
 
 class Holds:
@@ -61,10 +70,33 @@ class Holds:
         """The workers that are kept for somebody."""
         return self._holds
 
-    def keeps_out(self, worker: Worker, rank: Rank) -> bool:
-        """Say whether a worker is kept for a higher priority than that of a rank."""
+    def keeps_out(self, worker: Worker, group: Group, rank: Rank, *, run_s: float, now: float) -> bool:
+        """Say whether a worker is kept for another task, which one of this group that runs so long might delay."""
         hold = self._holds.get(worker)
-        return hold is not None and hold.rank[0] < rank[0]
+        if hold is None or hold.group is group:
+            return False
+        if hold.has_preempted and group.stream.priority < hold.group.stream.priority:
+            return True
+        return hold.rank < rank and delays(
+            worker, group.room, run_s, large=hold.group.room, shadow=hold.shadow, now=now
+        )
+
+    def hold(self, group: Group, worker: Worker, head: TaskSeq, rank: Rank) -> None:
+        """Keep a worker for the first task of a group at once: something there was preempted for it.
+
+        It stays with whoever has a higher priority, or as high a one and came first, if that has preempted there, too.
+        """
+        before = self._holds.get(worker)
+        if before is not None and before.has_preempted:
+            theirs, ours = (-before.group.stream.priority, before.rank), (-group.stream.priority, rank)
+            if theirs <= ours:
+                return
+        if before is not None:
+            self._let_go(worker)
+        for other, hold in list(self._holds.items()):
+            if hold.group is group:
+                self._let_go(other)
+        self._holds[worker] = _Hold(group, head, rank, math.inf, has_preempted=True)
 
     def review(self, now: float) -> None:
         """End the holds that are over, and once a second see who else has waited for long.
@@ -75,9 +107,11 @@ class Holds:
         if now < self._review_at or not self._pending.waiting_for_room:
             return
         self._review_at = now + REVIEW_EVERY_S
+        for worker, hold in self._holds.items():
+            self._holds[worker] = replace(hold, shadow=shadow_of(worker, hold.group.room, now))
         for rank, group, head in self._long_waiting(now)[:HOLDS_MAX]:
             if not any(hold.group is group for hold in self._holds.values()):
-                self._hold(group, head, rank)
+                self._hold(group, head, rank, now=now)
 
     def end_those_over(self) -> None:
         """Let go of workers that are kept for what no longer waits, or that can't be given anything now."""
@@ -87,19 +121,21 @@ class Holds:
                 self._let_go(worker)
 
     def _long_waiting(self, now: float) -> list[tuple[Rank, Group, TaskSeq]]:
-        """Those of them that others could overtake, from the lowest rank on."""
-        last = max(self._ordering.rank(stream, TaskSeq(0))[0] for stream in self._pending.streams)
+        """Those of them that others could overtake, from the lowest rank on: who needs less of something could."""
+        least: dict[str, int] = {}
+        for room in self._cluster.rooms.values():
+            for name, amount in room.shape.resources:
+                least[name] = min(amount, least.get(name, amount))
         found = []
         for group, since in self._pending.waiting_for_room.items():
             head = group.head()
-            if head is not None and now - since >= HOLD_AFTER_S:
-                rank = self._ordering.rank(group.stream, head.seq)
-                if rank[0] < last:
-                    found.append((rank, group, head.seq))
+            needs_more = any(amount > least[name] for name, amount in group.room.shape.resources)
+            if head is not None and needs_more and now - since >= HOLD_AFTER_S:
+                found.append((self._ordering.rank(group.stream, head.seq), group, head.seq))
         found.sort(key=lambda item: item[0])
         return found
 
-    def _hold(self, group: Group, head: TaskSeq, rank: Rank) -> None:
+    def _hold(self, group: Group, head: TaskSeq, rank: Rank, *, now: float) -> None:
         """Keep the worker that has most of what the group needs, if need be instead of a later group."""
         holds, room = self._holds, group.room
         able = [
@@ -114,7 +150,7 @@ class Holds:
             self._let_go(best)
         elif len(holds) >= HOLDS_MAX:  # then one of them is not among the first any more
             self._let_go(max(holds, key=lambda worker: holds[worker].rank))
-        holds[best] = _Hold(group, head, rank)
+        holds[best] = _Hold(group, head, rank, shadow_of(best, room, now))
 
     def _let_go(self, worker: Worker) -> None:
         del self._holds[worker]

@@ -5,8 +5,10 @@ Runs after every command in tests and simulations; costs O(everything), so never
 
 from __future__ import annotations
 
+from rota.core.backfill import longest_run_s
 from rota.core.cluster import INDEXES_MAX, Lane, Worker
 from rota.core.model import ACTIVE_STATES, Reason, TaskSeq, TaskState
+from rota.core.ordering import Rank
 from rota.core.pending import Group
 from rota.core.resources import GPU, GPU_MEMORY
 from rota.core.state import State
@@ -68,11 +70,17 @@ def _check_nobody_is_forgotten(state: State) -> None:
                 assert _is_blocked(state, group), (room.shape, group.stream)
                 continue
             rank = state.ordering.rank(group.stream, head.seq if head else TaskSeq(0))
-            assert all(state.holds.keeps_out(worker, rank) for worker in fitting), room.shape
+            assert all(_is_kept_from(state, worker, group, rank) for worker in fitting), room.shape
         if room.index is not None:
             assert room in pending.groups or room in cluster.indexed, room.shape
             assert (room.index.choose("", room.fits_now) is not None) == bool(fitting), room.shape
     assert len(cluster.indexed) <= INDEXES_MAX
+
+
+def _is_kept_from(state: State, worker: Worker, group: Group, rank: Rank) -> bool:
+    head = group.head()
+    run_s = longest_run_s(group.room, head) if head is not None else 0.0
+    return state.holds.keeps_out(worker, group, rank, run_s=run_s, now=state.now)
 
 
 def _is_blocked(state: State, group: Group) -> bool:

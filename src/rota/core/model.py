@@ -183,7 +183,7 @@ class Terms(Struct, frozen=True, weakref=True):
 
     ``class_key`` names what run times are learned for, together with the shape. ``function`` is the digest
     of the function to call, if it is one. ``affinity`` is what policies that look at tasks know it by, ``limits``
-    what of the cluster's limits an attempt holds.
+    what of the cluster's limits an attempt holds, ``timeout_s`` how long it may run, if that was said.
     """
 
     shape: Shape
@@ -196,6 +196,7 @@ class Terms(Struct, frozen=True, weakref=True):
     function: str | None = None
     affinity: str | None = None
     limits: Amounts = ()
+    timeout_s: float | None = None
 
 
 class Gpu(Struct, frozen=True, array_like=True):

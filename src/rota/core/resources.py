@@ -40,6 +40,12 @@ class Devices:
         self._shares = [0] * len(cards)
         self._taken = [False] * len(cards)
 
+    def copy(self) -> Devices:
+        """The same cards, had by the same."""
+        copy = Devices(self._cards)
+        copy._free_mib, copy._shares, copy._taken = list(self._free_mib), list(self._shares), list(self._taken)
+        return copy
+
     def could_ever(self, cards: int, memory_mib: int) -> bool:
         """Say whether the empty worker could give this."""
         fitting = sum(card.memory_mib >= memory_mib for card in self._cards)

@@ -183,6 +183,7 @@ def terms_of(spec: TaskSpec) -> Terms:
         class_key=spec.function or spec.name or _program(spec, kind),
         function=spec.function,
         affinity=spec.affinity,
+        timeout_s=spec.timeout,
         limits=tuple(sorted((name, amount) for name, amount in spec.limits.items() if amount)) if spec.limits else (),
         retries=spec.retries,
         losses=spec.losses,

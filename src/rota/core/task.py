@@ -35,7 +35,8 @@ __all__ = ["CurrentAttempt", "Task", "attempt_record_of", "progress_of", "task_f
 class CurrentAttempt(Struct, gc=False):
     """The current attempt of a task, while a worker has it.
 
-    ``estimate_s`` is what it was thought to take when it was put into its lane.
+    ``estimate_s`` is what it was thought to take when it was put into its lane. ``is_preempted`` says that it was
+    told to make room for another.
     """
 
     lane: Lane
@@ -44,6 +45,7 @@ class CurrentAttempt(Struct, gc=False):
     queued_at: float
     estimate_s: float
     started_at: float | None = None
+    is_preempted: bool = False
 
 
 class Task(Struct, gc=False):
