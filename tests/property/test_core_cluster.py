@@ -42,6 +42,8 @@ EXTRAS: Final[tuple[dict[str, Any], ...]] = (
     {},
     {"retries": 2, "backoff": {"base": 1, "max": 8}},
     {"losses": 0},
+    {"exclusive": True},
+    {"exclusive": True, "retries": 1, "backoff": 0},
     {"delay": 4},
     {"deadline": 20},
     {"priority": "high"},
@@ -59,9 +61,9 @@ class ClusterMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.core = Core(config=CONFIG)
         self.sites = [
-            Site("w1", cpu=4000),
-            Site("w2", cpu=2000, tags=["ssd"]),
-            Site("w3", cpu=1000, gpus=[4000, 8000], max_tasks=3),
+            Site("w1", clock=lambda: self.core.now, cpu=4000),
+            Site("w2", clock=lambda: self.core.now, cpu=2000, tags=["ssd"]),
+            Site("w3", clock=lambda: self.core.now, cpu=1000, gpus=[4000, 8000], max_tasks=3),
         ]
         self.sessions = 1000
         self.seqs: list[TaskSeq] = []
@@ -81,6 +83,19 @@ class ClusterMachine(RuleBasedStateMachine):
             fields["id"] = f"mine-{self.chosen}"
         before = len(self.core.record.facts)
         self.step_effects(self.core.submit_drafts(drafts_of(count, self.core.wall, **fields)))
+        self.seqs += sorted(self.core.record.facts)[before:]
+
+    @rule(
+        shapes=st.lists(st.sampled_from(SHAPES), min_size=1, max_size=3),
+        extra=st.sampled_from(EXTRAS),
+        name=st.sampled_from(["a", "b"]),
+        size=st.integers(1, 3),
+    )
+    def submit_members(self, *, shapes: list[dict[str, Any]], extra: dict[str, Any], name: str, size: int) -> None:
+        """Some members of a gang, perhaps too few, too many, or of another size."""
+        fields = {**extra, "gang": {"id": name, "size": size}}
+        before = len(self.core.record.facts)
+        self.step_effects(self.core.submit_drafts_of([{**shape, **fields} for shape in shapes]))
         self.seqs += sorted(self.core.record.facts)[before:]
 
     @precondition(lambda self: self.seqs)
@@ -221,6 +236,9 @@ class ClusterMachine(RuleBasedStateMachine):
             site.connect(SessionId(self.sessions), self.core.wall)
             self.exchange()
             self.step_effects(self.core.set_drained(site.name, drained=False))
+        gangs = self.core.state.gangs.by_name.values()
+        too_few = [seq for gang in gangs if not gang.is_whole and not gang.active for seq in gang.members]
+        self.step_effects(self.core.cancel(*too_few))
         for _ in range(200):
             if self.all_ended():
                 break

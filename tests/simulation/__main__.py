@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections import Counter
@@ -19,13 +20,14 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds")
     parser.add_argument("--trace", action="store_true", help="print all that happens")
     parser.add_argument("--fault", action="append", choices=FAULTS, help="only this kind; may be repeated")
+    parser.add_argument("--favourite", type=json.loads, metavar="JSON", help="fields that most tasks have")
     options = parser.parse_args()
     counts: Counter[str] = Counter()
     failed = 0
     began = time.perf_counter()
     for seed in range(options.seed, options.seed + options.seeds):
         faults = None if options.fault is None else frozenset(options.fault)
-        scenario = Scenario(seed, faults=faults, on_line=print if options.trace else None)
+        scenario = Scenario(seed, faults=faults, favourite=options.favourite, on_line=print if options.trace else None)
         try:
             outcome = scenario.run()
         except AssertionError as error:

@@ -14,6 +14,7 @@ from msgspec import Struct
 from rota.core.changes import Changes
 from rota.core.commands import CancelTasks, Command
 from rota.core.effects import Accepted, Answer
+from rota.core.gangs import gang_name
 from rota.core.model import (
     ACTIVE_STATES,
     ENDED_STATES,
@@ -39,10 +40,14 @@ SUPERSEDED: Final = (Cause.WORKER_LOST, Cause.RETURNED)
 
 
 class Execution(Struct):
-    """An attempt that really ran. ``is_held`` while a living worker has it, or its result, and it is not on record."""
+    """An attempt that really ran. ``is_held`` while a living worker has it, or its result, and it is not on record.
+
+    ``runs`` while there is a process of it somewhere, whoever knows of it.
+    """
 
     worker: str
     has_ended: bool = False
+    runs: bool = True
     cause: Cause | None = None
     is_held: bool = True
 
@@ -75,13 +80,14 @@ class Checker:
         assert key not in self.executions, f"attempt {key} is run twice"
         assert progress.attempt >= given.attempt, f"attempt {key} runs and is not on record"
         assert (worker, key) not in self._stopped, f"attempt {key} starts after its stop"
+        self._check_exclusive(given)
         self.executions[key] = Execution(worker)
         del instance
 
     def attempt_ended(self, worker: str, key: AttemptKey, cause: Cause | None) -> None:
         self._world.note(worker, f"ends {key[0]}.{key[1]}: {cause.value if cause else 'done'}")
         execution = self.executions[key]
-        execution.has_ended, execution.cause = True, cause
+        execution.has_ended, execution.runs, execution.cause = True, False, cause
 
     def stop_arrived(self, worker: str, keys: list[AttemptKey]) -> None:
         self._stopped.update((worker, key) for key in keys)
@@ -89,7 +95,7 @@ class Checker:
     def machine_down(self, worker: str) -> None:
         for execution in self.executions.values():
             if execution.worker == worker:
-                execution.is_held = False
+                execution.is_held = execution.runs = False
 
     # What leaves the coordinator
 
@@ -102,6 +108,8 @@ class Checker:
             case Stop():
                 for seq, _ in message.attempts:
                     progress = self.record.progress[seq]
+                    if message.cause is Cause.GANG and gang_name(self.record.facts[seq]) is not None:
+                        continue
                     assert progress.wish is message.cause or progress.state in ENDED_STATES, (seq, message)
             case _:
                 pass
@@ -148,6 +156,7 @@ class Checker:
         for key, cause in ends.items():
             self._check_end(before.progress[key[0]], key, cause, gone=gone)
         self._check_losses(before, ends)
+        self._check_gangs(before, changes)
 
     # At the end
 
@@ -164,6 +173,14 @@ class Checker:
             assert not execution.is_held, f"what became of {key} on {execution.worker} never got on record"
 
     # Helpers
+
+    def _check_exclusive(self, given: Assignment) -> None:
+        """No two attempts of an exclusive task overlap in time."""
+        if decode_spec(given.spec).exclusive:
+            self.count("exclusive attempts run")
+            for number in range(1, given.attempt):
+                before = self.executions.get((given.task, number))
+                assert before is None or not before.runs, f"exclusive task {given.task} runs twice at once"
 
     def _check_assignment(self, given: Assignment) -> None:
         progress = self.record.progress[given.task]
@@ -219,10 +236,29 @@ class Checker:
             execution.is_held = False
 
     def _is_wished(self, seq: TaskSeq, cause: Cause | None) -> bool:
-        """Whether somebody asked for this end."""
+        """Whether somebody asked for this end, or for that of its gang."""
+        mates = {seq, *(mate.facts.seq for mate in self.record.mates(seq))}
+        if cause is Cause.GANG:
+            return gang_name(self.record.facts[seq]) is not None
         if cause is Cause.CANCELLED:
-            return seq in self.cancel_asked
+            return not mates.isdisjoint(self.cancel_asked)
         return cause is Cause.EXPIRED and self.record.facts[seq].deadline_at is not None
+
+    def _check_gangs(self, before: Record, changes: Changes) -> None:
+        """All members of a gang are assigned in one commit, or none."""
+        new = {facts.seq: facts for facts in changes.accepted}
+        assigned: dict[str, set[TaskSeq]] = {}
+        for seq, progress in changes.progress:
+            known = before.progress.get(seq)
+            is_new = known is None or known.attempt < progress.attempt
+            if progress.state in ACTIVE_STATES and is_new and (name := gang_name(new.get(seq) or before.facts[seq])):
+                assigned.setdefault(name, set()).add(seq)
+        for name, seqs in assigned.items():
+            self.count("gangs placed")
+            first = min(seqs)
+            terms = decode_spec((new.get(first) or before.facts[first]).spec).gang
+            assert terms is not None
+            assert len(seqs) == terms.size, f"{len(seqs)} of {terms.size} members of {name} are placed"
 
     def _check_losses(self, before: Record, ends: dict[AttemptKey, Cause | None]) -> None:
         """Only the first of a lane is charged for the loss of its worker."""

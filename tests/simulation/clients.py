@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from rota.core.effects import Accepted, Answer, IdsTaken, Settled, WorkerKnown
 from rota.core.errors import RotaError
 from rota.core.model import TaskRecord, TaskState, WorkerId
 from rota.core.requests import parse_requests
+from rota.core.spec import decode_spec
 from rota.core.turn import Turn
 from tests.simulation.checker import Checker
 from tests.simulation.coordinator import Coordinator
@@ -27,6 +28,11 @@ LOOK_UP_S: Final = (0.0005, 0.01)
 """From a look into the store to the command that follows from it."""
 
 BATCH_MAX: Final = 20
+FAVOURITE_PART: Final = 0.8
+
+GANG_PART: Final = 0.2
+GANG_MAX: Final = 5
+
 RETRY_PART: Final = 0.3
 """Of those failed or cancelled tasks that somebody thinks of."""
 
@@ -47,6 +53,8 @@ EXTRAS: Final[tuple[dict[str, Any], ...]] = (
     {},
     {"retries": 2, "backoff": 0.2},
     {"losses": 0},
+    {"exclusive": True},
+    {"exclusive": True, "retries": 1, "backoff": 0.2},
     {"delay": 2},
     {"deadline": 6},
     {"priority": "high"},
@@ -57,8 +65,17 @@ EXTRAS: Final[tuple[dict[str, Any], ...]] = (
 class Clients:
     """All clients together. ``busy`` counts requests that are not answered for good."""
 
-    def __init__(self, world: World, coordinator: Coordinator, *, store: ModelStore, checker: Checker) -> None:
+    def __init__(
+        self,
+        world: World,
+        coordinator: Coordinator,
+        *,
+        store: ModelStore,
+        checker: Checker,
+        favourite: Mapping[str, object] | None = None,
+    ) -> None:
         self.busy = 0
+        self._favourite = favourite or {}
         self._world = world
         self._coordinator = coordinator
         self._store = store
@@ -75,6 +92,9 @@ class Clients:
         name = world.rng.choice(sorted(RUN_S))
         extra = {"deadline": 4} if name == "endless" else world.rng.choice(EXTRAS)
         fields = {"name": name, "command": ["work"], **world.rng.choice(SHAPES), **extra}
+        if self._favourite and world.chance(FAVOURITE_PART):
+            fields |= {name: value for name, value in self._favourite.items() if name != "gang"}
+        count = self._make_gang(fields, count)
         ids = [f"b{self._batches}-{index}" for index in range(count)] if world.chance(0.7) else [None] * count
         world.note("client", f"submits {count} {fields['name']} as {ids[0] or 'anything'}")
         self.busy += 1
@@ -102,7 +122,8 @@ class Clients:
 
     def cancel_endless(self) -> None:
         """Cancel what may never end, and ask until it is done."""
-        seqs = [record.facts.seq for record in self._store.record.unfinished() if record.facts.name in ENDLESS]
+        unfinished = self._store.record.unfinished()
+        seqs = [task.facts.seq for task in unfinished if task.facts.name in ENDLESS or self._lacks_members(task)]
         self._checker.cancel_asked.update(seqs)
         self.busy += 1
 
@@ -144,6 +165,15 @@ class Clients:
 
     # Helpers
 
+    def _make_gang(self, fields: dict[str, Any], count: int) -> int:
+        """Let some batches be gangs; of a few a member never comes."""
+        if not self._world.chance(1.0 if "gang" in self._favourite else GANG_PART):
+            return count
+        count = min(count, GANG_MAX)
+        size = count + self._world.chance(0.1)
+        fields["gang"] = {"id": f"g{self._batches}", "size": size}
+        return count
+
     def _send(self, requests: list[dict[str, Any]]) -> None:
         """Look chosen ids up and submit what is not there, as the service does."""
         chosen = [request["id"] for request in requests if "id" in request]
@@ -167,6 +197,10 @@ class Clients:
             delay_s, lambda: self._coordinator.ask(lambda to: SubmitTasks(drafts, to), on_answer, of=turn)
         )
 
+    def _lacks_members(self, task: TaskRecord) -> bool:
+        terms = decode_spec(task.facts.spec).gang
+        return terms is not None and len(self._store.record.mates(task.facts.seq)) < terms.size - 1
+
     def _resend(self, requests: list[dict[str, Any]]) -> None:
         self.busy += 1
         self._send(requests)
@@ -177,6 +211,9 @@ class Clients:
         return [draft_of(request, accepted_at=wall) for request in parsed]
 
     def _bring_back(self, record: TaskRecord, turn: Turn | None) -> None:
+        mates = self._store.record.mates(record.facts.seq)
+        if any(mate.progress.state not in (TaskState.FAILED, TaskState.CANCELLED) for mate in mates):
+            return
         self.busy += 1
         self._world.note("client", f"retries {record.facts.seq} after attempt {record.progress.attempt}")
 
@@ -184,7 +221,7 @@ class Clients:
             del answer
             self.busy -= 1
 
-        self._coordinator.ask(lambda to: RetryTask(record, to), on_answer, of=turn)
+        self._coordinator.ask(lambda to: RetryTask(record, to, mates), on_answer, of=turn)
 
     def _again(self, action: Callable[[], None]) -> None:
         self.busy += 1

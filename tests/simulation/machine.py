@@ -13,6 +13,7 @@ from rota.core.agent import (
     ChannelOpened,
     HangUp,
     HurryUp,
+    LeaseDue,
     LeaveWished,
     MessageArrived,
     Run,
@@ -34,6 +35,9 @@ DIAL_S: Final = (0.001, 0.02)
 REDIAL_S: Final = (1.0, 5.0)
 SILENCE_BEATS: Final = 3
 """As with the worker's process: after so many heartbeats without an answer it hangs up."""
+
+LEASE_LOOK_S: Final = 1.0
+"""As with the worker's process: how often it is looked whether the lease is over, while something is leased."""
 
 GOODBYE_S: Final = 0.1
 """Between looks at whether a worker that leaves may go."""
@@ -73,6 +77,8 @@ class Machine:
         self._answered_at = 0.0
         self._left_at: float | None = None
         self._cut_off_until = 0.0
+        self._stalled_until = 0.0
+        self._watches_lease = False
         self._timers: list[Event] = []
 
     @property
@@ -89,6 +95,7 @@ class Machine:
         self.offer = offer or self.offer
         instance = f"{self.name}/{self._starts}"
         self._quarantined, self._left_at = False, None
+        self._stalled_until, self._watches_lease = 0.0, False
         self.agent = Agent(WorkerId(self.name), instance=instance, offer=self.offer)
         self.slots = Slots(
             self._world,
@@ -151,6 +158,11 @@ class Machine:
         if self.link is not None:
             self._world.rng.choice((self.link.cut, self.link.die))()
 
+    def stall(self, seconds: float) -> None:
+        """Let its agent stand still for a while; what runs goes on."""
+        self._note(f"stands still for {seconds:.1f} s")
+        self._stalled_until = max(self._stalled_until, self._world.now + seconds)
+
     def calm_down(self, offer: Offer) -> None:
         """From now on nothing happens to it any more; what is broken is started anew."""
         self.is_steady = True
@@ -164,6 +176,9 @@ class Machine:
 
     def received(self, link: Link, message: FromCoordinator) -> None:
         """Hand a message to the agent."""
+        if self._world.now < self._stalled_until:
+            self._world.after(self._stalled_until - self._world.now, lambda: self.received(link, message))
+            return
         if link is not self.link or self.agent is None:
             return
         self._answered_at = self._world.now
@@ -184,7 +199,7 @@ class Machine:
     def _do(self, command: AgentCommand) -> None:
         agent = self.agent
         assert agent is not None
-        for effect in agent.apply(command):
+        for effect in agent.apply(command, now=self._world.now):
             match effect:
                 case SendUp():
                     if self.link is not None:
@@ -200,9 +215,22 @@ class Machine:
                     self._hang_up(effect.reason)
                 case _:
                     assert_never(effect)
+        self._watch_lease()
+
+    def _watch_lease(self) -> None:
+        if self.agent is not None and not self._watches_lease and (ends_at := self.agent.lease_ends_at) is not None:
+            self._watches_lease = True
+            self._later(min(LEASE_LOOK_S, max(0.0, ends_at - self._world.now)), self._look_at_lease)
+
+    def _look_at_lease(self) -> None:
+        self._watches_lease = False
+        self._do(LeaseDue())
 
     def _slots_tell(self, started: list[Started], ended: list[Ended]) -> None:
-        self._do(SlotsReported(started, ended, []))
+        if self._world.now < self._stalled_until:
+            self._later(self._stalled_until - self._world.now, lambda: self._slots_tell(started, ended))
+        else:
+            self._do(SlotsReported(started, ended, []))
 
     def _dial(self) -> None:
         if self._world.now >= self._cut_off_until:
@@ -255,8 +283,15 @@ class Machine:
 
     def _later(self, delay_s: float, action: Callable[[], None]) -> None:
         """Plan something that only this instance does."""
+
+        def act() -> None:
+            if self._world.now < self._stalled_until:
+                self._later(self._stalled_until - self._world.now, action)
+            else:
+                action()
+
         self._timers = [timer for timer in self._timers if not timer.is_over]
-        self._timers.append(self._world.after(delay_s, action))
+        self._timers.append(self._world.after(delay_s, act))
 
     def _wall(self) -> float:
         return self._world.wall + self._skew_s

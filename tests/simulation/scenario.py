@@ -6,7 +6,7 @@ only a dry spell shows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -38,6 +38,9 @@ CONFIG: Final = SchedulerConfig(
     blackout_s=8.0,
     impossible_after_s=15.0,
     kill_grace_s=0.5,
+    lease_s=8.0,
+    lease_grace_s=0.5,
+    exclusive_wait_s=10.5,
     forget_after_s=12.0,
 )
 
@@ -55,6 +58,9 @@ STUCK_S: Final = 5.0
 
 LOOK_S: Final = 0.5
 """Between looks at whether everything is over."""
+
+STALL_S_MAX: Final = 1.0
+"""Of an agent: less than what is left of the wait for exclusive tasks when lease and grace are over."""
 
 OFFERS: Final = (
     Offer((("cpu", 3000), ("memory", 400)), frozenset({"ssd"}), gpus=(Gpu(4000), Gpu(8000))),
@@ -74,6 +80,7 @@ FAULTS: Final = (
     "stall coordinator",
     "jump of the wall clock",
     "kill worker",
+    "stall worker",
     "unplug worker",
     "restart with less",
     "leave",
@@ -82,6 +89,7 @@ FAULTS: Final = (
     "quarantine slot",
     "cut link",
     "cut off",
+    "cut off for long",
     "dead link",
     "deaf link",
     "drain",
@@ -108,11 +116,17 @@ class Scenario:
     Args:
         seed: Of everything.
         faults: Which kinds are on; drawn if not given.
+        favourite: Fields that most tasks have, if given.
         on_line: Is handed each line of the trace.
     """
 
     def __init__(
-        self, seed: int, *, faults: frozenset[str] | None = None, on_line: Callable[[str], None] | None = None
+        self,
+        seed: int,
+        *,
+        faults: frozenset[str] | None = None,
+        favourite: Mapping[str, object] | None = None,
+        on_line: Callable[[str], None] | None = None,
     ) -> None:
         self.world = world = World(seed, on_line=on_line)
         self.faults = faults if faults is not None else self._draw_faults()
@@ -123,7 +137,7 @@ class Scenario:
         self.checker = Checker(world, record, workers_may_be_lost=may_lose)
         self.store = ModelStore(world, record, watch=self.checker.commit)
         self.coordinator = Coordinator(world, self.store, config, self.checker)
-        self.clients = Clients(world, self.coordinator, store=self.store, checker=self.checker)
+        self.clients = Clients(world, self.coordinator, store=self.store, checker=self.checker, favourite=favourite)
         self.machines = [
             Machine(world, f"m{number}", offer, exchange=self.coordinator, watch=self.checker)
             for number, offer in enumerate(OFFERS[: world.rng.randint(1, len(OFFERS))], start=1)
@@ -191,6 +205,7 @@ class Scenario:
             "stall coordinator": lambda: coordinator.stall(world.between(0.5, 8.0)),
             "jump of the wall clock": self._jump,
             "kill worker": machine.kill,
+            "stall worker": lambda: machine.stall(world.between(0.1, STALL_S_MAX)),
             "unplug worker": lambda: machine.kill(is_noticed=False),
             "restart with less": lambda: self._restart_with_less(machine),
             "leave": machine.leave,
@@ -199,6 +214,7 @@ class Scenario:
             "quarantine slot": lambda: machine.break_slot(is_stuck=True),
             "cut link": lambda: machine.link.cut() if machine.link else None,
             "cut off": lambda: machine.cut_off(world.between(2.0, 15.0)),
+            "cut off for long": lambda: machine.cut_off(world.between(10.0, 30.0)),
             "dead link": lambda: machine.link.die() if machine.link else None,
             "deaf link": lambda: machine.link.deafen_coordinator() if machine.link else None,
             "drain": lambda: self.clients.set_drained(machine.name, drained=world.chance(0.6)),

@@ -7,7 +7,7 @@ message or one attempt at a time, so that a test (or chance) decides about every
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,10 +68,11 @@ class Channel:
 
 
 class Site:
-    """A machine with a worker. ``ran`` holds every attempt that was ever started here."""
+    """A machine with a worker. ``ran`` holds every attempt that was ever started here; ``clock`` is its steady one."""
 
-    def __init__(self, name: str, **offer: Any) -> None:
+    def __init__(self, name: str, *, clock: Callable[[], float] = lambda: 0.0, **offer: Any) -> None:
         self.name = name
+        self.clock = clock
         self.offer = make_offer(**offer)
         self.channel: Channel | None = None
         self.ran: list[AttemptKey] = []
@@ -86,6 +87,7 @@ class Site:
         self.lines: dict[LaneId, deque[AttemptKey]] = {}
         self.running: dict[AttemptKey, LaneId] = {}
         self.wishes: dict[AttemptKey, Cause] = {}
+        self.stopped: set[AttemptKey] = set()
         self.channel = None
 
     # The channel
@@ -165,7 +167,7 @@ class Site:
     # Helpers
 
     def _do(self, command: AgentCommand) -> None:
-        for effect in self.agent.apply(command):
+        for effect in self.agent.apply(command, now=self.clock()):
             self._perform(effect)
 
     def _perform(self, effect: AgentEffect) -> None:
@@ -185,15 +187,19 @@ class Site:
 
     def _stop(self, stop: StopAttempt) -> None:
         """What runs ends when the test says so, what waits at once."""
+        if stop.key in self.stopped:  # told to end for two reasons at once
+            return
         assert any(stop.key in line for line in self.lines.values()), f"{stop} was never handed to a slot"
         if stop.key in self.running:
             self.wishes.setdefault(stop.key, stop.cause)
         else:
+            self.stopped.add(stop.key)
             self._remove(stop.key)
             self._do(SlotsReported([], [Ended(*stop.key, stop.cause)], []))
 
     def _hand_back(self, keys: Sequence[AttemptKey]) -> None:
         waiting = [key for key in keys if key not in self.running]
+        self.stopped.update(waiting)
         for key in waiting:
             self._remove(key)
         if waiting:

@@ -34,6 +34,7 @@ from rota.core.commands import (
 )
 from rota.core.config import SchedulerConfig
 from rota.core.effects import Accepted, Answer, Effect, Notice, Reply, Save, Send, WakeAt
+from rota.core.gangs import gang_name
 from rota.core.invariants import check_invariants
 from rota.core.model import (
     ENDED_STATES,
@@ -143,6 +144,13 @@ class Record:
     def task(self, seq: TaskSeq) -> TaskRecord:
         """A task as it was saved last."""
         return TaskRecord(self.facts[seq], self.progress[seq])
+
+    def mates(self, seq: TaskSeq) -> list[TaskRecord]:
+        """The other members of a task's gang, if it has one."""
+        name = gang_name(self.facts[seq])
+        return [
+            self.task(other) for other in self.facts if other != seq and name and gang_name(self.facts[other]) == name
+        ]
 
     def unfinished(self) -> list[TaskRecord]:
         """What a start loads, in order."""
@@ -275,6 +283,10 @@ class Core:
         """Submit and return the effects."""
         return self.do(SubmitTasks(drafts, self._next_number()))
 
+    def submit_drafts_of(self, all_fields: Sequence[dict[str, Any]]) -> list[Effect]:
+        """Submit tasks that differ, in one request; return the effects."""
+        return self.submit_drafts([draft for fields in all_fields for draft in drafts_of(1, self.wall, **fields)])
+
     def accepted(self, effects: Sequence[Effect]) -> list[TaskRecord]:
         """The tasks of the only reply, which must be an acceptance."""
         answer = self.answer(effects)
@@ -293,7 +305,7 @@ class Core:
         return self.do(self.retry_command(seq))
 
     def retry_command(self, seq: TaskSeq) -> RetryTask:
-        return RetryTask(self.record.task(seq), self._next_number())
+        return RetryTask(self.record.task(seq), self._next_number(), self.record.mates(seq))
 
     def set_drained(self, worker: str, *, drained: bool) -> list[Effect]:
         return self.do(SetDrained(WorkerId(worker), drained, self._next_number()))

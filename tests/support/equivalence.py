@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from rota.core.cluster import Worker
-from rota.core.model import Reason, TaskState
+from rota.core.model import Reason, TaskSeq, TaskState
 from rota.core.state import State
 from rota.core.task import Task
 from tests.support.core import Core
@@ -19,6 +19,7 @@ def assert_equivalent(before: Core, after: Core, *, clocks_agree: bool = True) -
     What waits for a duration may be over early, or anew, where the wall clock jumped (not ``clocks_agree``).
     """
     assert _tasks(before.state) == _tasks(after.state)
+    assert _gangs(before.state) == _gangs(after.state)
     if clocks_agree:
         assert _queues(before.state) == _queues(after.state)
         assert _held(before.state) == _held(after.state)
@@ -47,18 +48,31 @@ def _known(task: Task) -> tuple[object, ...]:
     return task.chosen_id, task.terms, task.spec, task.state, task.attempt, *budgets, *times, task.wish
 
 
-def _queues(state: State) -> dict[object, list[int]]:
+def _queues(state: State) -> dict[object, list[TaskSeq]]:
     """Who waits in which line, in order."""
     return {
-        (group.room.shape, group.stream): sorted(task.seq for task in group.tasks())
+        (group.room.shape, group.stream): waiting
         for group in state.pending.all_groups()
+        if (waiting := sorted(task.seq for task in group.tasks() if not _may_wait_anew(task)))
+    }
+
+
+def _may_wait_anew(task: Task) -> bool:
+    """Of an exclusive task that has run a restart does not know whether its last attempt has ended."""
+    return task.terms.exclusive and task.attempt > 0
+
+
+def _gangs(state: State) -> dict[str, tuple[object, ...]]:
+    return {
+        name: (gang.terms, sorted(gang.members), gang.active, gang.accepted, gang.is_stopping)
+        for name, gang in state.gangs.by_name.items()
     }
 
 
 def _held(state: State) -> dict[Reason, list[int]]:
     held: dict[Reason, list[int]] = {}
     for seq, task in sorted(state.tasks.items()):
-        if task.state is TaskState.PENDING and task.hold is not None:
+        if task.state is TaskState.PENDING and task.hold is not None and not _may_wait_anew(task):
             held.setdefault(task.hold, []).append(seq)
     return held
 

@@ -82,3 +82,10 @@ def test_nothing_that_is_shown_moves_a_cursor(name: str) -> None:
     shown = text.escaped(name)
     assert shown.isprintable()
     assert shown == name or not name.isprintable()
+
+
+def test_a_gang_without_a_size_is_refused() -> None:
+    assert amounts.parse_gang("a:b:4") == {"id": "a:b", "size": 4}
+    for wrong in ("train", "train:", ":4", "train:x"):
+        with pytest.raises(ValueError, match="such as train:4"):
+            amounts.parse_gang(wrong)

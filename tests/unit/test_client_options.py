@@ -69,6 +69,9 @@ def test_durations_may_be_timedeltas() -> None:
         ({"start_at": datetime(2030, 1, 1)}, "time zone"),  # noqa: DTZ001 - that is what is refused
         ({"start_at": "tomorrow"}, "datetime"),
         ({"requirements": "numpy"}, "list of texts"),
+        ({"exclusive": 1}, "True or False"),
+        ({"gang": "train"}, "an id and a size"),
+        ({"gang": ("train", -1)}, "can't be negative"),
     ],
 )
 def test_nonsense_is_refused(options: dict[str, Any], problem: str) -> None:

@@ -11,6 +11,7 @@ from rota.core.agent import (
     MARKS_MAX,
     UNACKNOWLEDGED_BYTES_MAX,
     Agent,
+    AgentCommand,
     AgentEffect,
     BeatDue,
     ChannelLost,
@@ -66,18 +67,22 @@ class Bench:
 
     def __init__(self, *, is_welcome: bool = True) -> None:
         self.agent = Agent(WorkerId("w1"), instance="i1", offer=make_offer())
+        self.now = 0.0
         if is_welcome:
             self.connect()
 
+    def do(self, command: AgentCommand) -> list[AgentEffect]:
+        return self.agent.apply(command, now=self.now)
+
     def hear(self, message: FromCoordinator) -> list[AgentEffect]:
-        return self.agent.apply(MessageArrived(message))
+        return self.do(MessageArrived(message))
 
     def connect(self, *, cluster: str = "c1", stop: Sequence[AttemptKey] = ()) -> list[AgentEffect]:
-        self.agent.apply(ChannelOpened(5.0))
+        self.do(ChannelOpened(5.0))
         return self.hear(Welcome(PROTOCOL_VERSION, cluster, Epoch(1), 3.0, list(stop)))
 
     def lose_channel(self) -> None:
-        assert self.agent.apply(ChannelLost()) == []
+        assert self.do(ChannelLost()) == []
 
     def assign(self, *keys: AttemptKey) -> list[AgentEffect]:
         return self.hear(Assign(Epoch(1), [assignment(key) for key in keys]))
@@ -90,13 +95,13 @@ class Bench:
         output: Sequence[OutputChunk] = (),
     ) -> list[AgentEffect]:
         starts = [Started(*key, 6.0) for key in started]
-        return self.agent.apply(SlotsReported(starts, list(ended), list(output)))
+        return self.do(SlotsReported(starts, list(ended), list(output)))
 
     def end(self, *keys: AttemptKey) -> list[AgentEffect]:
         return self.slots(ended=[Ended(*key, None) for key in keys])
 
     def hello(self) -> Hello:
-        return only(sent(self.agent.apply(ChannelOpened(9.0)), Hello))
+        return only(sent(self.do(ChannelOpened(9.0)), Hello))
 
     def fill(self, key: AttemptKey) -> None:
         """Let unacknowledged output grow over the limit."""
@@ -173,13 +178,13 @@ def test_hello_says_what_is_held_and_what_has_ended() -> None:
 
 def test_nothing_is_sent_between_hello_and_welcome() -> None:
     bench = Bench(is_welcome=False)
-    assert [type(effect) for effect in bench.agent.apply(ChannelOpened(1.0))] == [SendUp]
-    assert bench.agent.apply(BeatDue(2.0, Usage())) == []
-    assert bench.agent.apply(SlotQuarantined("stuck")) == []
+    assert [type(effect) for effect in bench.do(ChannelOpened(1.0))] == [SendUp]
+    assert bench.do(BeatDue(2.0, Usage())) == []
+    assert bench.do(SlotQuarantined("stuck")) == []
     effects = bench.hear(Welcome(PROTOCOL_VERSION, "c1", Epoch(1), 1.5, []))
     assert sent(effects, SlotsLost) == [SlotsLost(1, "stuck")]
     assert bench.agent.heartbeat_s == 1.5
-    assert sent(bench.agent.apply(BeatDue(2.0, Usage())), Heartbeat) == [Heartbeat(2.0, Usage())]
+    assert sent(bench.do(BeatDue(2.0, Usage())), Heartbeat) == [Heartbeat(2.0, Usage())]
     assert bench.hear(HeartbeatAck(2.0)) == []
 
 
@@ -386,7 +391,7 @@ def test_parked_work_of_another_cluster_is_forgotten() -> None:
 def test_leaving_worker_gives_back_what_has_not_started_and_goes_when_all_is_told() -> None:
     bench = Bench()
     bench.assign(A, B)
-    effects = bench.agent.apply(LeaveWished())
+    effects = bench.do(LeaveWished())
     assert effects == [SendUp(Leaving(done=False)), TakeBack([A, B])]
     bench.slots(ended=[Ended(*B, Cause.RETURNED)])
     assert sent(bench.end(A), Leaving) == []
@@ -397,12 +402,12 @@ def test_leaving_worker_gives_back_what_has_not_started_and_goes_when_all_is_tol
 
 def test_idle_worker_leaves_at_once() -> None:
     bench = Bench()
-    assert bench.agent.apply(LeaveWished()) == [SendUp(Leaving(done=False)), SendUp(Leaving(done=True))]
+    assert bench.do(LeaveWished()) == [SendUp(Leaving(done=False)), SendUp(Leaving(done=True))]
 
 
 def test_assignment_that_crossed_the_leave_is_returned() -> None:
     bench = Bench()
-    bench.agent.apply(LeaveWished())
+    bench.do(LeaveWished())
     assert told(bench.assign(A)) == [(A, Cause.RETURNED)]
 
 
@@ -410,21 +415,21 @@ def test_leaving_is_said_again_on_a_new_channel() -> None:
     bench = Bench()
     bench.assign(A)
     bench.lose_channel()
-    bench.agent.apply(LeaveWished())
+    bench.do(LeaveWished())
     assert sent(bench.connect(), Leaving) == [Leaving(done=False)]
 
 
 def test_hurry_stops_what_runs_so_that_it_runs_elsewhere() -> None:
     bench = Bench()
     bench.assign(A, B)
-    bench.agent.apply(LeaveWished())
-    assert bench.agent.apply(HurryUp(2.0)) == [StopAttempt(key, Cause.PREEMPTED, 2.0) for key in (A, B)]
+    bench.do(LeaveWished())
+    assert bench.do(HurryUp(2.0)) == [StopAttempt(key, Cause.PREEMPTED, 2.0) for key in (A, B)]
 
 
 def test_quarantined_slots_are_counted() -> None:
     bench = Bench()
-    assert sent(bench.agent.apply(SlotQuarantined("one")), SlotsLost) == [SlotsLost(1, "one")]
-    assert sent(bench.agent.apply(SlotQuarantined("two")), SlotsLost) == [SlotsLost(2, "two")]
+    assert sent(bench.do(SlotQuarantined("one")), SlotsLost) == [SlotsLost(1, "one")]
+    assert sent(bench.do(SlotQuarantined("two")), SlotsLost) == [SlotsLost(2, "two")]
 
 
 # Marks
@@ -434,14 +439,14 @@ def test_marks_of_running_attempts_are_told() -> None:
     bench = Bench()
     bench.assign(A)
     mark = Mark(*A, 0.4, "parsing")
-    assert sent(bench.agent.apply(MarksReported([mark, Mark(*B, 0.5, "unknown")])), Marks) == [Marks([mark])]
+    assert sent(bench.do(MarksReported([mark, Mark(*B, 0.5, "unknown")])), Marks) == [Marks([mark])]
 
 
 def test_marks_are_neither_kept_nor_sent_without_a_channel() -> None:
     bench = Bench()
     bench.assign(A)
     bench.lose_channel()
-    assert bench.agent.apply(MarksReported([Mark(*A, 0.4, "")])) == []
+    assert bench.do(MarksReported([Mark(*A, 0.4, "")])) == []
     assert sent(bench.connect(), Marks) == []
 
 
@@ -449,7 +454,7 @@ def test_one_message_has_so_many_marks_at_most() -> None:
     bench = Bench()
     keys = [(TaskSeq(number), 1) for number in range(1, MARKS_MAX + 10)]
     bench.assign(*keys)
-    (marks,) = sent(bench.agent.apply(MarksReported([Mark(*key, None, "") for key in keys])), Marks)
+    (marks,) = sent(bench.do(MarksReported([Mark(*key, None, "") for key in keys])), Marks)
     assert len(marks.marks) == MARKS_MAX
 
 

@@ -11,6 +11,7 @@ from rota.core.protocol import (
     Assign,
     Assignment,
     Closing,
+    GangSeats,
     Heartbeat,
     HeartbeatAck,
     Held,
@@ -20,6 +21,7 @@ from rota.core.protocol import (
     Recall,
     Report,
     ReportAck,
+    Seat,
     Stop,
     Usage,
     Welcome,
@@ -122,3 +124,14 @@ def test_other_messages_are_not_taken_so_large() -> None:
     chunk = OutputChunk(TaskSeq(1), 1, "stdout", 0, bytes(MESSAGE_BYTES_MAX))
     with pytest.raises(TooLarge, match="a Report of "):
         COORDINATOR_CODEC.decode(msgspec.msgpack.encode(Report(number=1, output=[chunk])))
+
+
+def test_pieces_of_an_assignment_keep_what_it_says_of_their_attempts() -> None:
+    attempts = [assignment(seq, spec=bytes(600_000)) for seq in (1, 2)]
+    first, second = TaskSeq(1), TaskSeq(2)
+    gang = GangSeats("g", ("a", "b"), [Seat(first, 1, 0), Seat(second, 1, 1)])
+    alone = GangSeats("h", ("a",), [Seat(second, 1, 0)])
+    one, other = assign_pieces(Assign(Epoch(1), attempts, [(first, 1)], [gang, alone]))
+    assert (one.leased, other.leased) == ([(first, 1)], [])
+    assert one.gangs == [GangSeats("g", ("a", "b"), [Seat(first, 1, 0)])]
+    assert other.gangs == [GangSeats("g", ("a", "b"), [Seat(second, 1, 1)]), alone]

@@ -16,6 +16,7 @@ __all__ = [
     "parse_bytes",
     "parse_cpu_milli",
     "parse_duration_s",
+    "parse_gang",
     "parse_gpus",
     "parse_limit",
     "parse_memory_mib",
@@ -200,3 +201,15 @@ def parse_since(text: str, *, now: float) -> str:
     if isinstance(moment, str):
         return moment
     return datetime.fromtimestamp(now - moment, UTC).isoformat()
+
+
+def parse_gang(text: str) -> dict[str, object]:
+    """Read which gang a task belongs to.
+
+    >>> parse_gang("train:4")
+    {'id': 'train', 'size': 4}
+    """
+    name, _, size = text.rpartition(":")
+    if not name or not (size.isascii() and size.isdigit()):
+        raise ValueError(f"{text!r} is no gang: write an id and the number of its members, such as train:4")
+    return {"id": name, "size": int(size)}

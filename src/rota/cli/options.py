@@ -77,6 +77,7 @@ LIMIT = Parsed("name[=count]", amounts.parse_limit)
 GPUS = Parsed("gpus", amounts.parse_gpus)
 RESOURCES = Parsed("name=amount,…", amounts.parse_resources)
 ID = Parsed("id", _parse_id)
+GANG = Parsed("id:size", amounts.parse_gang)
 
 
 def with_client(function: Callable[Concatenate[HttpClient, P], None]) -> Callable[..., None]:

@@ -94,6 +94,10 @@ def _request(task: ShownTask) -> Iterator[tuple[str, str]]:
         yield "timeout", duration(task.timeout)
     if task.function is not None:
         yield "function", f"{task.function[:DIGEST_CHARS]}…" + (f", Python {task.python}" if task.python else "")
+    if task.exclusive:
+        yield "exclusive", "never runs twice at once"
+    if task.gang is not None:
+        yield "gang", escaped(f"{task.gang.id}, {task.gang.size} members")
     if task.requirements:
         yield "needs", escaped(", ".join(task.requirements))
     if task.cwd is not None:

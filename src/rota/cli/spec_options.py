@@ -48,6 +48,10 @@ SPEC_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
     click.option("--delay", type=options.DURATION, help="Not before so long from now."),
     click.option("--deadline", type=options.MOMENT_OR_DURATION, help="Must have ended by then, or within so long."),
     click.option("-l", "--label", "labels", type=options.PAIR, multiple=True, help="A label to find it by."),
+    click.option(
+        "--exclusive", is_flag=True, default=None, help="Never run it twice at once, at the price of waiting."
+    ),
+    click.option("--gang", type=options.GANG, help="ID:SIZE: run it together with the others of its gang, or not."),
     click.option("--image", help="Run it in a container of this image."),
     click.option("--kind", help="The executor, where it is not implied: python or go for --code."),
     click.option("--code", metavar="TEXT|@FILE", help="A snippet to run; needs --kind."),

@@ -126,6 +126,13 @@ class ShownProgress(Struct, kw_only=True):
         return " ".join(part for part in (share, self.text) if part)
 
 
+class ShownGang(Struct, kw_only=True):
+    """Which gang a task belongs to."""
+
+    id: str = ""
+    size: int = 0
+
+
 class ShownTask(Struct, kw_only=True):
     """A task: what it is, and where it stands. Durations are seconds."""
 
@@ -158,6 +165,8 @@ class ShownTask(Struct, kw_only=True):
     callable: str | None = None
     python: str | None = None
     requirements: list[str] = []
+    exclusive: bool = False
+    gang: ShownGang | None = None
     reason: str | None = None
     reason_text: str | None = None
     behind: int | None = None

@@ -36,6 +36,7 @@ from rota.client.decorator import TaskFunction
 from rota.client.modules import mentions_local, travels_by_value
 from rota.client.options import DEFAULT_OPTIONS, Options
 from rota.client.reach import MISSING, functions_reached, variables_of
+from rota.core.model import GangTerms
 from rota.core.spec import LOSSES_DEFAULT, QUEUE_DEFAULT, TaskSpec, encode_spec
 from rota.functions.pickling import digest_of, dump_call, dump_function, plain
 
@@ -289,6 +290,8 @@ def _template(kept: _Kept, options: Options, job: str | None) -> Template:
         callable=kept.name,
         python=PYTHON,
         requirements=list(options.requirements),
+        exclusive=options.exclusive,
+        gang=None if options.gang is None else GangTerms(*options.gang),
         losses=options.losses if options.losses is not None else LOSSES_DEFAULT,
     )
     return Template(encode_spec(spec), kept.digest, kept.pickled, kept.name)

@@ -52,6 +52,9 @@ class Options:
         labels: Texts to find it by.
         env: Environment variables set while it runs.
         cwd: Where it runs: an absolute path on the worker.
+        exclusive: Never run it twice at once, also where its worker can't be reached: its next attempt waits until
+            the last has been stopped for sure.
+        gang: An id and a size: as many tasks run together, or none does. See ``rota.current().gang``.
         requirements: Packages to run with, such as ``["pandas==2.2"]``: installed once on each worker that needs them.
 
     Raises:
@@ -79,6 +82,8 @@ class Options:
     labels: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str | None = None
+    exclusive: bool = False
+    gang: tuple[str, int] | None = None
     requirements: tuple[str, ...] = ()
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
@@ -99,6 +104,9 @@ class Options:
             _check_moment(name, getattr(self, name))
         _check_priority(self.priority)
         self._set("limits", _counts("limits", self.limits))
+        if not isinstance(self.exclusive, bool):
+            raise TypeError(f"exclusive must be True or False, got {self.exclusive!r}")
+        _check_gang(self.gang)
         self._set("resources", _amounts(self.resources, cpu, memory))
         # Made once: an options object is looked up at each submit (0.1 instead of 2 µs).
         values = (getattr(self, one.name) for one in fields(self) if one.compare)
@@ -222,6 +230,14 @@ def _check_moment(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a datetime, got {value!r}")
     if value.tzinfo is None:
         raise ValueError(f"{name} needs a time zone: {value.isoformat()} has none; try datetime.now(UTC) + …")
+
+
+def _check_gang(value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, tuple) or len(value) != 2 or not isinstance(value[0], str):
+        raise TypeError(f"gang must be an id and a size, such as ('train', 4), got {value!r}")
+    _check_count("the size of a gang", value[1])
 
 
 def _check_priority(value: object) -> None:

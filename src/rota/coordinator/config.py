@@ -60,6 +60,9 @@ class CoordinatorConfig:
         grace_s: Nobody is declared lost for so long after a start.
         impossible_after_s: A task that no known worker could ever run fails after so long.
         kill_grace_s: From SIGTERM to SIGKILL.
+        lease_s: A worker that nobody answers for so long stops its exclusive tasks.
+        lease_grace_s: From SIGTERM to SIGKILL for these.
+        exclusive_wait_s: An exclusive task of a lost worker begins anew so long after its last sign of life.
         retention_s: How long ended tasks are kept.
         retention_tasks: How many ended tasks are kept at most.
         log_retention_bytes: How much output is kept; the oldest goes first.
@@ -90,6 +93,9 @@ class CoordinatorConfig:
     grace_s: float = 60.0
     impossible_after_s: float = 600.0
     kill_grace_s: float = 10.0
+    lease_s: float = 30.0
+    lease_grace_s: float = 5.0
+    exclusive_wait_s: float = 45.0
     retention_s: float = 7 * 86_400.0
     retention_tasks: int = 2_000_000
     log_retention_bytes: int = 4 << 30
@@ -160,12 +166,19 @@ class CoordinatorConfig:
             raise ValueError(f"retention_tasks must be at least 1, got {self.retention_tasks}")
 
     def _check_thresholds(self) -> None:
-        for name in ("heartbeat_s", "suspicious_after_s", "offline_after_s", "impossible_after_s", "retention_s"):
+        for name in (
+            "heartbeat_s",
+            "suspicious_after_s",
+            "offline_after_s",
+            "impossible_after_s",
+            "lease_s",
+            "retention_s",
+        ):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be more than 0 seconds, got {getattr(self, name):g}")
         if not 0 <= self.ageing < math.inf:
             raise ValueError(f"ageing must be at least 0 points a minute, got {self.ageing:g}")
-        for name in ("grace_s", "kill_grace_s"):
+        for name in ("grace_s", "kill_grace_s", "lease_grace_s", "exclusive_wait_s"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least 0 seconds, got {getattr(self, name):g}")
         if self.suspicious_after_s < 2 * self.heartbeat_s:
@@ -177,6 +190,16 @@ class CoordinatorConfig:
             raise ValueError(
                 "offline_after_s must be more than suspicious_after_s, "
                 f"got {self.offline_after_s:g} for suspicious_after_s={self.suspicious_after_s:g}"
+            )
+        if self.lease_s < 2 * self.heartbeat_s:
+            raise ValueError(
+                "lease_s must be at least twice heartbeat_s, so that one late heartbeat ends no exclusive task, "
+                f"got {self.lease_s:g} for heartbeat_s={self.heartbeat_s:g}"
+            )
+        if self.exclusive_wait_s <= self.lease_s + self.lease_grace_s:
+            raise ValueError(
+                "exclusive_wait_s must be more than lease_s and lease_grace_s together, or an exclusive task could "
+                f"run twice, got {self.exclusive_wait_s:g} for {self.lease_s:g} and {self.lease_grace_s:g}"
             )
 
 

@@ -67,6 +67,9 @@ class House:
             placement=config.placement,
             ordering=config.ordering,
             ageing=config.ageing,
+            lease_s=config.lease_s,
+            lease_grace_s=config.lease_grace_s,
+            exclusive_wait_s=config.exclusive_wait_s,
             seed=seed,
         )
         self._guard_config = GuardConfig(

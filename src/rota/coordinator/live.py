@@ -15,6 +15,7 @@ from rota import __version__
 from rota.coordinator.clients import ClientDesk
 from rota.coordinator.drafts import draft_of, same_spec
 from rota.coordinator.events import EventHub
+from rota.coordinator.gangs import find_mates
 from rota.coordinator.loop import Loop
 from rota.coordinator.marks import MarkBoard
 from rota.coordinator.nodes import view_node, view_recorded_node
@@ -25,7 +26,7 @@ from rota.coordinator.service import Event, NodeView, Stats, TaskView
 from rota.coordinator.shares import Shares, check_limits
 from rota.coordinator.watches import Watches
 from rota.core.commands import CancelTasks, RetryTask, SetDrained, SubmitTasks
-from rota.core.effects import Accepted, IdsTaken, Settled, WorkerKnown
+from rota.core.effects import Accepted, GangRefused, IdsTaken, Settled, WorkerKnown
 from rota.core.errors import Conflict, NotFound
 from rota.core.explain import Explainer, place_in_line, reasons
 from rota.core.model import (
@@ -101,9 +102,12 @@ class LiveService:
         """Let the core accept tasks; none comes back if one of their ids is taken."""
         wall = wall_s()
         drafts = [draft_of(request, accepted_at=wall) for request in requests]
-        answer: Accepted | IdsTaken = await self._loop.ask(
-            lambda to: SubmitTasks(drafts, to), (Accepted, IdsTaken), of=of
+        answer: Accepted | IdsTaken | GangRefused = await self._loop.ask(
+            lambda to: SubmitTasks(drafts, to), (Accepted, IdsTaken, GangRefused), of=of
         )
+        if isinstance(answer, GangRefused):
+            where = f"task {answer.index}: " if len(requests) > 1 else ""
+            raise Conflict(where + answer.message)
         return answer.tasks if isinstance(answer, Accepted) else []
 
     async def get(self, task_id: str) -> TaskView:
@@ -163,9 +167,11 @@ class LiveService:
             raise Conflict(
                 f"task {task_id} is {record.progress.state.word}: only failed and cancelled ones can be retried"
             )
-        self._room.check(1)
-        self._check_blobs_of(record)
-        settled = await self._loop.ask(lambda to: RetryTask(record, to), Settled, of=scheduler)
+        mates = await find_mates(self._recorder.store, record)
+        self._room.check(1 + len(mates))
+        for one in (record, *mates):
+            self._check_blobs_of(one)
+        settled = await self._loop.ask(lambda to: RetryTask(record, to, mates), Settled, of=scheduler)
         if not settled.seqs:
             raise Conflict(f"task {task_id} was retried by somebody else at the same time")
         return await self.get(task_id)

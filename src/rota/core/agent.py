@@ -14,6 +14,7 @@ from typing import Final, assert_never
 
 from msgspec import Struct
 
+from rota.core.lease import Lease
 from rota.core.model import AttemptKey, Cause, Offer, WorkerId
 from rota.core.protocol import (
     PROTOCOL_VERSION,
@@ -24,6 +25,7 @@ from rota.core.protocol import (
     Ended,
     FromCoordinator,
     FromWorker,
+    GangFacts,
     Heartbeat,
     HeartbeatAck,
     Held,
@@ -55,6 +57,7 @@ __all__ = [
     "ChannelOpened",
     "HangUp",
     "HurryUp",
+    "LeaseDue",
     "LeaveWished",
     "MarksReported",
     "MessageArrived",
@@ -119,6 +122,10 @@ class BeatDue(Struct, frozen=True):
     usage: Usage
 
 
+class LeaseDue(Struct, frozen=True):
+    """The lease may be over: see `Agent.lease_ends_at`."""
+
+
 class LeaveWished(Struct, frozen=True):
     """Take nothing new, finish what runs, then go."""
 
@@ -137,6 +144,7 @@ AgentCommand = (
     | MarksReported
     | SlotQuarantined
     | BeatDue
+    | LeaseDue
     | LeaveWished
     | HurryUp
 )
@@ -151,9 +159,10 @@ class SendUp(Struct, frozen=True):
 
 
 class Run(Struct, frozen=True):
-    """Put these into their lanes, after what stands there."""
+    """Put these into their lanes, after what stands there. ``gangs`` is what members of gangs are told of theirs."""
 
     attempts: list[Assignment]
+    gangs: dict[AttemptKey, GangFacts] = {}
 
 
 class StopAttempt(Struct, frozen=True):
@@ -198,6 +207,10 @@ class Agent:
         self._unacknowledged: OrderedDict[int, tuple[Report, int]] = OrderedDict()
         self._unacknowledged_bytes = 0
         self._reports = 0
+        self._lease = Lease()
+        self._wants_lease: set[AttemptKey] = set()
+        self._now = 0.0
+        self._gangs: dict[AttemptKey, GangFacts] = {}
         self.heartbeat_s = 1.0
 
     @property
@@ -215,10 +228,23 @@ class Agent:
         """Whether a leaving worker may go: it has nothing, and owes nothing."""
         return self._is_leaving and not self.holds and not self._unacknowledged
 
-    def apply(self, command: AgentCommand) -> list[AgentEffect]:
-        """Carry out one command."""
+    @property
+    def lease_ends_at(self) -> float | None:
+        """When to say `LeaseDue`, on the steady clock; ``None`` while nothing is leased."""
+        return self._lease.ends_at
+
+    def apply(self, command: AgentCommand, *, now: float) -> list[AgentEffect]:
+        """Carry out one command. ``now`` is in seconds on a steady clock, one that runs while the machine sleeps."""
+        self._now = now
+        effects = self._carry_out(command)
+        if self._lease.ends_at is not None:
+            effects += self._end_overdue()
+        return effects
+
+    def _carry_out(self, command: AgentCommand) -> list[AgentEffect]:
         match command:
             case ChannelOpened():
+                self._lease.begin_anew(command.wall, now=self._now)
                 return [SendUp(self._hello(command.wall))]
             case ChannelLost():
                 self._is_welcome = False
@@ -229,8 +255,8 @@ class Agent:
                 return self._slots_reported(command)
             case MarksReported() | SlotQuarantined():
                 return self._sent(self._remarks(command))
-            case BeatDue():
-                return self._sent([Heartbeat(command.wall, command.usage)])
+            case BeatDue() | LeaseDue():
+                return self._beat(command) if isinstance(command, BeatDue) else []
             case LeaveWished():
                 self._is_leaving = True
                 effects = [*self._sent([Leaving(done=False)]), *self._take_back(list(self._holds))]
@@ -245,7 +271,7 @@ class Agent:
     def _message(self, message: FromCoordinator) -> list[AgentEffect]:
         match message:
             case Assign():
-                return self._assign(message.attempts)
+                return self._assign(message)
             case ReportAck():
                 return self._acknowledged(message.number)
             case Stop():
@@ -259,20 +285,38 @@ class Agent:
             case Closing():
                 return [HangUp(message.message, retryable=True)]
             case HeartbeatAck():
-                return []
+                self._lease.answered(message.sent_at)
+                return self._unpark()
             case _:
                 assert_never(message)
 
-    def _assign(self, attempts: list[Assignment]) -> list[AgentEffect]:
+    def _assign(self, assign: Assign) -> list[AgentEffect]:
+        attempts = assign.attempts
+        for gang in assign.gangs:
+            self._gangs |= {(s.task, s.attempt): GangFacts(gang.id, s.rank, gang.hosts) for s in gang.seats}
         for given in attempts:
             key = (given.task, given.attempt)
             self._holds[key] = Held(given.task, given.attempt, given.lane, given.place, started=False)
         if self._is_leaving:  # sent before the coordinator knew
             return self._report([], [_returned(given) for given in attempts], [])
-        if self._is_full() or self._doomed:
+        self._wants_lease.update(assign.leased)
+        if self._is_full() or self._doomed or not self._has_lease(assign.leased):
             self._parked.update({(given.task, given.attempt): given for given in attempts})
-            return []
-        return [Run(attempts)]
+            return self._unpark()
+        return [self._start(attempts)]
+
+    def _has_lease(self, keys: Sequence[AttemptKey]) -> bool:
+        """Whether these may start. Not on a message that was on its way for longer than the lease."""
+        return not keys or self._lease.holds(self._now)
+
+    def _start(self, attempts: list[Assignment]) -> Run:
+        """Hand attempts to the slots, with what those of gangs are told."""
+        if not self._gangs and not self._wants_lease:
+            return Run(attempts)
+        keys = [(given.task, given.attempt) for given in attempts]
+        self._lease.take(key for key in keys if key in self._wants_lease)
+        self._wants_lease.difference_update(keys)
+        return Run(attempts, {key: self._gangs.pop(key) for key in keys if key in self._gangs})
 
     def _acknowledged(self, number: int) -> list[AgentEffect]:
         while self._unacknowledged and next(iter(self._unacknowledged)) <= number:
@@ -283,6 +327,7 @@ class Agent:
     def _welcome(self, welcome: Welcome) -> list[AgentEffect]:
         """Stop what is not ours to run any more, then send again what is owed."""
         self.heartbeat_s = welcome.heartbeat_s
+        self._lease.welcomed(lease_s=welcome.lease_s, grace_s=welcome.lease_grace_s)
         if self._cluster not in (None, welcome.cluster):
             effects = self._forget_cluster()
         else:
@@ -295,7 +340,7 @@ class Agent:
             effects.append(SendUp(self._slots_lost()))
         if self._is_leaving:
             effects.append(SendUp(Leaving(done=False)))
-        return [*effects, *self._farewell()]
+        return [*effects, *self._unpark(), *self._farewell()]
 
     def _refused(self, refused: Refused) -> list[AgentEffect]:
         """Where another instance has our id since we were welcome, all that we had runs elsewhere."""
@@ -305,6 +350,10 @@ class Agent:
     def _forget_cluster(self) -> list[AgentEffect]:
         """Another cluster answers at the old address: what the last one gave must not be told to this one."""
         effects = self._give_up([key for key in self._holds if self._runs(key)])
+        for key in self._holds:
+            self._lease.forget(key)
+        self._gangs.clear()
+        self._wants_lease.clear()
         self._holds.clear()
         self._parked.clear()
         self._unacknowledged.clear()
@@ -321,6 +370,7 @@ class Agent:
         self._doomed.update(doomed)
         for key in doomed:
             del self._holds[key]
+            self._lease.forget(key)
         stops: list[AgentEffect] = [StopAttempt(key, Cause.CANCELLED, 0.0) for key in doomed]
         return stops + self._answer_for([key for key in keys if key not in self._doomed], Cause.CANCELLED)
 
@@ -356,6 +406,9 @@ class Agent:
         for end in ended:
             self._holds.pop((end.task, end.attempt), None)
             self._parked.pop((end.task, end.attempt), None)
+            self._lease.forget((end.task, end.attempt))
+            self._gangs.pop((end.task, end.attempt), None)
+            self._wants_lease.discard((end.task, end.attempt))
         reports: list[FromWorker] = []
         for piece, size in cut_reports(started, ended, output):
             self._reports += 1
@@ -381,6 +434,18 @@ class Agent:
         return self._report(
             [], [Ended(task, attempt, cause) for task, attempt in keys if (task, attempt) not in owed], []
         )
+
+    # The lease
+
+    def _beat(self, beat: BeatDue) -> list[AgentEffect]:
+        if self._is_welcome:
+            self._lease.asked(beat.wall, now=self._now)
+        return self._sent([Heartbeat(beat.wall, beat.usage)])
+
+    def _end_overdue(self) -> list[AgentEffect]:
+        """End what must not run on without an answer of the coordinator's: it may run elsewhere soon."""
+        overdue = [key for key in self._lease.take_overdue(self._now) if self._runs(key)]
+        return [StopAttempt(key, Cause.WORKER_LOST, self._lease.grace_s) for key in overdue]
 
     # Helpers
 
@@ -412,9 +477,11 @@ class Agent:
     def _unpark(self) -> list[AgentEffect]:
         if not self._parked or self._is_full() or self._doomed:
             return []
-        ready = list(self._parked.values())
-        self._parked.clear()
-        return [Run(ready)]
+        late = self._wants_lease if not self._lease.holds(self._now) else ()
+        ready = [given for key, given in self._parked.items() if key not in late]
+        for given in ready:
+            del self._parked[given.task, given.attempt]
+        return [self._start(ready)] if ready else []
 
     def _farewell(self) -> list[AgentEffect]:
         return self._sent([Leaving(done=True)]) if self.is_done else []

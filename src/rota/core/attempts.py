@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from rota.core.cluster import Lane, Worker
+from rota.core.gang_ends import decide, doom, judge, settle
 from rota.core.lifecycle import after_attempt, move
 from rota.core.model import ENDED_STATES, TASK_CAUSES, AttemptKey, Cause, Reason, TaskSeq, TaskState
 from rota.core.ordering import stream_of
@@ -61,6 +62,8 @@ class Attempts:
             notes.assignments[session] = [given]
         else:
             batch.append(given)
+        if task.terms.exclusive:
+            notes.leased.setdefault(session, []).append((seq, task.attempt))
 
     def line_grew(self, lane: Lane, count: int) -> None:
         """See to a lane that was given ``count`` attempts: whether it wants more, and when it is overdue."""
@@ -70,13 +73,12 @@ class Attempts:
         self._note_hunger(lane)
         self._watch_line(lane)
 
-    def stop(self, task: Task) -> None:
+    def stop(self, task: Task, cause: Cause) -> None:
         """Ask the worker to end the current attempt, now or when it is back."""
         assert task.run is not None
-        assert task.wish is not None
         session = task.run.lane.worker.session
         if session is not None:
-            self._state.notes.stops.setdefault((session, task.wish), []).append((task.seq, task.attempt))
+            self._state.notes.stops.setdefault((session, cause), []).append((task.seq, task.attempt))
 
     def preempt(self, lane: Lane) -> None:
         """Tell the head of a lane to make room, and ask back what stands behind it."""
@@ -145,6 +147,8 @@ class Attempts:
         """Write off all attempts of a lane whose worker is gone: only the first may have started."""
         tasks = list(lane.line)
         for index, task in enumerate(tasks):
+            if task.terms.exclusive:
+                self._state.exclusive.lost(task.seq, last_seen=lane.worker.last_seen, now=self._state.now)
             cause = Cause.WORKER_LOST if index == 0 else Cause.RETURNED
             if index == 0:
                 self._state.counts.attempts_lost += 1
@@ -156,7 +160,12 @@ class Attempts:
         assert run is not None
         if ended_at is None:
             ended_at = state.wall
+        gang = None if task.terms.gang is None else state.gangs.of(task)
+        if gang is not None:
+            ended = judge(gang, task, ended)
         decision = after_attempt(task, ended.cause, state.rng)
+        if gang is not None:
+            decision = decide(gang, decision)
         if decision.state in ENDED_STATES:
             move(task, decision.state)
             self.record_end(task, ended=ended, cause=decision.cause, ended_at=ended_at)
@@ -168,6 +177,33 @@ class Attempts:
             state.touch(task)
             self.queue(task, delay_s=decision.delay_s)
         self._leave_lane(task, run)
+        if gang is not None:
+            settle(state.gangs, task, decision, stop=self._stop_mate, end=self.end_waiting)
+
+    def end_waiting(self, task: Task, to: TaskState, cause: Cause, *, message: str | None = None) -> None:
+        """End a task that waits, and with it its gang, if it has one."""
+        state = self._state
+        if task.hold is not None:
+            self.release(task)
+        else:
+            state.pending.dropped(stream_of(task.terms), state.cluster.room_of(task.terms))
+        move(task, to)
+        ended = None if message is None else Ended(task.seq, task.attempt, cause, message=message)
+        self.record_end(task, ended=ended, cause=cause, ended_at=state.wall)
+        if task.terms.gang is not None:
+            gang = state.gangs.of(task)
+            called = gang.call(task)
+            state.gangs.leave(task)
+            doom(gang, called, cause, stop=self._stop_mate, end=self.end_waiting)
+
+    def _stop_mate(self, task: Task, cause: Cause) -> None:
+        self._state.touch(task)
+        self.stop(task, cause)
+
+    def doom_mates(self, task: Task, cause: Cause) -> None:
+        """Let the gang of a member end that is to end, without waiting until it has."""
+        gang = self._state.gangs.of(task)
+        doom(gang, gang.call(task), cause, stop=self._stop_mate, end=self.end_waiting)
 
     def record_end(self, task: Task, *, ended: Ended | None, cause: Cause | None, ended_at: float) -> None:
         """Take down the end of a task and let go of it: from here on only the store knows it."""
@@ -199,6 +235,15 @@ class Attempts:
             task.ready_at = state.wall + delay_s
             self.hold(task, Reason.BACKOFF)
             state.timers.at(state.now + delay_s, TaskReady(task.seq, task.attempt))
+            return
+        if task.terms.exclusive and (may_run_until := state.exclusive.may_run_until(task.seq)) > state.now:
+            self.hold(task, Reason.EXCLUSIVE)
+            state.timers.at(may_run_until, TaskReady(task.seq, task.attempt))
+            return
+        if task.terms.gang is not None:
+            self.hold(task, Reason.GANG)
+            if state.gangs.get_ready(task).is_complete:
+                state.cluster.stirred[state.cluster.room_of(task.terms)] = None
             return
         room = state.cluster.room_of(task.terms)
         state.pending.add(task, stream_of(task.terms), room)
@@ -303,7 +348,7 @@ class Attempts:
 
     def _note_hunger(self, lane: Lane) -> bool:
         """Refill by quarters, not at every end: that makes messages of many tasks."""
-        is_hungry = lane.backlog_s < REFILL_BELOW_S and not lane.recalled
+        is_hungry = lane.backlog_s < REFILL_BELOW_S and not lane.recalled and not lane.room.shape.alone
         if is_hungry:
             lane.room.hungry[lane] = None
         else:

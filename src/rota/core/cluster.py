@@ -398,9 +398,14 @@ class Cluster:
         room.queue.reserve(room.shape.resources)
         return lane
 
-    def close_lane(self, lane: Lane) -> None:
-        """Give the reservation back, exactly once; the next pass looks at what could use it."""
+    def close_lane(self, lane: Lane, *, in_vain: bool = False) -> None:
+        """Give the reservation back, exactly once; the next pass looks at what could use it.
+
+        Not where this pass has opened the lane ``in_vain``: nobody gains room that was not there before.
+        """
         assert not lane.line
+        if not in_vain:
+            self.freed[lane.worker] = None
         worker, room = lane.worker, lane.room
         del worker.lanes[lane.id]
         worker.ledger.release(room.plain)
@@ -411,7 +416,6 @@ class Cluster:
         self.long_lines.pop(lane, None)
         if lane.policy is not None:
             lane.policy.closed(worker, lane.key)
-        self.freed[worker] = None
 
     def give_key(self, lane: Lane, key: str) -> None:
         """Let the policy of a lane know what task it is for, if that looks at tasks."""

@@ -97,7 +97,7 @@ class ClientArrived(Struct, frozen=True):
 
 
 class SubmitTasks(Struct, frozen=True):
-    """Accept these tasks, all or none. Answered by `Accepted`, or by `IdsTaken`."""
+    """Accept these tasks, all or none. Answered by `Accepted`, `IdsTaken` or `GangRefused`."""
 
     drafts: list[Draft]
     reply_to: ReplyTo
@@ -111,13 +111,14 @@ class CancelTasks(Struct, frozen=True):
 
 
 class RetryTask(Struct, frozen=True):
-    """Bring back a task that has failed or was cancelled, as it stands in the store.
+    """Bring back a task that has failed or was cancelled, as it stands in the store, with the ``mates`` of its gang.
 
-    Answered by `Settled`; empty if it is not as ``record`` says any more.
+    Answered by `Settled`; empty if one of them is not as its record says any more.
     """
 
     record: TaskRecord
     reply_to: ReplyTo
+    mates: list[TaskRecord] = []
 
 
 class SetQueue(Struct, frozen=True):

@@ -21,6 +21,10 @@ class SchedulerConfig:
         blackout_s: How long nobody is declared offline after half of the workers fell silent at once.
         impossible_after_s: How long a task that no known worker could ever hold may wait for one.
         kill_grace_s: From SIGTERM to SIGKILL.
+        lease_s: How long after it sent a heartbeat that was answered a worker may run exclusive attempts.
+        lease_grace_s: What these have from SIGTERM to SIGKILL when the lease is over.
+        exclusive_wait_s: How long after the last sign of life of a worker, and after a start, no other attempt of an
+            exclusive task begins that may still run there.
         forget_after_s: How long a lost worker stays in the list.
         placement: The name of the policy for tasks that name none.
         ordering: The name of the policy that says which task goes first.
@@ -36,6 +40,9 @@ class SchedulerConfig:
     blackout_s: float = 120.0
     impossible_after_s: float = 600.0
     kill_grace_s: float = 10.0
+    lease_s: float = 30.0
+    lease_grace_s: float = 5.0
+    exclusive_wait_s: float = 45.0
     forget_after_s: float = 86_400.0
     placement: str = "least-loaded"
     ordering: str = "priority"
@@ -44,10 +51,17 @@ class SchedulerConfig:
     blob_home: BlobHome | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("heartbeat_s", "suspicious_after_s", "offline_after_s", "impossible_after_s", "forget_after_s"):
+        for name in (
+            "heartbeat_s",
+            "suspicious_after_s",
+            "offline_after_s",
+            "impossible_after_s",
+            "forget_after_s",
+            "lease_s",
+        ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("grace_s", "blackout_s", "kill_grace_s", "ageing"):
+        for name in ("grace_s", "blackout_s", "kill_grace_s", "lease_grace_s", "ageing"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} can't be negative, got {getattr(self, name)}")
         if self.suspicious_after_s < 2 * self.heartbeat_s:
@@ -59,4 +73,9 @@ class SchedulerConfig:
             raise ValueError(
                 f"offline_after_s must be more than suspicious_after_s, got {self.offline_after_s}"
                 f" for suspicious_after_s={self.suspicious_after_s}"
+            )
+        if self.exclusive_wait_s <= self.lease_s + self.lease_grace_s:
+            raise ValueError(
+                "exclusive_wait_s must be more than lease_s + lease_grace_s, or an exclusive task could run twice,"
+                f" got {self.exclusive_wait_s} for lease_s={self.lease_s} and lease_grace_s={self.lease_grace_s}"
             )

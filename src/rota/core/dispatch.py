@@ -16,6 +16,7 @@ from rota.core.attempts import LINE_S, Attempts
 from rota.core.backfill import longest_run_s
 from rota.core.balance import Balance
 from rota.core.cluster import Lane, Room, Worker
+from rota.core.gang_placing import GangPlacer
 from rota.core.model import Reason
 from rota.core.ordering import Rank
 from rota.core.pending import Group
@@ -49,6 +50,7 @@ class Dispatch:
         self._attempts = attempts
         self._balance = Balance(state, attempts)
         self._preemption = Preemption(state, attempts)
+        self._gangs = GangPlacer(state, attempts)
 
     def run(self) -> None:
         """Serve the groups that something changed for; again if that ended a hold on a worker."""
@@ -61,7 +63,8 @@ class Dispatch:
     def _pass(self) -> None:
         """Serve the groups that something changed for, from the lowest rank on."""
         cluster, pending = self._state.cluster, self._state.pending
-        if cluster.has_changed:
+        has_changed = cluster.has_changed
+        if has_changed:
             cluster.has_changed = False
             cluster.stirred.update(dict.fromkeys(pending.groups))
         stirred, cluster.stirred = cluster.stirred, {}
@@ -74,7 +77,9 @@ class Dispatch:
         for room in (*stirred, *hopeful):
             for group in pending.of_room(room):
                 self._enqueue(group, queue)
+        self._gangs.begin(freed, has_changed=has_changed)
         self._serve_all(queue, hopeful, freed=freed)
+        self._gangs.place_before(None)
         self._balance.run(freed)
         # What opening lanes stirred in this pass has been served by it.
         cluster.stirred = {}
@@ -94,6 +99,7 @@ class Dispatch:
             if queue and rank > queue[0][0] and rank != noted:  # its queue has been given something since
                 heappush(queue, (rank, len(queue), group))
                 continue
+            self._gangs.place_before(rank)
             if group.room in hopeful:
                 if not _can_use(group.room, freed):
                     in_vain += 1
@@ -104,7 +110,7 @@ class Dispatch:
                     continue
                 del hopeful[group.room]
                 _offer(group.room, freed)
-            if self._serve(group, queue[0][0] if queue else None):
+            if self._serve(group, self._gangs.bound(queue[0][0] if queue else None)):
                 self._enqueue(group, queue)
 
     def _enqueue(self, group: Group, queue: list[_Entry]) -> None:

@@ -14,6 +14,7 @@ __all__ = [
     "Answer",
     "Disconnect",
     "Effect",
+    "GangRefused",
     "IdsTaken",
     "Notice",
     "NumbersKnown",
@@ -37,6 +38,13 @@ class IdsTaken(Struct, frozen=True):
     """Nothing was accepted: these chosen ids (by index in the submit) exist."""
 
     indices: list[int]
+
+
+class GangRefused(Struct, frozen=True):
+    """Nothing was accepted: the gang of one of the tasks (by index in the submit) does not take it."""
+
+    index: int
+    message: str
 
 
 class Settled(Struct, frozen=True):
@@ -65,7 +73,7 @@ class NumbersKnown(Struct, frozen=True):
     ranges: list[NumberRange]
 
 
-Answer = Accepted | IdsTaken | Settled | WorkerKnown | NumbersKnown | SettingDone
+Answer = Accepted | IdsTaken | GangRefused | Settled | WorkerKnown | NumbersKnown | SettingDone
 
 
 class Save(Struct, frozen=True):

@@ -10,13 +10,23 @@ from datetime import UTC, datetime
 from typing import Final
 
 from rota.core.cluster import Cluster, Room, Worker
+from rota.core.gang_placing import could_ever_fit, gang_verdict
+from rota.core.gangs import Gang
 from rota.core.model import Reason, Shape, WorkerState
 from rota.core.ordering import TaskStream, stream_of
 from rota.core.spec import EXECUTOR_TAG, PYTHON_TAG
 from rota.core.state import State
 from rota.core.task import Task
 
-__all__ = ["EXPLANATIONS_MAX", "Explainer", "explain_impossible", "explain_wait", "place_in_line", "reasons"]
+__all__ = [
+    "EXPLANATIONS_MAX",
+    "Explainer",
+    "explain_gang",
+    "explain_impossible",
+    "explain_wait",
+    "place_in_line",
+    "reasons",
+]
 
 
 EXPLANATIONS_MAX: Final = 20
@@ -27,6 +37,13 @@ _GENERAL: Final[dict[Reason, str]] = {
     Reason.TAGS: "no worker has all of its tags, can run its kind and has its Python",
     Reason.NO_WORKERS: "no worker that could run it takes tasks now",
     Reason.RESOURCES: "waits for room on a worker",
+}
+
+
+_BLOCKED: Final[dict[Reason, str]] = {
+    Reason.PAUSED: "its queue is paused, which holds up",
+    Reason.QUOTA: "its queue may not have so much at once as would be needed for",
+    Reason.LIMIT: "a limit of the cluster has not enough left for",
 }
 
 
@@ -61,6 +78,12 @@ def explain_wait(state: State, task: Task) -> tuple[Reason, str]:
     if task.hold is Reason.BACKOFF:
         wait_s = max(0.0, (task.ready_at or state.wall) - state.wall)
         return task.hold, f"waits {wait_s:.1f} s before attempt {task.attempt + 1}"
+    if task.hold is Reason.EXCLUSIVE:
+        left_s = state.exclusive.may_run_until(task.seq) - state.now
+        until = datetime.fromtimestamp(state.wall + left_s, UTC)
+        return task.hold, f"its last worker may run it until {until:%Y-%m-%d %H:%M:%S} UTC"
+    if task.hold is Reason.GANG:
+        return explain_gang(state, state.gangs.of(task))
     if task.hold is not None:
         start_at = datetime.fromtimestamp(task.start_at or state.wall, UTC)
         return task.hold, f"its start time, {start_at:%Y-%m-%d %H:%M:%S} UTC, has not come"
@@ -70,18 +93,44 @@ def explain_wait(state: State, task: Task) -> tuple[Reason, str]:
     if group is not None and group.block is not None:
         return group.block, _explain_block(state, task, room, group.block)
     reason = cluster.refusal(room)
+    kept = [worker.id for worker in state.holds.workers if room.fits_now(worker)]
+    if kept and reason is Reason.RESOURCES:
+        return reason, f"the room on {', '.join(kept)} is kept for a task that goes first"
+    return reason, _explain_refusal(cluster, room, reason)
+
+
+def _explain_refusal(cluster: Cluster, room: Room, reason: Reason) -> str:
     match reason:
         case Reason.IMPOSSIBLE:
-            return reason, explain_impossible(cluster, room)
+            return explain_impossible(cluster, room)
         case Reason.TAGS:
-            return reason, _explain_tags(cluster, room)
+            return _explain_tags(cluster, room)
         case Reason.NO_WORKERS:
-            return reason, _explain_no_workers(cluster, room)
+            return _explain_no_workers(cluster, room)
         case _:
-            kept = [worker.id for worker in state.holds.workers if room.fits_now(worker)]
-            if kept:
-                return reason, f"the room on {', '.join(kept)} is kept for a task that goes first"
-            return reason, _explain_resources(cluster, room)
+            return _explain_resources(cluster, room)
+
+
+def explain_gang(state: State, gang: Gang) -> tuple[Reason, str]:
+    """Say why a gang waits: for members, for one of them, or for room. Cost: O(workers), O(members)."""
+    if gang.is_stopping:
+        return Reason.GANG, f"its gang runs again when {gang.active} of {gang.size} members have stopped"
+    if len(gang.members) < gang.size:
+        return Reason.GANG, f"{len(gang.members)} of {gang.size} members are there"
+    if not gang.is_complete:
+        late = next(task for task in gang.in_order() if task.seq not in gang.ready)
+        return Reason.GANG, f"member {gang.call(late)} {explain_wait(state, late)[1]}"
+    if gang.block is not None:
+        return gang.block, f"{_BLOCKED[gang.block]} all {gang.size} members of its gang"
+    reason = gang_verdict(state, gang)
+    if reason is Reason.GANG:
+        return reason, f"waits for room for all {gang.size}: {gang.fits or 0} fit now"
+    for task in gang.in_order():
+        room = state.cluster.room_of(task.terms)
+        if state.cluster.refusal(room) is reason and reason is not Reason.RESOURCES:
+            return reason, f"member {gang.call(task)} of its gang: {_explain_refusal(state.cluster, room, reason)}"
+    fits = could_ever_fit(state, gang)
+    return reason, f"needs room for all {gang.size} at once; the workers there are could hold {fits} if they were empty"
 
 
 def _explain_block(state: State, task: Task, room: Room, block: Reason) -> str:

@@ -110,6 +110,8 @@ class Fleet:
                 stop,
                 config.kill_grace_s,
                 config.blob_home,
+                config.lease_s,
+                config.lease_grace_s,
             ),
         )
         self._restate(worker)
@@ -295,9 +297,11 @@ class Fleet:
         """Ask again for what a worker may not have heard: the end of attempts, and the way back of lines."""
         for task in worker.attempts():
             if task.wish is not None:
-                self._attempts.stop(task)
+                self._attempts.stop(task, task.wish)
             elif task.run is not None and task.run.is_preempted:
                 self._attempts.preempt(task.run.lane)
+            elif task.terms.gang is not None and self._state.gangs.of(task).is_stopping:
+                self._attempts.stop(task, Cause.GANG)
         for lane in worker.lanes.values():
             self._attempts.ask_again(lane)
 

@@ -72,14 +72,26 @@ class Holds:
 
     def keeps_out(self, worker: Worker, group: Group, rank: Rank, *, run_s: float, now: float) -> bool:
         """Say whether a worker is kept for another task, which one of this group that runs so long might delay."""
+        if not self.may_keep_out(worker, group, rank):
+            return False
+        hold = self._holds[worker]
+        if hold.has_preempted and group.stream.priority < hold.group.stream.priority:
+            return True
+        return delays(worker, group.room, run_s, large=hold.group.room, shadow=hold.shadow, now=now)
+
+    def may_keep_out(self, worker: Worker, group: Group, rank: Rank) -> bool:
+        """Say whether a worker is kept for another task, so that this group goes first only without delaying it."""
         hold = self._holds.get(worker)
         if hold is None or hold.group is group:
             return False
-        if hold.has_preempted and group.stream.priority < hold.group.stream.priority:
-            return True
-        return hold.rank < rank and delays(
-            worker, group.room, run_s, large=hold.group.room, shadow=hold.shadow, now=now
-        )
+        return hold.rank < rank or (hold.has_preempted and group.stream.priority < hold.group.stream.priority)
+
+    def keeps_gang_out(self, worker: Worker, rank: Rank, priority: int) -> bool:
+        """Say whether a worker is kept from a gang: it does not go first, because nobody reckons when it ends."""
+        hold = self._holds.get(worker)
+        if hold is None:
+            return False
+        return hold.rank < rank or (hold.has_preempted and priority < hold.group.stream.priority)
 
     def hold(self, group: Group, worker: Worker, head: TaskSeq, rank: Rank) -> None:
         """Keep a worker for the first task of a group at once: something there was preempted for it.
@@ -109,6 +121,7 @@ class Holds:
         self._review_at = now + REVIEW_EVERY_S
         for worker, hold in self._holds.items():
             self._holds[worker] = replace(hold, shadow=shadow_of(worker, hold.group.room, now))
+            self._cluster.freed[worker] = None  # who would have delayed it may do so no longer
         for rank, group, head in self._long_waiting(now)[:HOLDS_MAX]:
             if not any(hold.group is group for hold in self._holds.values()):
                 self._hold(group, head, rank, now=now)

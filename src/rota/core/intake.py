@@ -9,16 +9,16 @@ from msgspec.structs import replace
 
 from rota.core.attempts import Attempts
 from rota.core.commands import CancelTasks, Draft, RetryTask, SubmitTasks
-from rota.core.effects import IdsTaken, Settled
-from rota.core.explain import explain_impossible
+from rota.core.effects import GangRefused, IdsTaken, Settled
+from rota.core.explain import explain_gang, explain_impossible
+from rota.core.gang_placing import gang_verdict
 from rota.core.lifecycle import longest_delay_s, move
-from rota.core.model import AttemptRecord, Cause, Progress, Reason, TaskFacts, TaskSeq, TaskState
-from rota.core.ordering import stream_of
+from rota.core.model import AttemptRecord, Cause, Progress, Reason, TaskFacts, TaskRecord, TaskSeq, TaskState
 from rota.core.protocol import Ended
 from rota.core.spec import TaskSpec, decode_spec, terms_of, with_args
 from rota.core.state import State
 from rota.core.task import Task, task_from_record
-from rota.core.timers import DeadlineDue, Impossible, TaskReady, Timer
+from rota.core.timers import DeadlineDue, GangImpossible, Impossible, TaskReady, Timer
 
 __all__ = ["Intake"]
 
@@ -37,6 +37,10 @@ class Intake:
         if taken:
             state.notes.replies.append((command.reply_to, IdsTaken(taken)))
             return
+        refusal = state.gangs.find_refusal(draft.terms.gang for draft in command.drafts)
+        if refusal is not None:
+            state.notes.replies.append((command.reply_to, GangRefused(*refusal)))
+            return
         facts = [self._accept(draft) for draft in command.drafts]
         state.notes.changes.accepted.extend(facts)
         state.notes.accepted.append((command.reply_to, facts))
@@ -46,7 +50,7 @@ class Intake:
         """Accept tasks that differ by their arguments alone; without any, the one that the draft is."""
         state = self._state
         specs = with_args(draft.spec, all_args) if all_args else [draft.spec]
-        if draft.start_at is None and draft.deadline_at is None and not draft.blobs:
+        if draft.start_at is None and draft.deadline_at is None and not draft.blobs and draft.terms.gang is None:
             facts = self._accept_plain(draft, specs)
         else:
             facts = [self._accept(replace(draft, spec=spec)) for spec in specs]
@@ -57,17 +61,26 @@ class Intake:
         """Wish the end of tasks: those that wait end at once, the others when their processes are gone."""
         found = [seq for seq in dict.fromkeys(command.seqs) if seq in self._state.tasks]
         for seq in found:
-            self._wish(self._state.tasks[seq], Cause.CANCELLED)
+            if seq in self._state.tasks:  # else its gang has ended with the one before
+                self._wish(self._state.tasks[seq], Cause.CANCELLED)
         self._state.notes.replies.append((command.reply_to, Settled(found)))
 
     def retry(self, command: RetryTask) -> None:
         """Bring an ended task back with fresh budgets, unless it is back already."""
-        state, facts, progress = self._state, command.record.facts, command.record.progress
-        can_come_back = progress.state in (TaskState.FAILED, TaskState.CANCELLED)
-        settled = [facts.seq] if can_come_back and state.is_latest(command.record) else []
-        state.notes.replies.append((command.reply_to, Settled(settled)))
-        if not settled:
-            return
+        records = sorted([command.record, *command.mates], key=lambda record: record.facts.seq)
+        can_come_back = all(self._can_come_back(record) for record in records)
+        settled = [record.facts.seq for record in records] if can_come_back else []
+        self._state.notes.replies.append((command.reply_to, Settled(settled)))
+        for record in records if can_come_back else ():
+            self._bring_back(record)
+
+    def _can_come_back(self, record: TaskRecord) -> bool:
+        """Say whether a task has ended, not well, and nothing has become of it since."""
+        has_ended = record.progress.state in (TaskState.FAILED, TaskState.CANCELLED)
+        return has_ended and self._state.is_latest(record) and self._state.gangs.can_come_back(record.facts)
+
+    def _bring_back(self, record: TaskRecord) -> None:
+        state, facts, progress = self._state, record.facts, record.progress
         if progress.queued_at is not None:  # else its last attempt has a row of its own already
             state.notes.changes.attempts.append(_superseded(facts.seq, progress))
         # The deadline has passed, or the person who asks for a retry overrules it; likewise the start time.
@@ -81,6 +94,10 @@ class Intake:
         state.notes.changes.revived.append(facts)
         state.remember_retried(facts.seq, progress.attempt)
         self._enter(task)
+        if task.terms.gang is not None:
+            state.gangs.come_back(task, facts)
+        if task.attempt and task.terms.exclusive:
+            state.exclusive.known_before(task.seq)
         self._attempts.queue(task)
 
     def task_ready(self, timer: TaskReady) -> None:
@@ -113,8 +130,18 @@ class Intake:
             return False
         message = explain_impossible(state.cluster, room)
         for task in [task for group in groups for task in group.tasks() if task.seq <= timer.seq]:
-            self._end_waiting(task, TaskState.FAILED, Cause.IMPOSSIBLE, message=message)
+            self._attempts.end_waiting(task, TaskState.FAILED, Cause.IMPOSSIBLE, message=message)
         return bool(state.pending.of_room(room))
+
+    def gang_impossible_due(self, timer: GangImpossible) -> None:
+        """Fail a gang that no known workers could hold together and that waited long enough."""
+        gang = self._state.gangs.by_name.get(timer.gang)
+        if gang is None or gang.impossible is not timer:
+            return
+        gang.impossible = None
+        if gang.is_complete and gang_verdict(self._state, gang) is Reason.IMPOSSIBLE:
+            message = explain_gang(self._state, gang)[1]
+            self._attempts.end_waiting(gang.in_order()[0], TaskState.FAILED, Cause.IMPOSSIBLE, message=message)
 
     def restore(self, task: Task, spec: TaskSpec) -> None:
         """Let a pending task from the store wait as it did: for a moment, or for a worker.
@@ -124,6 +151,8 @@ class Intake:
         state = self._state
         self.restore_blobs(task, spec)
         self._enter(task)
+        if task.attempt and task.terms.exclusive:
+            state.exclusive.known_before(task.seq)
         waits_until = task.ready_at or task.start_at
         if waits_until is None or waits_until <= state.wall:
             self._attempts.queue(task)
@@ -180,12 +209,20 @@ class Intake:
         if terms.function is not None:
             self._name_blobs(seq, terms.function, draft.blobs)
         self._enter(task)
-        if draft.start_at is None:
+        labels = draft.labels
+        if terms.gang is not None:
+            refusal = state.gangs.find_refusal([terms.gang])
+            labels = labels if refusal is not None else state.gangs.join(task, labels)
+            if refusal is not None:  # of a client that sends by numbers: the answer is a task that has failed
+                self._refuse(task, refusal[1])
+        if task.state is not TaskState.PENDING:
+            pass
+        elif draft.start_at is None:
             self._attempts.queue(task)
         else:
             self._attempts.hold(task, Reason.START_TIME)
             self._set_timer(TaskReady(seq, task.attempt), at=draft.start_at, in_s=draft.start_in_s)
-        if draft.deadline_at is not None:
+        if draft.deadline_at is not None and task.state is TaskState.PENDING:
             self._set_timer(DeadlineDue(seq), at=draft.deadline_at, in_s=draft.deadline_in_s)
         return TaskFacts(
             seq,
@@ -193,7 +230,7 @@ class Intake:
             draft.name,
             terms.queue,
             terms.priority,
-            draft.labels,
+            labels,
             state.wall,
             draft.start_at,
             draft.deadline_at,
@@ -244,21 +281,19 @@ class Intake:
             return
         if task.state is TaskState.PENDING:
             state = TaskState.CANCELLED if cause is Cause.CANCELLED else TaskState.FAILED
-            self._end_waiting(task, state, cause)
+            self._attempts.end_waiting(task, state, cause)
             return
         task.wish = cause
         self._state.touch(task)
-        self._attempts.stop(task)
+        self._attempts.stop(task, cause)
+        if task.terms.gang is not None:
+            self._attempts.doom_mates(task, cause)
 
-    def _end_waiting(self, task: Task, to: TaskState, cause: Cause, *, message: str | None = None) -> None:
-        state = self._state
-        if task.hold is not None:
-            self._attempts.release(task)
-        else:
-            state.pending.dropped(stream_of(task.terms), state.cluster.room_of(task.terms))
-        move(task, to)
-        ended = None if message is None else Ended(task.seq, task.attempt, cause, message=message)
-        self._attempts.record_end(task, ended=ended, cause=cause, ended_at=state.wall)
+    def _refuse(self, task: Task, message: str) -> None:
+        """End a task that was let in only to say why it can't be."""
+        move(task, TaskState.FAILED)
+        ended = Ended(task.seq, task.attempt, Cause.GANG, message=message)
+        self._attempts.record_end(task, ended=ended, cause=Cause.GANG, ended_at=self._state.wall)
 
 
 def _left(at: float, asked_s: float | None, state: State) -> float | None:

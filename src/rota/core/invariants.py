@@ -5,13 +5,12 @@ Runs after every command in tests and simulations; costs O(everything), so never
 
 from __future__ import annotations
 
-from rota.core.backfill import longest_run_s
 from rota.core.cluster import INDEXES_MAX, Lane, Worker
+from rota.core.gang_invariants import check_gangs
 from rota.core.model import ACTIVE_STATES, Reason, TaskSeq, TaskState
-from rota.core.ordering import Rank
 from rota.core.pending import Group
 from rota.core.resources import GPU, GPU_MEMORY
-from rota.core.state import State
+from rota.core.state import HOLD_REASONS, State
 
 __all__ = ["check_invariants"]
 
@@ -26,6 +25,7 @@ def check_invariants(state: State) -> None:
         _check_worker(worker)
     _check_sessions(state)
     _check_use(state)
+    check_gangs(state)
 
 
 def _check_tasks(state: State) -> None:
@@ -49,7 +49,7 @@ def _check_pending(state: State) -> None:
     assert len(queued) == len({task.seq for task in queued}) == state.pending.size
     assert len(pending) == len(queued) + len(held)
     assert all(state.tasks[task.seq] is task and task.hold is None for task in queued)
-    for reason in (Reason.BACKOFF, Reason.START_TIME):
+    for reason in HOLD_REASONS:
         assert state.held[reason] == sum(task.hold is reason for task in held)
     for group in state.pending.all_groups():
         assert group.size == sum(1 for _ in group.tasks()) > 0
@@ -70,17 +70,11 @@ def _check_nobody_is_forgotten(state: State) -> None:
                 assert _is_blocked(state, group), (room.shape, group.stream)
                 continue
             rank = state.ordering.rank(group.stream, head.seq if head else TaskSeq(0))
-            assert all(_is_kept_from(state, worker, group, rank) for worker in fitting), room.shape
+            assert all(state.holds.may_keep_out(worker, group, rank) for worker in fitting), room.shape
         if room.index is not None:
             assert room in pending.groups or room in cluster.indexed, room.shape
             assert (room.index.choose("", room.fits_now) is not None) == bool(fitting), room.shape
     assert len(cluster.indexed) <= INDEXES_MAX
-
-
-def _is_kept_from(state: State, worker: Worker, group: Group, rank: Rank) -> bool:
-    head = group.head()
-    run_s = longest_run_s(group.room, head) if head is not None else 0.0
-    return state.holds.keeps_out(worker, group, rank, run_s=run_s, now=state.now)
 
 
 def _is_blocked(state: State, group: Group) -> bool:
@@ -143,6 +137,7 @@ def _check_worker(worker: Worker) -> None:
 def _check_lane(lane: Lane, worker: Worker) -> None:
     assert lane.line, (worker.id, lane.id)
     assert lane.worker is worker
+    assert len(lane.line) == 1 or not lane.room.shape.alone, (worker.id, lane.id)
     places = [task.run.place for task in lane.line if task.run is not None]
     assert places == sorted(places)
     assert all(task.terms.shape == lane.room.shape for task in lane.line)

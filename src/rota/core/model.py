@@ -23,6 +23,7 @@ __all__ = [
     "FREE_CAUSES",
     "MACHINE_CAUSES",
     "TASK_CAUSES",
+    "Alone",
     "Amounts",
     "AttemptKey",
     "AttemptRecord",
@@ -31,6 +32,7 @@ __all__ = [
     "ClientRecord",
     "Count",
     "Epoch",
+    "GangTerms",
     "Gpu",
     "LaneId",
     "NumberRange",
@@ -78,6 +80,9 @@ Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 StreamName = Literal["stdout", "stderr"]
 
+Alone = Literal["", "exclusive", "gang"]
+"""Why nobody may stand in line behind an attempt, if so."""
+
 
 class TaskState(IntEnum):
     """Where a task stands. The numbers are stored: never reuse one.
@@ -117,6 +122,7 @@ class Cause(StrEnum):
     CANCELLED = "cancelled"
     PREEMPTED = "preempted"
     RETURNED = "returned"
+    GANG = "gang"
     IMPOSSIBLE = "impossible"
     DEPENDENCY = "dependency"
     EXPIRED = "expired"
@@ -128,7 +134,7 @@ TASK_CAUSES: Final = frozenset({Cause.EXIT, Cause.ERROR, Cause.SIGNAL, Cause.TIM
 MACHINE_CAUSES: Final = frozenset({Cause.WORKER_LOST, Cause.AGENT_ERROR})
 """The machine's fault: counted against its ``losses``."""
 
-FREE_CAUSES: Final = frozenset({Cause.CANCELLED, Cause.PREEMPTED, Cause.RETURNED})
+FREE_CAUSES: Final = frozenset({Cause.CANCELLED, Cause.PREEMPTED, Cause.RETURNED, Cause.GANG})
 """Nobody's fault: counted nowhere."""
 
 
@@ -145,6 +151,7 @@ class Reason(StrEnum):
     QUOTA = "quota"
     LIMIT = "limit"
     GANG = "gang"
+    EXCLUSIVE = "exclusive"
     RESERVATION = "reservation"
     PAUSED = "paused"
 
@@ -170,20 +177,30 @@ class Shape(Struct, frozen=True, weakref=True):
     """What matters for placement. Tasks of one shape are interchangeable to the placer.
 
     ``tags`` holds what the task wants of tags, as `rota.core.tags` writes it, and ``executor:<kind>`` for the kind
-    of work it is. ``placement`` is the policy that it asks for, if it asks for one.
+    of work it is. ``placement`` is the policy that it asks for, if it asks for one. ``alone`` says why
+    each attempt has a lane of its own, in which nobody stands behind it; empty if others may.
     """
 
     resources: Resources
     tags: frozenset[str]
     placement: str | None = None
+    alone: Alone = ""
+
+
+class GangTerms(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which gang a task belongs to, and how many members that has."""
+
+    id: str
+    size: int
 
 
 class Terms(Struct, frozen=True, weakref=True):
     """What the core must know of a task to decide on it. Interned: many tasks share one.
 
-    ``class_key`` names what run times are learned for, together with the shape. ``function`` is the digest
-    of the function to call, if it is one. ``affinity`` is what policies that look at tasks know it by, ``limits``
-    what of the cluster's limits an attempt holds, ``timeout_s`` how long it may run, if that was said.
+    ``class_key`` names what run times are learned for, together with the shape. ``function`` is the digest of the
+    function to call, if it is one. ``affinity`` is what policies that look at tasks know it by, ``limits`` what of
+    the cluster's limits an attempt holds, ``timeout_s`` how long it may run, if that was said. ``exclusive`` tasks
+    never run twice at once, those of a ``gang`` only together.
     """
 
     shape: Shape
@@ -197,6 +214,8 @@ class Terms(Struct, frozen=True, weakref=True):
     affinity: str | None = None
     limits: Amounts = ()
     timeout_s: float | None = None
+    exclusive: bool = False
+    gang: GangTerms | None = None
 
 
 class Gpu(Struct, frozen=True, array_like=True):

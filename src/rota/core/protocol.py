@@ -41,6 +41,8 @@ __all__ = [
     "Ended",
     "FromCoordinator",
     "FromWorker",
+    "GangFacts",
+    "GangSeats",
     "Heartbeat",
     "HeartbeatAck",
     "Held",
@@ -53,6 +55,7 @@ __all__ = [
     "Refused",
     "Report",
     "ReportAck",
+    "Seat",
     "SlotsLost",
     "Started",
     "Stop",
@@ -229,7 +232,9 @@ class Welcome(Struct, frozen=True, tag="welcome"):
     """The answer to a hello: the worker is known, and ``stop`` names what it must not go on with.
 
     ``kill_grace_s`` is how long what the worker ends by itself, such as for its time-out, has from SIGTERM to SIGKILL.
-    ``blob_home`` is where the coordinator keeps blobs, for those who share its machine.
+    ``blob_home`` is where the coordinator keeps blobs, for those who share its machine. ``lease_s`` is how long after
+    it sent a heartbeat that was answered the worker may run leased attempts, ``lease_grace_s`` how long these then
+    have from SIGTERM to SIGKILL.
     """
 
     version: int
@@ -239,6 +244,8 @@ class Welcome(Struct, frozen=True, tag="welcome"):
     stop: list[AttemptKey]
     kill_grace_s: float = 10.0
     blob_home: BlobHome | None = None
+    lease_s: float = 30.0
+    lease_grace_s: float = 5.0
 
 
 class Refused(Struct, frozen=True, tag="refused"):
@@ -264,11 +271,41 @@ class Assignment(Struct, frozen=True, array_like=True, gc=False):
     devices: tuple[int, ...] = ()
 
 
+class Seat(Struct, frozen=True, array_like=True, gc=False):
+    """Which member of its gang an attempt is: ranks count from 0."""
+
+    task: TaskSeq
+    attempt: int
+    rank: int
+
+
+class GangSeats(Struct, frozen=True, array_like=True):
+    """Attempts of one gang on a worker, and where its members run: one host or address for each rank."""
+
+    id: str
+    hosts: tuple[str, ...]
+    seats: list[Seat]
+
+
+class GangFacts(Struct, frozen=True):
+    """What a member is told of its gang."""
+
+    id: str
+    rank: int
+    hosts: tuple[str, ...]
+
+
 class Assign(Struct, frozen=True, tag="assign"):
-    """Attempts for the worker to run, decided in the reign ``epoch``."""
+    """Attempts for the worker to run, decided in the reign ``epoch``.
+
+    ``leased`` are those of them that must end when the lease does (see `Welcome`), ``gangs`` those of gangs. What
+    few attempts have stands here and not in each `Assignment`, so that the others don't carry it.
+    """
 
     epoch: Epoch
     attempts: list[Assignment]
+    leased: list[AttemptKey] = []
+    gangs: list[GangSeats] = []
 
 
 class Stop(Struct, frozen=True, tag="stop"):

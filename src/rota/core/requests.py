@@ -15,7 +15,8 @@ from typing import Final
 import msgspec
 
 from rota.core.errors import BadRequest, BadSpec, TooLarge
-from rota.core.spec import KINDS, LOSSES_DEFAULT, PRIORITY_WORDS, QUEUE_DEFAULT, TaskRequest, TaskSpec
+from rota.core.model import GangTerms
+from rota.core.spec import GANG_LABEL, KINDS, LOSSES_DEFAULT, PRIORITY_WORDS, QUEUE_DEFAULT, TaskRequest, TaskSpec
 from rota.core.tags import TagSyntaxError, parse_tag
 
 __all__ = ["ARGS_BYTES_MAX", "check_template", "parse_requests", "parse_task_id"]
@@ -34,6 +35,9 @@ COUNT_MAX: Final = 1_000_000
 
 ARGS_BYTES_MAX: Final = 65 << 10
 """Of an envelope: 64 KiB of values and what is around them."""
+
+GANG_SIZE_MAX: Final = 1_000
+"""Each member is told the hosts of all, and all are placed at one stroke."""
 
 BLOBS_MAX: Final = 64
 LIMITS_MAX: Final = 16
@@ -154,6 +158,8 @@ def _check(request: TaskRequest, index: int | None) -> None:
         if request.resources or request.retries or request.losses != LOSSES_DEFAULT:
             _check_amounts(request)
         _check_times(request)
+        if request.gang is not None:
+            _check_gang(request.gang)
         if request.priority is not None:
             request.priority = _check_priority(request.priority)
     except BadSpec as error:
@@ -177,6 +183,8 @@ def _check_names(spec: TaskSpec) -> None:
     spec.tags = [_check_tag(tag) for tag in spec.tags]
     if len(spec.labels) > LABELS_MAX:
         raise BadSpec("labels", f"has {len(spec.labels)} labels: at most {LABELS_MAX}")
+    if GANG_LABEL in spec.labels:
+        raise BadSpec("labels", f"{GANG_LABEL} is what Rota finds gangs by: choose another key")
     for key, value in spec.labels.items():
         _check_text("labels", key, chars_max=NAME_CHARS_MAX)
         _check_text("labels", value, chars_max=NAME_CHARS_MAX, may_be_empty=True)
@@ -347,6 +355,13 @@ def _check_times(spec: TaskSpec) -> None:
             raise BadSpec("backoff", "factor must be 1 to 100")
     elif spec.backoff is not None:
         _check_seconds("backoff", spec.backoff, least=0.0)
+
+
+def _check_gang(gang: GangTerms) -> None:
+    if not _ID.match(gang.id):
+        raise BadSpec("gang", "its id must be 1 to 200 letters, digits or ._:@- and begin with a letter or a digit")
+    if not 1 <= gang.size <= GANG_SIZE_MAX:
+        raise BadSpec("gang", f"its size is {gang.size}: it must be 1 to {GANG_SIZE_MAX:,}, the number of its members")
 
 
 def _check_moment(field: str, moment: datetime) -> None:

@@ -47,7 +47,7 @@ from rota.core.settings import Settings
 from rota.core.spec import decode_spec, terms_of
 from rota.core.state import State, TurnNotes
 from rota.core.task import Task, task_from_record
-from rota.core.timers import DeadlineDue, Impossible, LineOverdue, TaskReady, Timer, WorkerDue
+from rota.core.timers import DeadlineDue, GangImpossible, Impossible, LineOverdue, TaskReady, Timer, WorkerDue
 
 __all__ = ["Scheduler"]
 
@@ -76,6 +76,7 @@ class Scheduler:
             rng=rng,
         )
         self.state.now, self.state.wall = now, wall
+        self.state.exclusive.begin(now)
         self._attempts = Attempts(self.state)
         self._intake = Intake(self.state, self._attempts)
         self._clients = Clients(self.state, self._intake)
@@ -107,6 +108,8 @@ class Scheduler:
             spec = decode_spec(facts.spec)
             task = task_from_record(facts, progress, state.intern(terms_of(spec)))
             state.arrivals.note(facts.seq, min(state.now, state.now - (state.wall - facts.created_at)))
+            if task.terms.gang is not None:
+                state.gangs.come_back(task, facts)
             if task.state is TaskState.PENDING:
                 self._intake.restore(task, spec)
             else:
@@ -241,6 +244,8 @@ class Scheduler:
                 self._fleet.look(timer)
             case LineOverdue():
                 self._attempts.line_overdue(timer)
+            case GangImpossible():
+                self._intake.gang_impossible_due(timer)
             case Impossible():
                 if self._intake.impossible_due(timer):
                     self._dispatch.watch_impossible(self.state.cluster.room(timer.shape, timer.queue))

@@ -15,10 +15,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from rota.core.errors import TooLarge
-from rota.core.model import Backoff, Resources, Shape, Terms
+from rota.core.model import Backoff, GangTerms, Resources, Shape, Terms
 
 __all__ = [
     "EXECUTOR_TAG",
+    "GANG_LABEL",
     "KINDS",
     "PRIORITY_WORDS",
     "PYTHON_TAG",
@@ -43,6 +44,9 @@ SPEC_BYTES_MAX: Final = 1 << 20
 KINDS: Final = ("process", "function", "python", "go", "container", "workload")
 QUEUE_DEFAULT: Final = "default"
 LOSSES_DEFAULT: Final = 5
+GANG_LABEL: Final = "rota.gang"
+"""In the labels that tasks are found by, of members of gangs: which gang. Users can't set it."""
+
 EXECUTOR_TAG: Final = "executor:"
 """Prefix of the tag by which a shape asks for an executor. Users can't use it."""
 
@@ -98,6 +102,8 @@ class TaskSpec(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=T
     python: str | None = None
     requirements: list[str] = []
     blobs: list[str] = []
+    exclusive: bool = False
+    gang: GangTerms | None = None
     args: bytes | None = None
 
 
@@ -177,7 +183,12 @@ def terms_of(spec: TaskSpec) -> Terms:
     if spec.python is not None:
         tags.append(PYTHON_TAG + spec.python)
     return Terms(
-        shape=Shape(resources=resources_of(spec), tags=frozenset(tags), placement=spec.placement),
+        shape=Shape(
+            resources=resources_of(spec),
+            tags=frozenset(tags),
+            placement=spec.placement,
+            alone="gang" if spec.gang is not None else "exclusive" if spec.exclusive else "",
+        ),
         priority=priority_of(spec),
         queue=spec.queue,
         class_key=spec.function or spec.name or _program(spec, kind),
@@ -188,6 +199,8 @@ def terms_of(spec: TaskSpec) -> Terms:
         retries=spec.retries,
         losses=spec.losses,
         backoff=backoff_of(spec),
+        exclusive=spec.exclusive,
+        gang=spec.gang,
     )
 
 

@@ -17,6 +17,8 @@ from rota.core.cluster import Cluster, Worker
 from rota.core.commands import ReplyTo, SessionId
 from rota.core.config import SchedulerConfig
 from rota.core.effects import Accepted, Answer, Disconnect, Effect, Notice, Reply, Save, Send
+from rota.core.exclusive import ExclusiveWaits
+from rota.core.gangs import Gangs
 from rota.core.holds import Holds
 from rota.core.limits import Limits
 from rota.core.model import (
@@ -35,13 +37,16 @@ from rota.core.model import (
 from rota.core.ordering import Arrivals, Known, OrderingFactory
 from rota.core.pending import PendingTasks
 from rota.core.placement.placements import Placements
-from rota.core.protocol import Assign, Assignment, FromCoordinator, Recall, Stop
+from rota.core.protocol import Assign, Assignment, FromCoordinator, GangSeats, Recall, Stop
 from rota.core.queues import Queues
 from rota.core.task import Task, progress_of
 from rota.core.timers import Timers
 
-__all__ = ["Counts", "State", "TurnNotes"]
+__all__ = ["HOLD_REASONS", "Counts", "State", "TurnNotes"]
 
+
+HOLD_REASONS: Final = (Reason.BACKOFF, Reason.START_TIME, Reason.EXCLUSIVE, Reason.GANG)
+"""Why a task waits out of the queues."""
 
 REMEMBER_S: Final = 60.0
 """How long the chosen id of an ended task is kept in memory."""
@@ -91,6 +96,8 @@ class TurnNotes:
         self.chosen_ids: dict[TaskSeq, str] = {}
         self.dirty_workers: dict[WorkerId, Worker] = {}
         self.assignments: dict[SessionId, list[Assignment]] = {}
+        self.gangs: dict[SessionId, list[GangSeats]] = {}
+        self.leased: dict[SessionId, list[AttemptKey]] = {}
         self.stops: dict[tuple[SessionId, Cause], list[AttemptKey]] = {}
         self.recalls: dict[SessionId, list[AttemptKey]] = {}
         self.messages: list[Effect] = []
@@ -136,7 +143,9 @@ class State:
         self.ordering = ordering(Known(self.queues, self.arrivals, config.ageing, self.cluster.shared_capacity))
         self.pending = PendingTasks()
         self.holds = Holds(self.cluster, self.pending, self.ordering)
-        self.held: dict[Reason, int] = {Reason.BACKOFF: 0, Reason.START_TIME: 0}
+        self.held: dict[Reason, int] = dict.fromkeys(HOLD_REASONS, 0)
+        self.gangs = Gangs()
+        self.exclusive = ExclusiveWaits(config.exclusive_wait_s)
         self.timers = Timers()
         self.tasks: dict[TaskSeq, Task] = {}
         self.chosen_ids: dict[str, TaskSeq] = {}
@@ -226,7 +235,10 @@ class State:
             for to, accepted in notes.accepted
         ]
         effects += notes.messages
-        effects += [Send(session, Assign(self.epoch, batch)) for session, batch in notes.assignments.items()]
+        effects += [
+            Send(session, Assign(self.epoch, batch, notes.leased.get(session, []), notes.gangs.get(session, [])))
+            for session, batch in notes.assignments.items()
+        ]
         effects += [
             Send(session, Stop(keys, cause, self.config.kill_grace_s)) for (session, cause), keys in notes.stops.items()
         ]

@@ -15,7 +15,17 @@ from msgspec import Struct
 
 from rota.core.model import LaneId, Shape, TaskSeq, WorkerId
 
-__all__ = ["CALENDAR_LOOK_S", "DeadlineDue", "Impossible", "LineOverdue", "TaskReady", "Timer", "Timers", "WorkerDue"]
+__all__ = [
+    "CALENDAR_LOOK_S",
+    "DeadlineDue",
+    "GangImpossible",
+    "Impossible",
+    "LineOverdue",
+    "TaskReady",
+    "Timer",
+    "Timers",
+    "WorkerDue",
+]
 
 CALENDAR_LOOK_S: Final = 5.0
 """How often the wall clock is looked at while something waits for it: it may have jumped forward."""
@@ -52,6 +62,12 @@ class LineOverdue(Struct, frozen=True):
     lane: LaneId
 
 
+class GangImpossible(Struct, frozen=True):
+    """A gang has waited long enough for workers that could hold all of it."""
+
+    gang: str
+
+
 class Impossible(Struct, frozen=True):
     """Tasks up to ``seq`` of a shape, in a queue, have waited long enough for a worker that could hold them."""
 
@@ -60,7 +76,7 @@ class Impossible(Struct, frozen=True):
     seq: TaskSeq
 
 
-Timer = TaskReady | DeadlineDue | WorkerDue | LineOverdue | Impossible
+Timer = TaskReady | DeadlineDue | WorkerDue | LineOverdue | Impossible | GangImpossible
 
 
 class Timers:

@@ -85,7 +85,7 @@ def why_it_waits(state: State, task: Task) -> Why:
     """
     reason, text = explain_wait(state, task)
     if task.hold is not None:
-        return Why(reason, text, start=_start_of_held(task))
+        return Why(reason, text, start=_start_of_held(state, task))
     room = state.cluster.room_of(task.terms)
     place = _place_of(state, task)
     if reason not in _PLACED_BY_ROOM:
@@ -276,7 +276,12 @@ def _place_of(state: State, task: Task) -> Place:
     return Place(ahead, pending.size)
 
 
-def _start_of_held(task: Task) -> StartRange | None:
+def _start_of_held(state: State, task: Task) -> StartRange | None:
+    if task.hold is Reason.GANG:
+        return None
+    if task.hold is Reason.EXCLUSIVE:
+        over_at = state.wall + state.exclusive.may_run_until(task.seq) - state.now
+        return StartRange(over_at, over_at, "then it waits for a worker, if none has room")
     at = task.ready_at if task.ready_at is not None else task.start_at
     return None if at is None else StartRange(at, at, "then it waits for a worker, if none has room")
 

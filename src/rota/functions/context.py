@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["CurrentTask", "NotInATask", "TaskCancelled", "current", "find_current", "provide_current", "set_current"]
+__all__ = [
+    "CurrentGang",
+    "CurrentTask",
+    "NotInATask",
+    "TaskCancelled",
+    "current",
+    "find_current",
+    "provide_current",
+    "set_current",
+]
 
 
 class TaskCancelled(BaseException):
@@ -23,6 +32,28 @@ class NotInATask(RuntimeError):
     """There is no current task: this code does not run under Rota."""
 
 
+class CurrentGang:
+    """The gang that a task is a member of.
+
+    Args:
+        id: What its members have in common.
+        rank: Which of them this task is, from 0.
+        hosts: A host or address for each rank.
+    """
+
+    __slots__ = ("hosts", "id", "rank")
+
+    def __init__(self, id: str, rank: int, hosts: tuple[str, ...]) -> None:
+        self.id = id
+        self.rank = rank
+        self.hosts = hosts
+
+    @property
+    def size(self) -> int:
+        """How many members it has."""
+        return len(self.hosts)
+
+
 class CurrentTask:
     """The task that runs in this process.
 
@@ -31,18 +62,27 @@ class CurrentTask:
         attempt: The number of this attempt, from 1.
         queue: The queue that it came through.
         worker: The id of the worker that runs it.
+        gang: Which member of which gang it is, if it is one.
         report: Called with a fraction (or ``None``) and a text whenever the function says how far it is.
     """
 
-    __slots__ = ("_report", "attempt", "id", "is_cancelled", "queue", "worker")
+    __slots__ = ("_report", "attempt", "gang", "id", "is_cancelled", "queue", "worker")
 
     def __init__(
-        self, *, id: str, attempt: int, queue: str, worker: str, report: Callable[[float | None, str], None]
+        self,
+        *,
+        id: str,
+        attempt: int,
+        queue: str,
+        worker: str,
+        report: Callable[[float | None, str], None],
+        gang: CurrentGang | None = None,
     ) -> None:
         self.id = id
         self.attempt = attempt
         self.queue = queue
         self.worker = worker
+        self.gang = gang
         self.is_cancelled = False
         """Whether the task is to end. A function that catches `TaskCancelled`, or runs in threads, looks here."""
         self._report = report

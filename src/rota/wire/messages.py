@@ -23,6 +23,7 @@ from rota.core.protocol import (
     Closing,
     FromCoordinator,
     FromWorker,
+    GangSeats,
     Heartbeat,
     HeartbeatAck,
     Hello,
@@ -170,7 +171,24 @@ def assign_pieces(assign: Assign) -> Iterator[Assign]:
     A single attempt with a spec of the largest size makes a message of its own, slightly over.
     """
     for attempts in _pieces(assign.attempts, _assignment_bytes):
-        yield assign if len(attempts) == len(assign.attempts) else Assign(epoch=assign.epoch, attempts=attempts)
+        yield assign if len(attempts) == len(assign.attempts) else _piece_of(assign, attempts)
+
+
+def _piece_of(assign: Assign, attempts: list[Assignment]) -> Assign:
+    """Some attempts of an assignment, with what it says of these."""
+    if not assign.leased and not assign.gangs:
+        return Assign(epoch=assign.epoch, attempts=attempts)
+    keys = {(given.task, given.attempt) for given in attempts}
+    gangs = [
+        GangSeats(gang.id, gang.hosts, [seat for seat in gang.seats if (seat.task, seat.attempt) in keys])
+        for gang in assign.gangs
+    ]
+    return Assign(
+        epoch=assign.epoch,
+        attempts=attempts,
+        leased=[key for key in assign.leased if key in keys],
+        gangs=[gang for gang in gangs if gang.seats],
+    )
 
 
 def _pieces(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:

@@ -6,7 +6,7 @@ Everything happens on the loop's thread, and nothing here waits.
 from __future__ import annotations
 
 import asyncio
-from typing import assert_never
+from typing import Final, assert_never
 
 import structlog
 
@@ -17,6 +17,7 @@ from rota.core.agent import (
     ChannelLost,
     ChannelOpened,
     HangUp,
+    LeaseDue,
     MarksReported,
     MessageArrived,
     Run,
@@ -27,7 +28,7 @@ from rota.core.agent import (
     TakeBack,
 )
 from rota.core.model import LaneId
-from rota.core.protocol import Ended, FromCoordinator, FromWorker, HeartbeatAck, Mark, OutputChunk, Started, Welcome
+from rota.core.protocol import Ended, FromCoordinator, FromWorker, Mark, OutputChunk, Started, Welcome
 from rota.process.clock import steady_s, wall_s
 from rota.wire.channel import Channel, CloseCode
 from rota.worker.blobs import BlobShelf
@@ -35,6 +36,9 @@ from rota.worker.slots.base import Work
 from rota.worker.slots.pool import SlotPool
 
 __all__ = ["AgentShell"]
+
+LEASE_LOOK_S: Final = 1.0
+"""Between looks at whether the lease is over, while something is leased: timers stand still while a machine sleeps."""
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +59,7 @@ class AgentShell:
         self._pool: SlotPool | None = None
         self._blobs: BlobShelf | None = None
         self._told: set[str] = set()
+        self._lease_watch: asyncio.TimerHandle | None = None
 
     def use(self, pool: SlotPool, blobs: BlobShelf) -> None:
         """Run attempts in these slots, with these blobs."""
@@ -63,8 +68,15 @@ class AgentShell:
 
     def do(self, command: AgentCommand) -> None:
         """Let the agent carry out a command, and carry out what it wants done."""
-        for effect in self.agent.apply(command):
+        for effect in self.agent.apply(command, now=steady_s()):
             self._perform(effect)
+        if self._lease_watch is None and (ends_at := self.agent.lease_ends_at) is not None:
+            delay_s = min(LEASE_LOOK_S, max(0.0, ends_at - steady_s()))
+            self._lease_watch = asyncio.get_running_loop().call_later(delay_s, self._look_at_lease)
+
+    def _look_at_lease(self) -> None:
+        self._lease_watch = None
+        self.do(LeaseDue())
 
     # The channel
 
@@ -86,8 +98,6 @@ class AgentShell:
                 self._told.clear()
                 self._obey_welcome(message)
                 log.info("registered", cluster=message.cluster, epoch=message.epoch, stopped=len(message.stop))
-            elif isinstance(message, HeartbeatAck):
-                continue
             self.do(MessageArrived(message))
 
     def closed(self, reason: str) -> None:
@@ -139,12 +149,7 @@ class AgentShell:
                 if self._channel is not None:
                     self._channel.send(effect.message)
             case Run():
-                self._pool.run(
-                    [
-                        Work((given.task, given.attempt), given.lane, given.id, given.spec, given.devices)
-                        for given in effect.attempts
-                    ]
-                )
+                self._pool.run(_works_of(effect))
             case StopAttempt():
                 self._pool.stop(effect.key, cause=effect.cause, grace_s=effect.grace_s)
             case TakeBack():
@@ -157,3 +162,15 @@ class AgentShell:
                 self.hang_up(effect.reason)
             case _:
                 assert_never(effect)
+
+
+def _works_of(run: Run) -> list[Work]:
+    if not run.gangs:
+        return [
+            Work((given.task, given.attempt), given.lane, given.id, given.spec, given.devices) for given in run.attempts
+        ]
+    works = []
+    for given in run.attempts:
+        key = (given.task, given.attempt)
+        works.append(Work(key, given.lane, given.id, given.spec, given.devices, run.gangs.get(key)))
+    return works

@@ -16,7 +16,7 @@ from typing import Final, Literal
 from msgspec import UNSET, Struct, UnsetType
 
 from rota.coordinator.service import TaskView
-from rota.core.model import AttemptRecord, Cause, Progress, Reason, TaskState
+from rota.core.model import AttemptRecord, Cause, GangTerms, Progress, Reason, TaskState
 from rota.core.spec import TaskSpec, backoff_of, decode_spec, kind_of
 
 __all__ = [
@@ -107,6 +107,8 @@ class TaskJson(Struct, gc=False):
     callable: str | None
     python: str | None
     requirements: list[str]
+    exclusive: bool
+    gang: GangTerms | None
     code: str | UnsetType | None = UNSET
     data: str | UnsetType | None = UNSET
     env: dict[str, str] | UnsetType = UNSET
@@ -187,6 +189,8 @@ def task_json(view: TaskView, *, is_listed: bool = False) -> TaskJson:
         spec.callable,
         spec.python,
         spec.requirements,
+        spec.exclusive,
+        spec.gang,
     )
     if not is_listed:
         _add_large_fields(rendered, spec)

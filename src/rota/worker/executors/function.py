@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from rota.core.spec import QUEUE_DEFAULT
 from rota.worker.executors.base import LaunchRefused
+from rota.worker.executors.process import gang_environment
 from rota.worker.slots.base import Work
 from rota.worker.slots.frames import FunctionOrder
 
@@ -116,14 +117,12 @@ class FunctionExecutor:
         facts = work.id, call.queue, self._worker_id
         return (task, attempt, path, args, call.timeout_s, call.memory_mib, facts, extras)
 
-    def extras(
-        self, call: FunctionCall, *, devices: tuple[int, ...], paths: Sequence[str], blob_dir: str
-    ) -> dict[str, object]:
+    def extras(self, call: FunctionCall, work: Work, *, paths: Sequence[str], blob_dir: str) -> dict[str, object]:
         """What orders hold beyond the plain facts.
 
         Args:
             call: What to call.
-            devices: The GPUs of the lane. Without any of its own a task must not take those of others.
+            work: For which attempt, with the GPUs of its lane: without any of its own it must not take those of others.
             paths: Where the blobs are that the call needs, in the order of its ``needs``.
             blob_dir: Where large results belong.
         """
@@ -131,8 +130,11 @@ class FunctionExecutor:
         if len(call.needs) > 1:
             extras["blobs"] = dict(zip(call.needs[1:], paths[1:], strict=True))
         env = call.env
-        if self._has_gpus or devices:
-            env = {**env, "CUDA_VISIBLE_DEVICES": ",".join(map(str, devices))}
+        if self._has_gpus or work.devices:
+            env = {**env, "CUDA_VISIBLE_DEVICES": ",".join(map(str, work.devices))}
+        if work.gang is not None:
+            env = {**env, **gang_environment(work.gang)}
+            extras["gang"] = (work.gang.id, work.gang.rank, work.gang.hosts)
         if env:
             extras["env"] = env
         if call.cwd is not None:

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from rota.core.protocol import GangFacts
 from rota.core.spec import TaskSpec, priority_of
 from rota.worker.executors.base import Launch, LaunchRefused
 from rota.worker.slots.base import Work
 
-__all__ = ["ProcessExecutor", "base_environment", "facts_of"]
+__all__ = ["ProcessExecutor", "base_environment", "facts_of", "gang_environment"]
 
 BASE_NAMES: Final = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TMPDIR", "TZ"})
 """Variables that say where things are and how people read, and hold no secrets. ``LC_…`` goes with them."""
@@ -56,9 +57,24 @@ def facts_of(spec: TaskSpec, work: Work, *, worker_id: str, has_gpus: bool) -> d
         "ROTA_QUEUE": spec.queue,
         "ROTA_PRIORITY": str(priority_of(spec)),
     }
+    if work.gang is not None:
+        facts |= gang_environment(work.gang)
     if has_gpus or work.devices:
         facts["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, work.devices))
     return facts
+
+
+def gang_environment(gang: GangFacts) -> dict[str, str]:
+    """What a member of a gang finds out about it.
+
+    >>> gang_environment(GangFacts("train", 1, ("10.0.0.1", "10.0.0.2")))
+    {'ROTA_GANG_RANK': '1', 'ROTA_GANG_SIZE': '2', 'ROTA_GANG_HOSTS': '10.0.0.1,10.0.0.2'}
+    """
+    return {
+        "ROTA_GANG_RANK": str(gang.rank),
+        "ROTA_GANG_SIZE": str(len(gang.hosts)),
+        "ROTA_GANG_HOSTS": ",".join(gang.hosts),
+    }
 
 
 def base_environment(own: Mapping[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from rota.core.model import AttemptKey, Cause, LaneId, TaskId
-from rota.core.protocol import Ended, Mark, OutputChunk, Started
+from rota.core.protocol import Ended, GangFacts, Mark, OutputChunk, Started
 
 __all__ = ["Blobs", "Environments", "SlotEvents", "SuppliesFailed", "Work"]
 
@@ -16,7 +16,8 @@ __all__ = ["Blobs", "Environments", "SlotEvents", "SuppliesFailed", "Work"]
 class Work(Struct, frozen=True):
     """An attempt to run in a lane, after those that stand there already.
 
-    ``spec`` is encoded; ``devices`` are the indices of the lane's GPUs.
+    ``spec`` is encoded; ``devices`` are the indices of the lane's GPUs; ``gang`` is there for a
+    member of one.
     """
 
     key: AttemptKey
@@ -24,6 +25,7 @@ class Work(Struct, frozen=True):
     id: TaskId
     spec: bytes
     devices: tuple[int, ...] = ()
+    gang: GangFacts | None = None
 
 
 class SlotEvents(Protocol):

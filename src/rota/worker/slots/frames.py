@@ -95,7 +95,8 @@ FunctionOrder = tuple[int, int, str, bytes, float | None, int | None, tuple[str,
 
 ``function_path`` is a file, named by its digest, that holds the pickled function; ``args`` is an envelope of
 ``rota.functions.envelope``; ``facts`` are the task's id, its queue and the worker. ``extras`` may have ``env``
-(variables for this task alone), ``cwd``, ``blobs`` (the local path of each digest that ``args`` refer to) and
+(variables for this task alone), ``gang`` (its id, the rank, and a host for each rank),
+``cwd``, ``blobs`` (the local path of each digest that ``args`` refer to) and
 ``blob_dir`` (the directory for a large result).
 """
 

@@ -122,9 +122,7 @@ class Supplies:
     def _extras(self, errand: Errand, paths: Sequence[str]) -> dict[str, object]:
         assert self._blobs is not None
         assert errand.call is not None
-        return self._functions.extras(
-            errand.call, devices=errand.work.devices, paths=paths, blob_dir=self._blobs.folder
-        )
+        return self._functions.extras(errand.call, errand.work, paths=paths, blob_dir=self._blobs.folder)
 
     async def _fetch(self, blobs: Blobs, digest: str) -> None:
         failed = None

@@ -28,7 +28,7 @@ from time import monotonic, process_time, sleep
 from time import time as wall_time
 from typing import Final, NoReturn
 
-from rota.functions.context import CurrentTask, TaskCancelled, provide_current
+from rota.functions.context import CurrentGang, CurrentTask, TaskCancelled, provide_current
 from rota.functions.failure import describe_failure, sendable
 from rota.worker.slots.frames import FunctionOrder, decode_orders, encode
 from rota.worker.slots.functions.children import kill_children
@@ -269,7 +269,14 @@ class Runner:
             return None
         if self._task is None:
             task_id, queue, worker = order[6]
-            self._task = CurrentTask(id=task_id, attempt=order[1], queue=queue, worker=worker, report=self._report)
+            self._task = CurrentTask(
+                id=task_id,
+                attempt=order[1],
+                queue=queue,
+                worker=worker,
+                report=self._report,
+                gang=_gang_of(order[7]),
+            )
             self._task.is_cancelled = self._is_told
         return self._task
 
@@ -319,3 +326,8 @@ def _leave_copy(error: BaseException | None) -> NoReturn:
     if isinstance(error, SystemExit):
         os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
     os._exit(0 if error is None else 1)
+
+
+def _gang_of(extras: dict[str, object] | None) -> CurrentGang | None:
+    told = extras.get("gang") if extras else None
+    return CurrentGang(*told) if isinstance(told, tuple) else None
