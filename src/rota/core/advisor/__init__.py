@@ -1,0 +1,1 @@
+"""Placement alone: says which of the workers that people keep themselves should have a task."""
