@@ -19,7 +19,14 @@ from tests.support.commands import Rota, running_cluster
 from tests.support.debian import require_program
 from tests.support.house import ROOT
 
-DOCUMENTS: Final = ("README.md", "docs/guide.md", "docs/placement.md", "docs/sharing.md", "docs/reference/rest.md")
+DOCUMENTS: Final = (
+    "README.md",
+    "docs/guide.md",
+    "docs/placement.md",
+    "docs/placement-only.md",
+    "docs/sharing.md",
+    "docs/reference/rest.md",
+)
 
 STARTS_A_CLUSTER: Final = re.compile(r"^(make|rota (up|coordinator|worker)|export) ?")
 

@@ -50,6 +50,10 @@ def blob(method: bytes, data: bytes, body: bytes = b"") -> bytes:
     [
         request(b"POST", b"/api/v1/tasks", TASK),
         request(b"POST", b"/api/v1/tasks", b"{}"),
+        request(b"POST", b"/api/v1/heartbeat", b'{"worker_id": "w", "max_tasks": 1, "resource_tags": ["a"]}'),
+        request(b"POST", b"/api/v1/schedule", b'{"task_id": "t"}'),
+        request(b"POST", b"/api/v1/schedule", b'{"task_id": "t", "max_wait_ms": 1}'),
+        request(b"POST", b"/api/v1/schedule", b'{"task_id": ""}'),
         request(b"GET", b"/api/v1/tasks/t1"),
         request(b"GET", b"/api/v1/tasks/t1?wait=0.0001"),
         request(b"GET", b"/api/v1/tasks/none?wait=1"),
@@ -66,6 +70,10 @@ def blob(method: bytes, data: bytes, body: bytes = b"") -> bytes:
     ids=[
         "accepted",
         "refused",
+        "heartbeat",
+        "no room",
+        "waited for room",
+        "no task",
         "shown",
         "waited",
         "not found while waiting",

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -375,13 +376,25 @@ def test_retry_wants_to_be_told_which(rota: Rota, arguments: list[str]) -> None:
     assert rota("retry", *arguments).exit_code == 2
 
 
+def test_workers_of_others_are_listed_as_such(coordinator: LiveCoordinator, rota: Rota) -> None:
+    beat = {"worker_id": "own", "max_tasks": 9, "current_tasks": 2, "address": "a:1", "resources": {"memory": 512}}
+    with urllib.request.urlopen(f"{coordinator.url}/api/v1/heartbeat", json.dumps(beat).encode()):
+        pass
+    row = next(line for line in ok(rota("nodes")).splitlines() if line.startswith("own")).split("\t")
+    assert row[:6] == ["own", "online", "2", "", "512.0 MiB free", "0"]
+    assert row[-1] == "placement-only"
+    refused = rota("drain", "own")
+    assert refused.exit_code == 1
+    assert "max_tasks 0" in refused.output
+
+
 def test_workers_are_listed_drained_and_resumed(coordinator: LiveCoordinator, rota: Rota) -> None:
     offer = Offer(
         resources=(("cpu", 4000), ("memory", 8192)), tags=frozenset({"b", "a"}), gpus=(Gpu(1, "x"),), addr="10.0.0.7"
     )
     coordinator.do(lambda: coordinator.service.add_node("w1", offer=offer))
     row = ok(rota("nodes")).splitlines()[1].split("\t")
-    assert row == ["w1", "online", "1", "1/4", "0 B/8.0 GiB", "1", "", "", "500ms ago", "a,b", "10.0.0.7", ""]
+    assert row == ["w1", "online", "1", "1/4", "0 B/8.0 GiB", "1", "", "", "500ms ago", "a,b", "10.0.0.7", "", "rota"]
     assert ok(rota("drain", "w1")) == "w1 is draining\n"
     assert json.loads(ok(rota("resume", "w1", "--json")))[0]["state"] == "online"
     assert rota("drain", "w9").exit_code == 1

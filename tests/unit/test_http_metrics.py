@@ -21,6 +21,8 @@ GAUGES = Gauges(
     blob_bytes=1 << 20,
     clients=2,
     epoch=5,
+    own_workers={WorkerState.ONLINE: 2},
+    own_waiting=1,
 )
 
 

@@ -30,17 +30,20 @@ COLUMNS: Final = (
     "TAGS",
     "HOST",
     "PYTHON",
+    "KIND",
 )
 
+OURS: Final = "rota"
+
 FLEXIBLE: Final = ("TAGS", "OTHER")
-SPARE: Final = ("PYTHON", "LOAD", "SEEN", "HOST", "GPUS", "MEMORY", "OTHER", "TAGS")
+SPARE: Final = ("PYTHON", "KIND", "LOAD", "SEEN", "HOST", "GPUS", "MEMORY", "OTHER", "TAGS")
 
 
 @click.command()
 @json_option
 @with_client
 def command(client: HttpClient, *, as_json: bool) -> None:
-    """List workers: what is reserved on each of what it offers."""
+    """List workers: what is reserved on each of what it offers; also those that others keep, known by heartbeats."""
     nodes = client.nodes()
     if as_json:
         print_json_array(nodes)
@@ -62,6 +65,7 @@ def _row(node: ShownNode) -> tuple[str, ...]:
         ",".join(node.tags),
         node.addr or node.host,
         node.python or "",
+        node.kind,
     )
 
 
@@ -72,5 +76,7 @@ def _others(node: ShownNode) -> Iterator[str]:
 
 
 def _share(node: ShownNode, name: str) -> str:
-    """Return what is reserved of what is offered."""
+    """Return what is reserved of what is offered; of a worker of somebody's own, what it says it has free."""
+    if node.kind != OURS:
+        return f"{quantity(name, node.resources[name])} free" if name in node.resources else ""
     return f"{quantity(name, node.used.get(name, 0))}/{quantity(name, node.resources.get(name, 0))}"

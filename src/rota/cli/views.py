@@ -241,10 +241,11 @@ class ShownGpu(Struct, kw_only=True):
 
 
 class ShownNode(Struct, kw_only=True):
-    """A worker. ``last_seen`` is in seconds ago."""
+    """A worker. ``last_seen`` is in seconds ago; ``kind`` is ``rota`` or ``placement-only``."""
 
     id: str
     state: str
+    kind: str = "rota"
     addr: str = ""
     host: str = ""
     tags: list[str] = []

@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from rota.coordinator.advice import AdviceDesk
 from rota.coordinator.clients import ClientDesk
 from rota.coordinator.config import CoordinatorConfig
 from rota.coordinator.events import EventHub
@@ -76,6 +77,7 @@ class House:
             host=config.host, allowed_hosts=frozenset(config.allow_hosts), token=config.token
         )
         self._guard = Guard(self._guard_config)
+        self._advice = AdviceDesk(self._core_config)
         self._background: list[asyncio.Task[None]] = []
         self.counters = Counters()
         self.channel_protocol = channel_protocol(self._accept_channel, COORDINATOR_CODEC)
@@ -143,7 +145,13 @@ class House:
             marks=marks,
             metrics=metrics.render,
         )
-        self.app: HttpApp = build_app(self._service, guard=self._guard_config, counters=self.counters, blobs=self.blobs)
+        self.app: HttpApp = build_app(
+            self._service,
+            guard=self._guard_config,
+            counters=self.counters,
+            blobs=self.blobs,
+            advice=self._advice,
+        )
         self._retention = RetentionService(self._store, logs, config.retention)
         self._blob_retention = BlobRetention(
             self.blobs, pinned=self._blobs_in_use, bytes_max=config.blob_retention_bytes, max_age_s=config.retention_s
@@ -157,7 +165,13 @@ class House:
             StoreError: The process must leave.
         """
         turning = asyncio.create_task(self._loop.run(self._performer))
-        beside = (self._retention.run(), self._blob_retention.run(), self._sample_rates(), _collect_garbage())
+        beside = (
+            self._retention.run(),
+            self._blob_retention.run(),
+            self._sample_rates(),
+            self._advice.run(),
+            _collect_garbage(),
+        )
         self._background = [turning, *map(asyncio.create_task, beside)]
         # None of them ends by itself: whichever does has failed, and the process with it.
         done, _ = await asyncio.wait(self._background, return_when=asyncio.FIRST_COMPLETED)
@@ -166,6 +180,7 @@ class House:
 
     async def stop(self) -> None:
         """Refuse new work and finish the turn under way."""
+        self._advice.stop()
         await self._loop.stop()
         self._watches.wake_all()
 
@@ -223,6 +238,8 @@ class House:
                 blobs=self.blobs.count,
                 blob_bytes=self.blobs.total_bytes,
                 epoch=0,
+                own_workers=self._advice.count_by_state(),
+                own_waiting=self._advice.waiting,
             )
         state = self._loop.turn.scheduler.state
         waiting = reasons(state)
@@ -241,6 +258,8 @@ class House:
             blobs=self.blobs.count,
             blob_bytes=self.blobs.total_bytes,
             epoch=state.epoch,
+            own_workers=self._advice.count_by_state(),
+            own_waiting=self._advice.waiting,
         )
 
 

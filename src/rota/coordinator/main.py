@@ -11,11 +11,12 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Literal
 
 import structlog
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 from rota.coordinator.config import CoordinatorConfig
 from rota.coordinator.house import House
@@ -26,7 +27,7 @@ from rota.core.placement.policies import PolicyFactory, check_placement
 from rota.process.limits import raise_file_limit
 from rota.process.logs import set_up_logs
 
-__all__ = ["EXIT_STORE", "EXIT_USAGE", "run"]
+__all__ = ["EXIT_STORE", "EXIT_USAGE", "run", "server_config"]
 
 EXIT_STORE: Final = 75
 """EX_TEMPFAIL: the store can't be used, or was taken; a supervisor may start the process again."""
@@ -83,7 +84,7 @@ async def _serve(config: CoordinatorConfig, listener: socket.socket, policies: M
     except StoreError as error:
         sys.stderr.write(f"rota: {error}\n")
         return EXIT_STORE
-    server = _Server(_server_config(house))
+    server = _Server(server_config(house.app, channels=house.channel_protocol))
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -118,11 +119,12 @@ async def _leave(
     return EXIT_STORE
 
 
-def _server_config(house: House) -> uvicorn.Config:
+def server_config(app: ASGIApp, *, channels: type[asyncio.Protocol] | Literal["none"] = "none") -> uvicorn.Config:
+    """How the HTTP server is set up; benchmarks have a bare application under the same."""
     return uvicorn.Config(
-        house.app,
+        app,
         http=JoiningHttpProtocol,
-        ws=house.channel_protocol,
+        ws=channels,
         loop="none",
         lifespan="off",
         log_config=None,

@@ -128,6 +128,8 @@ class Gauges(Struct, frozen=True, kw_only=True):
     blob_bytes: int
     clients: int
     epoch: int
+    own_workers: Mapping[WorkerState, int]
+    own_waiting: int
 
 
 class MetricsPage:
@@ -209,6 +211,15 @@ def _gauges(now: Gauges) -> Iterator[Metric]:
     for state in WorkerState:
         workers.add_metric([state.value], now.workers.get(state, 0))
     yield workers
+    own = GaugeMetricFamily(
+        "rota_placement_only_workers", "Workers that are known by heartbeats, by state.", labels=["state"]
+    )
+    for state, count in now.own_workers.items():
+        own.add_metric([state.value], count)
+    yield own
+    yield GaugeMetricFamily(
+        "rota_placement_only_waiting", "Requests that wait for room on one of them.", value=now.own_waiting
+    )
     yield _resources("rota_resource_capacity", "What the workers that are online offer.", now.capacity)
     yield _resources("rota_resource_used", "What is reserved of that.", now.used)
     yield GaugeMetricFamily("rota_tasks_active", "Tasks assigned or running.", value=now.tasks_active)

@@ -7,7 +7,7 @@ errors are those of ``rota.core.errors``.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
@@ -28,7 +28,10 @@ from rota.core.spec import TaskRequest
 from rota.core.why import Why
 from rota.store.base import TaskQuery
 
-__all__ = ["Event", "NodeView", "Service", "Stats", "TaskView"]
+__all__ = ["Event", "NodeKind", "NodeView", "Service", "Stats", "TaskView"]
+
+
+NodeKind = Literal["rota", "placement-only"]
 
 
 class TaskView(Struct, frozen=True):
@@ -59,6 +62,7 @@ class NodeView(Struct, frozen=True):
     registered_at: float
     last_seen_s: float | None
     usage: Usage | None
+    kind: NodeKind = "rota"
 
 
 class Event(Struct, frozen=True):

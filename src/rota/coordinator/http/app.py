@@ -1,7 +1,7 @@
-"""The HTTP edge as one ASGI application: guard, then the two hot routes, then Starlette's router.
+"""The HTTP edge as one ASGI application: guard, then the hot routes, then Starlette's router.
 
-Submitting and showing a task are what clients do ten thousand times a second; they are found by two
-comparisons instead of a walk through all routes. Handler, checks and errors are the same for all.
+Submitting and showing a task, and asking for a worker, are what clients do ten thousand times a second; they are
+found by a look-up instead of a walk through all routes. Handler, checks and errors are the same for all.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Final
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from rota.coordinator.advice import AdviceDesk
+from rota.coordinator.http.advice_routes import SCHEDULE_TASK, TAKE_HEARTBEAT
 from rota.coordinator.http.answers import send_answer
 from rota.coordinator.http.dispatch import NO_VALUES, Edge, MethodsOfPath, ServedEndpoint
 from rota.coordinator.http.errors import error_answer
@@ -20,6 +22,7 @@ from rota.coordinator.http.routes import ENDPOINTS, GET_TASK, SUBMIT_TASKS
 from rota.coordinator.http.tasks import TASKS_PATH
 from rota.coordinator.metrics import Counters
 from rota.coordinator.service import Service
+from rota.core.config import SchedulerConfig
 from rota.core.errors import NotFound, RotaError
 from rota.store.blobs import BlobStore
 
@@ -31,13 +34,13 @@ _TASK_PREFIX: Final = TASKS_PATH + "/"
 class HttpApp:
     """The application. `stop_streams` lets a server stop that waits for its connections to end."""
 
-    __slots__ = ("_edge", "_get_task", "_guard", "_router", "_submit")
+    __slots__ = ("_edge", "_get_task", "_guard", "_hot_posts", "_router")
 
     def __init__(self, edge: Edge, guard: Guard) -> None:
         self._edge = edge
         self._guard = guard
         served = {id(endpoint): ServedEndpoint(endpoint, edge) for endpoint in ENDPOINTS}
-        self._submit = served[id(SUBMIT_TASKS)]
+        self._hot_posts = {post.path: served[id(post)] for post in (SUBMIT_TASKS, SCHEDULE_TASK, TAKE_HEARTBEAT)}
         self._get_task = served[id(GET_TASK)]
         self._router = _router(list(served.values()), edge)
 
@@ -62,8 +65,8 @@ class HttpApp:
             await self._refuse(error, scope, send)
             return
         method = scope["method"]
-        if method == "POST" and path == TASKS_PATH:
-            await self._submit.serve(scope, receive, send, path_values=NO_VALUES)
+        if method == "POST" and (hot := self._hot_posts.get(path)) is not None:
+            await hot.serve(scope, receive, send, path_values=NO_VALUES)
         elif method == "GET" and path.startswith(_TASK_PREFIX) and path.find("/", len(_TASK_PREFIX)) < 0:
             values = {"id": path[len(_TASK_PREFIX) :]}
             await self._get_task.serve(scope, receive, send, path_values=values)
@@ -76,7 +79,9 @@ class HttpApp:
         await send_answer(answer, scope, send)
 
 
-def build_app(service: Service, *, guard: GuardConfig, counters: Counters, blobs: BlobStore) -> HttpApp:
+def build_app(
+    service: Service, *, guard: GuardConfig, counters: Counters, blobs: BlobStore, advice: AdviceDesk | None = None
+) -> HttpApp:
     """Make the HTTP edge of a coordinator.
 
     Args:
@@ -84,8 +89,10 @@ def build_app(service: Service, *, guard: GuardConfig, counters: Counters, blobs
         guard: Who may speak to it.
         counters: Where requests are counted.
         blobs: What they are put into and read from.
+        advice: Who places tasks on workers of others; one of its own if not given.
     """
-    return HttpApp(Edge(service, counters, blobs=blobs), Guard(guard))
+    desk = advice if advice is not None else AdviceDesk(SchedulerConfig())
+    return HttpApp(Edge(service, counters, blobs=blobs, advice=desk), Guard(guard))
 
 
 def _router(served: list[ServedEndpoint], edge: Edge) -> Router:

@@ -41,14 +41,14 @@ class ClientGone(Exception):
     """The client closed the connection: there is nobody to answer. Never leaves the HTTP edge."""
 
 
-async def read_body(scope: Scope, receive: Receive) -> bytes:
+async def read_body(scope: Scope, receive: Receive, *, bytes_max: int = BODY_BYTES_MAX) -> bytes:
     """Read the whole body.
 
     Raises:
-        TooLarge: Over `BODY_BYTES_MAX`, announced or sent.
+        TooLarge: Over ``bytes_max``, announced or sent.
         ClientGone: The client went away before its end.
     """
-    _check_announced(scope)
+    _check_announced(scope, bytes_max)
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -57,8 +57,8 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
             raise ClientGone
         chunk = message.get("body", b"")
         size += len(chunk)
-        if size > BODY_BYTES_MAX:
-            raise _too_large(size)
+        if size > bytes_max:
+            raise _too_large(size, bytes_max)
         chunks.append(chunk)
         if not message.get("more_body", False):
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -85,18 +85,18 @@ async def read_portions(receive: Receive, portion_bytes: int) -> AsyncIterator[l
             chunks, size = [], 0
 
 
-def _check_announced(scope: Scope) -> None:
+def _check_announced(scope: Scope, bytes_max: int) -> None:
     for name, value in scope["headers"]:
         if name == b"content-length":
             if not value.isdigit():
                 raise BadRequest("Content-Length is not a number")
-            if len(value) > 18 or int(value) > BODY_BYTES_MAX:
-                raise _too_large(None)
+            if len(value) > 18 or int(value) > bytes_max:
+                raise _too_large(None, bytes_max)
 
 
-def _too_large(size: int | None) -> TooLarge:
+def _too_large(size: int | None, bytes_max: int) -> TooLarge:
     seen = "the body" if size is None else f"the body (already {size:,} bytes)"
-    return TooLarge(f"{seen} is over the limit of {BODY_BYTES_MAX:,} bytes: send several requests")
+    return TooLarge(f"{seen} is over the limit of {bytes_max:,} bytes: send several requests")
 
 
 def check_item_count(body: bytes, items_max: int) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from rota.coordinator.advice import AdviceDesk
 from rota.coordinator.http.answers import Answer, Stream, send_answer
 from rota.coordinator.http.body import ClientGone, read_body
 from rota.coordinator.http.endpoint import Call, Endpoint
@@ -34,10 +35,11 @@ log = structlog.get_logger(__name__)
 class Edge:
     """What all routes of one server share."""
 
-    __slots__ = ("blobs", "counters", "service", "streams")
+    __slots__ = ("advice", "blobs", "counters", "service", "streams")
 
-    def __init__(self, service: Service, counters: Counters, *, blobs: BlobStore) -> None:
+    def __init__(self, service: Service, counters: Counters, *, blobs: BlobStore, advice: AdviceDesk) -> None:
         self.service = service
+        self.advice = advice
         self.blobs = blobs
         self.counters = counters
         self.streams = Streams()
@@ -46,12 +48,13 @@ class Edge:
 class ServedEndpoint:
     """One endpoint of one server."""
 
-    __slots__ = ("_edge", "_has_body", "_reader", "endpoint")
+    __slots__ = ("_body_bytes_max", "_edge", "_has_body", "_reader", "endpoint")
 
     def __init__(self, endpoint: Endpoint, edge: Edge) -> None:
         self.endpoint = endpoint
         self._edge = edge
         self._has_body = endpoint.body is not None and endpoint.body.content is not None
+        self._body_bytes_max = endpoint.body.bytes_max if endpoint.body is not None else 0
         self._reader = QueryReader(endpoint.query)
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, *, path_values: Mapping[str, str]) -> None:
@@ -77,11 +80,12 @@ class ServedEndpoint:
         check_path(scope["raw_path"])
         call = Call(
             service=self._edge.service,
+            advice=self._edge.advice,
             blobs=self._edge.blobs,
             streams=self._edge.streams,
             path_values=path_values,
             query=self._reader.read(scope["query_string"]),
-            body=await read_body(scope, receive) if self._has_body else b"",
+            body=await read_body(scope, receive, bytes_max=self._body_bytes_max) if self._has_body else b"",
             scope=scope,
             receive=receive,
         )

@@ -9,7 +9,9 @@ from typing import TypeVar
 from msgspec import Struct
 from starlette.types import Receive, Scope
 
+from rota.coordinator.advice import AdviceDesk
 from rota.coordinator.http.answers import Answer, Stream
+from rota.coordinator.http.body import BODY_BYTES_MAX
 from rota.coordinator.http.query import NoQuery
 from rota.coordinator.http.streams import Streams
 from rota.coordinator.service import Service
@@ -26,6 +28,7 @@ class Call:
     """One request on its way to its handler, already checked and read."""
 
     service: Service
+    advice: AdviceDesk
     blobs: BlobStore
     streams: Streams
     path_values: Mapping[str, str]
@@ -67,6 +70,7 @@ class Body:
     meaning: str
     content: object
     media_type: str = "application/json"
+    bytes_max: int = BODY_BYTES_MAX
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,16 @@ from rota.core.errors import (
     Unavailable,
 )
 
-__all__ = ["STATUS_OF", "ErrorDetails", "ErrorJson", "allowed_only", "error_answer", "internal_error", "status_of"]
+__all__ = [
+    "RETRY_AFTER",
+    "STATUS_OF",
+    "ErrorDetails",
+    "ErrorJson",
+    "allowed_only",
+    "error_answer",
+    "internal_error",
+    "status_of",
+]
 
 STATUS_OF: Final[Mapping[type[RotaError], int]] = {
     BadRequest: 400,
@@ -45,11 +54,13 @@ STATUS_OF: Final[Mapping[type[RotaError], int]] = {
 RETRY_AFTER_S: Final = 1
 """Asked of clients when we are full or away: group commits and fail-overs are a matter of seconds."""
 
-_RETRY_AFTER: Final[Header] = (b"retry-after", b"%d" % RETRY_AFTER_S)
+RETRY_AFTER: Final[Header] = (b"retry-after", b"%d" % RETRY_AFTER_S)
+"""The header that says so."""
+
 _HEADERS_OF: Final[Mapping[int, tuple[Header, ...]]] = {
     401: ((b"www-authenticate", b"Bearer"),),
-    429: (_RETRY_AFTER,),
-    503: (_RETRY_AFTER,),
+    429: (RETRY_AFTER,),
+    503: (RETRY_AFTER,),
 }
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from msgspec import UNSET, Struct, UnsetType
 
 from rota.coordinator.http.answers import Answer, json_answer
 from rota.coordinator.http.endpoint import Call
 from rota.coordinator.http.render import rfc3339
-from rota.coordinator.service import NodeView
-from rota.core.errors import NotFound
+from rota.coordinator.service import NodeKind, NodeView
+from rota.core.errors import Conflict, NotFound
 from rota.core.model import WorkerState
 from rota.core.protocol import Usage
 
@@ -34,11 +36,14 @@ class UsageJson(Struct, frozen=True):
 class NodeJson(Struct, frozen=True, kw_only=True):
     """A worker: what it offers, what of that is reserved, and how it is. ``last_seen`` is in seconds ago.
 
+    ``kind`` is ``rota``, or ``placement-only`` for one that is known by its heartbeats: tasks of Rota's never go there.
+
     ``python`` is the version under which functions run, ``packages`` those that are installed there; lists leave
     them out.
     """
 
     id: str
+    kind: NodeKind
     state: WorkerState
     drained: bool
     addr: str
@@ -62,8 +67,9 @@ class NodeJson(Struct, frozen=True, kw_only=True):
 
 
 async def list_nodes(call: Call) -> Answer:
-    """List all known workers, in order of their ids."""
-    return json_answer(200, [node_json(view, is_listed=True) for view in await call.service.nodes()])
+    """List all known workers: ours, then those of others, each in order of their ids."""
+    views = [*await call.service.nodes(), *call.advice.nodes()]
+    return json_answer(200, [node_json(view, is_listed=True) for view in views])
 
 
 async def get_node(call: Call) -> Answer:
@@ -72,17 +78,32 @@ async def get_node(call: Call) -> Answer:
     for view in await call.service.nodes():
         if view.id == node_id:
             return json_answer(200, node_json(view))
-    raise NotFound(f"no worker is called {node_id!r}")
+    own = call.advice.find_node(node_id)
+    if own is None:
+        raise NotFound(f"no worker is called {node_id!r}")
+    return json_answer(200, node_json(own))
 
 
 async def drain_node(call: Call) -> Answer:
     """Give a worker nothing new."""
-    return json_answer(200, node_json(await call.service.drain(call.path_values["id"])))
+    return await _set_drained(call, call.service.drain)
 
 
 async def resume_node(call: Call) -> Answer:
     """Undo a drain."""
-    return json_answer(200, node_json(await call.service.resume(call.path_values["id"])))
+    return await _set_drained(call, call.service.resume)
+
+
+async def _set_drained(call: Call, change: Callable[[str], Awaitable[NodeView]]) -> Answer:
+    node_id = call.path_values["id"]
+    try:
+        return json_answer(200, node_json(await change(node_id)))
+    except NotFound:
+        if call.advice.find_node(node_id) is None:
+            raise
+        raise Conflict(
+            f"{node_id!r} is a worker of your own, known by its heartbeats: let it say max_tasks 0 instead"
+        ) from None
 
 
 def node_json(view: NodeView, *, is_listed: bool = False) -> NodeJson:
@@ -90,6 +111,7 @@ def node_json(view: NodeView, *, is_listed: bool = False) -> NodeJson:
     offer = view.offer
     return NodeJson(
         id=view.id,
+        kind=view.kind,
         state=view.state,
         drained=view.drained,
         addr=offer.addr,

@@ -26,6 +26,7 @@ _BYTES: Final[dict[str, Json]] = {"type": "string", "format": "binary"}
 _GROUPS: Final = {
     "tasks": "Submit tasks and see what becomes of them.",
     "nodes": "The workers.",
+    "placement-only": "For those who keep their own workers: who should have a task?",
     "blobs": "Functions and large values, named by the SHA-256 of their bytes.",
     "cluster": "The whole: events, counts, health.",
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from rota.coordinator.http.advice_routes import PLACEMENT_ONLY
 from rota.coordinator.http.blobs import BLOBS_PATH, BlobJson, get_blob, put_blob
 from rota.coordinator.http.docs import page_endpoints
 from rota.coordinator.http.endpoint import Body, Documented, Endpoint
@@ -188,7 +189,7 @@ _NODES: Final = (
         summary="Give a worker nothing new; what it runs goes on",
         handler=drain_node,
         answers=(Documented(200, "The worker, draining.", NodeJson),),
-        errors=(NotFound, Unavailable),
+        errors=(NotFound, Conflict, Unavailable),
         group="nodes",
     ),
     Endpoint(
@@ -197,7 +198,7 @@ _NODES: Final = (
         summary="Undo a drain",
         handler=resume_node,
         answers=(Documented(200, "The worker.", NodeJson),),
-        errors=(NotFound, Unavailable),
+        errors=(NotFound, Conflict, Unavailable),
         group="nodes",
     ),
 )
@@ -355,7 +356,7 @@ _CLUSTER: Final = (
     ),
 )
 
-API: Final[tuple[Endpoint, ...]] = (*_TASKS, *_BLOBS, *_NODES, *_SHARES, *_CLUSTER)
+API: Final[tuple[Endpoint, ...]] = (*_TASKS, *_BLOBS, *_NODES, *_SHARES, *PLACEMENT_ONLY, *_CLUSTER)
 """What is documented: everything that programs use."""
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (*API, *page_endpoints(API))
