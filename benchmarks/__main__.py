@@ -13,7 +13,17 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from benchmarks import functions, lanes, large_values, peers, pending_memory, process_tasks, round_trip, submits
+from benchmarks import (
+    functions,
+    lanes,
+    large_values,
+    peers,
+    pending_memory,
+    process_tasks,
+    round_trip,
+    schedule,
+    submits,
+)
 from benchmarks.harness import Result, calibrate, median_of, show
 
 BENCHMARKS: Final[dict[str, Callable[..., list[Result]]]] = {
@@ -25,6 +35,7 @@ BENCHMARKS: Final[dict[str, Callable[..., list[Result]]]] = {
     "large-values": large_values.run,
     "lanes": lanes.run,
     "mixed": lanes.run_mixed,
+    "schedule": schedule.run,
     "peers": peers.run,
 }
 

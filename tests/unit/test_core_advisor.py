@@ -81,6 +81,16 @@ def test_tasks_are_counted_at_once(desk: Desk) -> None:
     assert Counter(desk.ask() for _ in range(3)) == {"b": 2, None: 1}
 
 
+def test_requests_of_one_kind_see_the_tasks_that_others_were_given(desk: Desk) -> None:
+    for name, most in (("a", 7), ("b", 50), ("c", 100)):
+        desk.beat(name, 0, most, tags="gpu")
+    kinds = ["", "gpu", "gpu~", "!tpu"]
+    for kind in kinds * 20:
+        lowest = min(worker.load for worker in desk.advisor.workers.values())
+        best = {worker.id for worker in desk.advisor.workers.values() if worker.load == lowest}
+        assert desk.ask(kind) in best
+
+
 def test_heartbeat_corrects_the_count(desk: Desk) -> None:
     desk.beat("a", 0, 1)
     assert desk.ask() == "a"
