@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from rota.cli.coordinator import arguments_of, coordinator_config, coordinator_options
 from rota.cli.worker import command as worker_command
+from rota.cli.worker import worker_config
 from rota.coordinator.config import CoordinatorConfig
 from rota.worker.config import WorkerConfig
 
@@ -131,3 +132,11 @@ def test_nonsense_options_are_a_usage_error_in_one_sentence() -> None:
     result = CliRunner().invoke(worker_command, ["--max-tasks", "0"])
     assert result.exit_code == 2
     assert "max_tasks must be 1 to 100,000, got 0" in result.stderr
+
+
+def test_worker_takes_the_flags_of_dtask_scheduler() -> None:
+    flags = ["--id", "w-1", "--addr", "10.0.0.1:9000", "--tags", "gpu,cuda-12.0", "--max-tasks", "30"]
+    context = worker_command.make_context("worker", [*flags, "--scheduler", "http://10.0.0.9:8080"])
+    config = worker_config(context.params)
+    assert (config.id, config.addr, config.server) == ("w-1", "10.0.0.1:9000", "http://10.0.0.9:8080")
+    assert (config.tags, config.max_tasks) == (frozenset({"gpu", "cuda-12.0"}), 30)
