@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from benchmarks import (
+    core_placement,
     functions,
     lanes,
     large_values,
@@ -37,6 +38,7 @@ BENCHMARKS: Final[dict[str, Callable[..., list[Result]]]] = {
     "mixed": lanes.run_mixed,
     "schedule": schedule.run,
     "peers": peers.run,
+    "core-placement": core_placement.run,
 }
 
 

@@ -22,6 +22,12 @@ def test_an_offer_names_kinds_python_and_packages() -> None:
     assert made.packages["msgspec"] == version("msgspec")
 
 
+def test_a_worker_offers_more_than_it_has_where_it_is_told_to() -> None:
+    said = {"cpu": 4000, "memory": 1001, "disk": 7}
+    made = make_offer(WorkerConfig(id="w1", resources=said, overcommit={"cpu": 2.0, "memory": 0.5, "tape": 9.0}))
+    assert dict(made.resources) == {"cpu": 8000, "memory": 500, "disk": 7}
+
+
 def test_a_worker_whose_python_can_not_read_functions_still_runs_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(offer, "find_spec", lambda name: None)
     made = make_offer(WorkerConfig(id="w1"))

@@ -16,6 +16,7 @@ __all__ = [
     "parse_bytes",
     "parse_cpu_milli",
     "parse_duration_s",
+    "parse_factors",
     "parse_gang",
     "parse_gpus",
     "parse_limit",
@@ -147,6 +148,23 @@ def parse_resources(text: str) -> dict[str, int]:
             raise ValueError(f"{name} is given twice")
         amounts[name] = amount
     return amounts
+
+
+def parse_factors(text: str) -> dict[str, float]:
+    """Read ``cpu=2.0,memory=1.25``: every name once.
+
+    >>> parse_factors("cpu=2, memory=1.25")
+    {'cpu': 2.0, 'memory': 1.25}
+    """
+    factors: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, factor = (word.strip() for word in part.partition("="))
+        if not name or not _NUMBER.fullmatch(factor):
+            raise ValueError(f"{part.strip()!r} must be a resource and a factor, such as cpu=2.0")
+        if name in factors:
+            raise ValueError(f"{name} is given twice")
+        factors[name] = float(factor)
+    return factors
 
 
 def parse_gpus(text: str) -> list[int]:

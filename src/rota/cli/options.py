@@ -19,6 +19,7 @@ __all__ = [
     "CPU",
     "DEFAULT_URL",
     "DURATION",
+    "FACTORS",
     "GPUS",
     "ID",
     "LIMIT",
@@ -76,6 +77,7 @@ RESOURCE = Parsed("name=amount", amounts.parse_resource)
 LIMIT = Parsed("name[=count]", amounts.parse_limit)
 GPUS = Parsed("gpus", amounts.parse_gpus)
 RESOURCES = Parsed("name=amount,…", amounts.parse_resources)
+FACTORS = Parsed("name=factor,…", amounts.parse_factors)
 ID = Parsed("id", _parse_id)
 GANG = Parsed("id:size", amounts.parse_gang)
 

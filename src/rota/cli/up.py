@@ -69,9 +69,12 @@ _LISTENING = re.compile(r"listening on http://.*:(\d+)$", re.MULTILINE)
 )
 @click.option("--workers", type=click.IntRange(0, WORKERS_MAX), default=1, show_default=True, help="How many.")
 @click.option("--resources", type=options.RESOURCES, help="To divide among the workers, instead of what is found.")
+@click.option("--overcommit", type=options.FACTORS, help="Offer more than there is: cpu=2.0 for twice the cores.")
 @click.option("--tags", "--capabilities", default="", metavar="TAG,…", help="Of all workers.")
 @coordinator_options
-def command(workers: int, resources: dict[str, int] | None, tags: str, **given: Any) -> None:
+def command(
+    workers: int, resources: dict[str, int] | None, overcommit: dict[str, float] | None, tags: str, **given: Any
+) -> None:
     """Start a whole cluster on this machine: a coordinator and workers, which share its resources.
 
     Ctrl-C stops it: what runs has 3 seconds to end, else the next start runs it again, and goes on with what was
@@ -81,7 +84,11 @@ def command(workers: int, resources: dict[str, int] | None, tags: str, **given: 
     _make_state_dir(config.state_dir)
     _check_port(config.host, config.port)
     block_signals()
-    raise click.exceptions.Exit(_Cluster(config).live(_worker_arguments(workers, resources, tags=tags)))
+    arguments = _worker_arguments(workers, resources, tags=tags)
+    if overcommit:
+        for each in arguments:
+            each.append("--overcommit=" + ",".join(f"{name}={factor:g}" for name, factor in overcommit.items()))
+    raise click.exceptions.Exit(_Cluster(config).live(arguments))
 
 
 class _Cluster:

@@ -42,6 +42,7 @@ __all__ = ["command", "worker_config"]
     type=options.RESOURCES,
     help="What to offer instead of what is found: cpu in millicores, memory in MiB or with a unit.",
 )
+@click.option("--overcommit", type=options.FACTORS, help="Offer more than there is: cpu=2.0 for twice the cores.")
 @click.option("--gpus", type=options.GPUS, help="A number of devices, or the memory of each: 24G,24G. 0 for none.")
 @click.option("--token", envvar="ROTA_TOKEN", help="What the coordinator asks for (better: ROTA_TOKEN).")
 @click.option("--token-file", type=click.File("r"), help="Read the token from a file.")
@@ -91,6 +92,7 @@ def worker_config(given: dict[str, Any]) -> WorkerConfig:
         return WorkerConfig(
             **{name: given[name] for name in same},
             id=given["id"] if given["id"] is not None else socket.gethostname(),
+            overcommit=given["overcommit"] or {},
             gpus=tuple(map(Gpu, given["gpus"])) if given["gpus"] is not None else None,
             tags=frozenset(tag.strip() for text in given["tags"] for tag in text.split(",") if tag.strip()),
             token=token_file.read(TOKEN_BYTES_MAX).strip() if token_file is not None else given["token"],

@@ -8,7 +8,17 @@ from typing import Final
 from rota.core.cluster import Lane, Worker
 from rota.core.gang_ends import decide, doom, judge, settle
 from rota.core.lifecycle import after_attempt, move
-from rota.core.model import ENDED_STATES, TASK_CAUSES, AttemptKey, Cause, Reason, TaskSeq, TaskState
+from rota.core.model import (
+    ENDED_STATES,
+    TASK_CAUSES,
+    AttemptKey,
+    Cause,
+    Reason,
+    TaskId,
+    TaskSeq,
+    TaskState,
+    generated_task_id,
+)
 from rota.core.ordering import stream_of
 from rota.core.protocol import Assignment, Ended, Report, Started
 from rota.core.state import State
@@ -41,7 +51,7 @@ class Attempts:
     def assign(self, task: Task, lane: Lane, *, estimate_s: float) -> None:
         """Make the next attempt of a pending task, last in the line of a lane. `line_grew` follows for all of them."""
         state, worker, notes = self._state, lane.worker, self._state.notes
-        session, place, seq = worker.session, worker.next_place, task.seq
+        session, place, seq, chosen_id = worker.session, worker.next_place, task.seq, task.chosen_id
         assert session is not None
         move(task, TaskState.ASSIGNED)
         task.attempt += 1
@@ -54,9 +64,12 @@ class Attempts:
         lane.backlog_s += estimate_s
         self._occupy(task, lane)
         notes.dirty[seq] = task
-        if task.chosen_id is not None:
-            notes.chosen_ids[seq] = task.chosen_id
-        given = Assignment(seq, task.attempt, lane.id, place, task.id, task.spec, lane.devices)
+        if chosen_id is None:
+            task_id = generated_task_id(seq)
+        else:
+            task_id = TaskId(chosen_id)
+            notes.chosen_ids[seq] = chosen_id
+        given = Assignment(seq, task.attempt, lane.id, place, task_id, task.spec, lane.devices)
         batch = notes.assignments.get(session)
         if batch is None:
             notes.assignments[session] = [given]
@@ -68,6 +81,8 @@ class Attempts:
     def line_grew(self, lane: Lane, count: int) -> None:
         """See to a lane that was given ``count`` attempts: whether it wants more, and when it is overdue."""
         self._state.counts.attempts_assigned += count
+        if len(lane.line) == 1 and lane.backlog_s >= REFILL_BELOW_S:
+            return  # a new lane that wants no more: there is nothing to watch
         if len(lane.line) > 1:
             self._state.cluster.long_lines[lane] = None
         self._note_hunger(lane)

@@ -183,6 +183,7 @@ class Room:
         "index",
         "lanes",
         "memory_mib",
+        "needs_cards",
         "plain",
         "policy",
         "queue",
@@ -198,6 +199,7 @@ class Room:
         self.filter = TagFilter(shape.tags)
         self._accepted: dict[frozenset[str], bool] = {}
         self.plain, self.cards, self.memory_mib = split_need(shape.resources)
+        self.needs_cards = bool(self.cards or self.memory_mib)
         self.index: RoomIndex | None = None
         self.lanes = 0
         self.hungry: dict[Lane, None] = {}
@@ -222,15 +224,15 @@ class Room:
 
     def fits_now(self, worker: Worker) -> bool:
         """Say whether the worker may be given one more lane of this shape, now. First asked is what fails most."""
+        free = worker.ledger.free
+        for name, amount in self.plain:
+            if free.get(name, 0) < amount:
+                return False
         return (
-            worker.ledger.fits(self.plain)
-            and worker.is_open
+            worker.is_open
             and self.accepts(worker)
             and len(worker.lanes) + worker.quarantined < worker.max_tasks
-            and (
-                not (self.cards or self.memory_mib)
-                or worker.ledger.devices.find(self.cards, self.memory_mib) is not None
-            )
+            and (not self.needs_cards or worker.ledger.devices.find(self.cards, self.memory_mib) is not None)
         )
 
 
@@ -383,17 +385,19 @@ class Cluster:
 
     def open_lane(self, worker: Worker, room: Room) -> Lane:
         """Reserve the shape on a worker that has room for it."""
-        devices = worker.ledger.devices.find(room.cards, room.memory_mib)
+        devices = worker.ledger.devices.find(room.cards, room.memory_mib) if room.needs_cards else ()
         assert devices is not None
         return self.adopt_lane(worker, room, LaneId(worker.next_lane), devices)
 
     def adopt_lane(self, worker: Worker, room: Room, lane_id: LaneId, devices: tuple[int, ...]) -> Lane:
         """Reserve the shape for a lane whose number is known: at a start, from the rows."""
         lane = Lane(lane_id, worker, room, devices)
-        worker.next_lane = max(worker.next_lane, lane_id + 1)
+        if worker.next_lane <= lane_id:
+            worker.next_lane = lane_id + 1
         worker.lanes[lane_id] = lane
         worker.ledger.reserve(room.plain)
-        worker.ledger.devices.take(devices, room.cards, room.memory_mib)
+        if devices:
+            worker.ledger.devices.take(devices, room.cards, room.memory_mib)
         room.lanes += 1
         room.queue.reserve(room.shape.resources)
         return lane
@@ -409,7 +413,8 @@ class Cluster:
         worker, room = lane.worker, lane.room
         del worker.lanes[lane.id]
         worker.ledger.release(room.plain)
-        worker.ledger.devices.give_back(lane.devices, room.cards, room.memory_mib)
+        if lane.devices:
+            worker.ledger.devices.give_back(lane.devices, room.cards, room.memory_mib)
         room.lanes -= 1
         room.queue.release(room.shape.resources)
         room.hungry.pop(lane, None)

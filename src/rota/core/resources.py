@@ -131,10 +131,13 @@ class Ledger:
 
     def reserve(self, plain: Resources) -> None:
         """Take plain amounts. May go below zero only when a returning worker says so."""
-        free = self.free
+        free, capacity, load = self.free, self.capacity, self.load
         for name, amount in plain:
-            free[name] = free.get(name, 0) - amount
-        self._reckon_load()
+            left = free[name] = free.get(name, 0) - amount
+            total = capacity.get(name)
+            if total and 1.0 - left / total > load:  # what is reserved can only raise it
+                load = 1.0 - left / total
+        self.load = load
 
     def release(self, plain: Resources) -> None:
         """Give back what `reserve` took."""
@@ -156,5 +159,6 @@ class Ledger:
         for name, total in self.capacity.items():
             if total:
                 ratio = 1.0 - free[name] / total
-                load = max(load, ratio)
+                if ratio > load:  # noqa: PLR1730 - max() costs a call, once a resource and lane
+                    load = ratio
         self.load = load

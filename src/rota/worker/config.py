@@ -29,6 +29,12 @@ CACHE_LIMIT_BYTES_MIN: Final = 1 << 20
 MAX_TASKS_MAX: Final = 100_000
 """Lanes of one worker: more than any machine could run at once."""
 
+OVERCOMMIT_MIN: Final = 0.01
+"""Less than 1 keeps a part back."""
+
+OVERCOMMIT_MAX: Final = 100.0
+"""More would be a slip of the pen."""
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,199}\Z")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/=-]{0,99}\Z")
 _RESOURCE = re.compile(r"[a-z][a-z0-9_.-]{0,62}\Z")
@@ -45,6 +51,7 @@ class WorkerConfig:
         tags: What tasks can require.
         max_tasks: How many tasks run at once at most; ``None`` leaves it to the resources.
         resources: What to offer by name (cpu in millicores, memory in MiB), instead of what is found.
+        overcommit: By how much to offer more of a resource than there is: twice the cpu as ``{"cpu": 2.0}``.
         gpus: The devices to offer instead of those that are found; empty for none.
         token: What the coordinator asks for, or ``None``.
         output_limit_bytes: How much of each output stream of an attempt is kept.
@@ -64,6 +71,7 @@ class WorkerConfig:
     tags: frozenset[str] = frozenset()
     max_tasks: int | None = None
     resources: Mapping[str, int] | None = None
+    overcommit: Mapping[str, float] = field(default_factory=dict)
     gpus: tuple[Gpu, ...] | None = None
     token: str | None = field(default=None, repr=False)
     output_limit_bytes: int = 1 << 20
@@ -77,6 +85,7 @@ class WorkerConfig:
         self._check_names()
         self._check_server()
         self._check_amounts()
+        self._check_overcommit()
         self._check_cache()
         for name, words in (("log_format", LogFormat), ("log_level", LogLevel)):
             if getattr(self, name) not in get_args(words):
@@ -116,6 +125,17 @@ class WorkerConfig:
                 raise ValueError(f"resources: {name} is matched device by device: use gpus")
             if amount < 0:
                 raise ValueError(f"resources: {name} can't be negative, got {amount}")
+
+    def _check_overcommit(self) -> None:
+        for name, factor in self.overcommit.items():
+            if not _RESOURCE.match(name):
+                raise ValueError(f"overcommit: {name!r} can't be a name: use lower case, digits and ._-")
+            if name in {"gpu", "gpu_memory"}:
+                raise ValueError(f"overcommit: {name} is a device: no two tasks can be given what one has of it")
+            if not OVERCOMMIT_MIN <= factor <= OVERCOMMIT_MAX:
+                raise ValueError(
+                    f"overcommit: the factor of {name} must be {OVERCOMMIT_MIN:g} to {OVERCOMMIT_MAX:g}, got {factor:g}"
+                )
 
     def _check_cache(self) -> None:
         if self.cache_limit_bytes < CACHE_LIMIT_BYTES_MIN:

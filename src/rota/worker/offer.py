@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Final
 
 from rota import __version__
-from rota.core.model import Offer
+from rota.core.model import Offer, Resources
 from rota.worker.config import WorkerConfig
 from rota.worker.machine import detect_machine, offered_resources
 
-__all__ = ["installed_packages", "make_offer"]
+__all__ = ["installed_packages", "make_offer", "overcommitted"]
 
 MAX_TASKS_UNSAID = 100_000
 """No bound: the resources decide."""
@@ -30,7 +30,9 @@ def make_offer(config: WorkerConfig) -> Offer:
     machine = detect_machine()
     runs_functions = find_spec("cloudpickle") is not None
     return Offer(
-        resources=offered_resources(machine, config.resources, max_tasks=config.max_tasks),
+        resources=overcommitted(
+            offered_resources(machine, config.resources, max_tasks=config.max_tasks), config.overcommit
+        ),
         tags=config.tags,
         max_tasks=config.max_tasks if config.max_tasks is not None else MAX_TASKS_UNSAID,
         gpus=config.gpus if config.gpus is not None else machine.gpus,
@@ -42,6 +44,15 @@ def make_offer(config: WorkerConfig) -> Offer:
         python=f"{sys.version_info.major}.{sys.version_info.minor}" if runs_functions else "",
         packages=installed_packages(sys.path) if runs_functions else {},
     )
+
+
+def overcommitted(resources: Resources, factors: Mapping[str, float]) -> Resources:
+    """Multiply amounts by the factors given for them, rounded down; one of which nothing is offered stays out.
+
+    >>> overcommitted((("cpu", 4000), ("memory", 1001)), {"cpu": 2.0, "memory": 0.5, "disk": 3.0})
+    (('cpu', 8000), ('memory', 500))
+    """
+    return tuple((name, int(amount * factors.get(name, 1.0))) for name, amount in resources)
 
 
 def installed_packages(search_path: Sequence[str]) -> dict[str, str]:

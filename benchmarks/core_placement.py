@@ -1,0 +1,157 @@
+"""Placements a second in the core alone: from pending to assigned, with attempt, reservation and effects made.
+
+No clock, store or channel has a part in it: a scheduler, workers that said hello, and one `apply` that places. In
+batches, thousands of like tasks are placed by one turn, each with a lane of its own; one at a time, a turn accepts and
+places a single task. The time in which tasks come to wait, and in which workers get free again, is not measured.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from benchmarks.harness import Result
+from rota.core.commands import Command, Draft, ReplyTo, SessionId, SubmitTasks, WorkerHello
+from rota.core.config import SchedulerConfig
+from rota.core.model import Epoch, Offer, TaskSeq, WorkerId
+from rota.core.placement.policies import POLICIES
+from rota.core.protocol import PROTOCOL_VERSION, Hello
+from rota.core.scheduler import Scheduler
+from rota.core.spec import TaskSpec, encode_spec, terms_of
+
+__all__ = ["run"]
+
+FEW_WORKERS: Final = 500
+MANY_WORKERS: Final = 10_000
+FEW_PENDING: Final = 1_000
+MANY_PENDING: Final = 1_000_000
+
+BATCH: Final = 20_000
+"""Tasks that a batch places: two lanes a worker with many workers."""
+
+SINGLES: Final = 4_000
+"""Tasks that are placed one at a time."""
+
+GOALS: Final = {"consistent-hash": "150,000"}
+GOAL_BATCH: Final = "500,000"
+GOAL_SINGLE: Final = "100,000"
+
+QUIET: Final = SchedulerConfig(heartbeat_s=1e6, suspicious_after_s=2e6, offline_after_s=3e6, forget_after_s=1e9)
+
+
+def run(*, quick: bool = False) -> list[Result]:
+    """Measure every policy with few and many workers, and with few and many pending tasks."""
+    return list(_results(rounds=2 if quick else 5, pending=100_000 if quick else MANY_PENDING))
+
+
+def _results(*, rounds: int, pending: int) -> Iterator[Result]:
+    for name in POLICIES:
+        goal = f"{GOALS.get(name, GOAL_BATCH)}/s"
+        few = _rates(rounds, lambda name=name: batch_rate(name, workers=FEW_WORKERS))
+        many = _rates(rounds, lambda name=name: batch_rate(name, workers=MANY_WORKERS))
+        yield _result(f"{name}: batches, {FEW_WORKERS:,} workers", few, goal=goal)
+        yield _result(f"{name}: batches, {MANY_WORKERS:,} workers", many, goal="within 20 %")
+        single = _rates(rounds, lambda name=name: single_rate(name, workers=FEW_WORKERS))
+        single_many = _rates(rounds, lambda name=name: single_rate(name, workers=MANY_WORKERS))
+        yield _result(f"{name}: one at a time, {FEW_WORKERS:,} workers", single, goal=f"{GOAL_SINGLE}/s")
+        yield _result(f"{name}: one at a time, {MANY_WORKERS:,} workers", single_many, goal="within 20 %")
+    for waiting in (FEW_PENDING, pending):
+        rates = _rates(rounds, lambda waiting=waiting: pending_rate(waiting))
+        yield _result(f"least-loaded: {FEW_PENDING:,} of {waiting:,} pending", rates, goal="within 20 %")
+
+
+def batch_rate(name: str, *, workers: int, lanes: int = BATCH) -> float:
+    """Place many like tasks, which waited, when the workers come; return tasks a second."""
+    bench = Bench(name, workers=workers, cpu=1000 * -(-2 * lanes // workers))
+    bench.hold(True)
+    bench.submit(lanes)
+    bench.hold(False)
+    return lanes / bench.timed_turn(lanes)
+
+
+def single_rate(name: str, *, workers: int, tasks: int = SINGLES) -> float:
+    """Accept and place single tasks, each by a turn of its own; return turns a second."""
+    bench = Bench(name, workers=workers, cpu=1000 * -(-4 * tasks // workers))
+    bench.submit(workers // 10)  # a load that is not all the same, and an index that is there
+    drafts = [bench.draft()] * tasks
+    began = time.perf_counter()
+    for draft in drafts:
+        bench.do(SubmitTasks([draft], ReplyTo(1)))
+    seconds = time.perf_counter() - began
+    return tasks / seconds
+
+
+def pending_rate(waiting: int, *, placed: int = FEW_PENDING) -> float:
+    """Place the first of the pending tasks, in the room that there is for so many; return tasks a second."""
+    bench = Bench("least-loaded", workers=FEW_WORKERS, cpu=1000 * placed // FEW_WORKERS)
+    bench.hold(True)
+    bench.submit(waiting)
+    bench.hold(False)
+    return placed / bench.timed_turn(placed)
+
+
+class Bench:
+    """A scheduler with workers that have said hello. Nothing that it wants saved or sent goes anywhere."""
+
+    def __init__(self, name: str, *, workers: int, cpu: int) -> None:
+        config = SchedulerConfig(
+            heartbeat_s=QUIET.heartbeat_s,
+            suspicious_after_s=QUIET.suspicious_after_s,
+            offline_after_s=QUIET.offline_after_s,
+            placement=name,
+        )
+        self.scheduler = Scheduler(config, cluster_id="c", epoch=Epoch(1), next_seq=TaskSeq(1), now=0.0, wall=1e9)
+        hellos = []
+        for number in range(workers):
+            offer = Offer((("cpu", cpu), ("memory", 1_000_000)), frozenset({f"zone={number % 3}"}))
+            said = Hello(PROTOCOL_VERSION, WorkerId(f"w{number}"), "i", offer, None, [], [], 1e9)
+            hellos.append(WorkerHello(SessionId(number + 1), said))
+        self.do(*hellos)
+        self.submit(1)  # what is made once for all, such as a ring, is there
+
+    def do(self, *commands: Command) -> None:
+        """Apply commands as one turn."""
+        self.scheduler.apply(commands, now=1.0, wall=1e9)
+
+    def draft(self) -> Draft:
+        """A plain task that asks for a core and some memory."""
+        spec = TaskSpec(command=["true"], resources={"memory": 10})
+        return Draft(chosen_id=None, terms=terms_of(spec), spec=encode_spec(spec))
+
+    def submit(self, count: int) -> None:
+        """Let tasks come in one turn."""
+        self.do(SubmitTasks([self.draft()] * count, ReplyTo(1)))
+
+    def hold(self, is_held: bool) -> None:
+        """Let nobody, or everybody, take new work, without a word."""
+        cluster = self.scheduler.state.cluster
+        for worker in cluster.workers.values():
+            worker.drained = is_held
+            cluster.worker_changed(worker)
+        if is_held:
+            self.do()
+
+    def timed_turn(self, placed: int) -> float:
+        """Run one turn, which must place so many tasks; return the seconds that it took."""
+        counts = self.scheduler.state.counts
+        before = counts.attempts_assigned
+        gc.collect()
+        gc.disable()  # as in the coordinator
+        began = time.perf_counter()
+        self.do()
+        seconds = time.perf_counter() - began
+        gc.enable()
+        assert counts.attempts_assigned - before == placed, (counts.attempts_assigned - before, placed)
+        return seconds
+
+
+def _rates(rounds: int, measure: object) -> tuple[float, ...]:
+    assert callable(measure)
+    return tuple(measure() for _ in range(rounds))
+
+
+def _result(name: str, rates: Sequence[float], *, goal: str) -> Result:
+    return Result(name=name, value=statistics.median(rates), unit="/s", goal=goal, rounds=tuple(rates))
