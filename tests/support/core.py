@@ -27,6 +27,7 @@ from rota.core.commands import (
     SetDrained,
     SetLimit,
     SetQueue,
+    SetReservation,
     SubmitTasks,
     Tick,
     WorkerBeat,
@@ -73,6 +74,7 @@ from rota.core.protocol import (
 )
 from rota.core.queues import QueueSettings
 from rota.core.requests import parse_requests
+from rota.core.reservations import Reservation
 from rota.core.scheduler import Scheduler
 from rota.core.state import State
 from rota.core.task import Task
@@ -313,6 +315,15 @@ class Core:
     def set_queue(self, name: str, **settings: Any) -> list[Effect]:
         """Set a queue; without settings, forget what was set."""
         return self.do(SetQueue(name, QueueSettings(**settings) if settings else None, self._next_number()))
+
+    def reserve(self, name: str, *, starts_in_s: float = 0.0, lasts_s: float = 3600.0, **fields: Any) -> list[Effect]:
+        """Reserve, from now on unless it is said when."""
+        at = self.wall + starts_in_s
+        reservation = Reservation(start_at=at, end_at=at + lasts_s, **fields)
+        return self.do(SetReservation(name, reservation, self._next_number()))
+
+    def end_reservation(self, name: str) -> list[Effect]:
+        return self.do(SetReservation(name, None, self._next_number()))
 
     def set_limit(self, name: str, size: int | None) -> list[Effect]:
         return self.do(SetLimit(name, size, self._next_number()))

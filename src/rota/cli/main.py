@@ -44,6 +44,7 @@ COMMANDS: Final = {
     "Share": {
         "queues": "List queues, and set them.",
         "limits": "List limits, and set them.",
+        "reserve": "List reservations, and make them.",
     },
     "Workers": {
         "nodes": "List workers.",

@@ -25,6 +25,7 @@ __all__ = [
     "ShownNode",
     "ShownProgress",
     "ShownQueue",
+    "ShownReservation",
     "ShownStats",
     "ShownTask",
     "ShownUsage",
@@ -102,6 +103,17 @@ class ShownQueue(Struct, kw_only=True):
     pending: int = 0
     running: int = 0
     used: dict[str, int] = {}
+
+
+class ShownReservation(Struct, kw_only=True):
+    """A reservation: what is kept on which workers, for whom and when. Times are RFC 3339."""
+
+    name: str
+    start_at: str
+    end_at: str
+    resources: dict[str, int] = {}
+    queue: str | None = None
+    on: list[str] = []
 
 
 class ShownLimit(Struct, kw_only=True):

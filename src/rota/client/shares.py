@@ -56,6 +56,18 @@ class ShareCalls:
         """Remove a limit; return it as it was."""
         return self._ask_object("DELETE", _named("limits", name))
 
+    def reservations(self) -> list[Json]:
+        """Return the reservations that are not over."""
+        return self._ask_list("/api/v1/reservations")
+
+    def reserve(self, reservation: Json) -> Json:
+        """Reserve; return the reservation."""
+        return self._ask_object("POST", "/api/v1/reservations", body=msgspec.json.encode(reservation))
+
+    def end_reservation(self, name: str) -> Json:
+        """End a reservation; return it as it was."""
+        return self._ask_object("DELETE", _named("reservations", name))
+
 
 def _named(kind: str, name: str) -> str:
     return f"/api/v1/{kind}/{quote(name, safe='')}"

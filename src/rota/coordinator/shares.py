@@ -8,16 +8,17 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from rota.coordinator.loop import Loop
-from rota.core.commands import SetLimit, SetQueue
+from rota.core.commands import SetLimit, SetQueue, SetReservation
 from rota.core.effects import SettingDone
 from rota.core.errors import BadRequest, BadSpec, Conflict, NotFound
 from rota.core.limits import Limit
 from rota.core.placement.policies import check_placement
 from rota.core.queues import Queue, QueueSettings
+from rota.core.reservations import Reservation
 from rota.core.spec import TaskRequest
 from rota.core.state import State
 
-__all__ = ["LimitView", "QueueView", "Shares", "check_limits"]
+__all__ = ["LimitView", "QueueView", "ReservationView", "Shares", "check_limits", "check_queue_settings"]
 
 
 class QueueView(Struct, frozen=True):
@@ -84,6 +85,34 @@ class Shares:
                 return limit
         raise NotFound(f"there is no limit {name!r}")
 
+    def reservations(self) -> list[ReservationView]:
+        """All reservations that are not over, in order of their names."""
+        state = self._loop.scheduler().state
+        workers = state.cluster.workers.values()
+        return [
+            ReservationView(
+                name, one, sorted(worker.id for worker in workers if any(kept.name == name for kept in worker.kept))
+            )
+            for name, one in state.reservations.all()
+        ]
+
+    def reservation(self, name: str) -> ReservationView:
+        """One of them. Raises `NotFound`."""
+        for view in self.reservations():
+            if view.name == name:
+                return view
+        raise NotFound(f"there is no reservation {name!r}, or its time is over")
+
+    async def set_reservation(self, name: str, reservation: Reservation | None) -> bool:
+        """Reserve, or end a reservation; return whether there was one of this name. Raises `NotFound`, `Conflict`."""
+        if reservation is not None and self._loop.scheduler().state.reservations.find(name) is not None:
+            raise Conflict(f"there is a reservation {name!r} already: end it first, or choose another name")
+        of = self._loop.scheduler()
+        done = await self._loop.ask(lambda to: SetReservation(name, reservation, to), SettingDone, of=of)
+        if reservation is None and not done.existed:
+            raise NotFound(f"there is no reservation {name!r}, or its time is over")
+        return done.existed
+
     async def set_limit(self, name: str, size: int | None) -> bool:
         """Set a limit, or remove it; return whether it was there. Raises `Conflict` where tasks still name it."""
         of = self._loop.scheduler()
@@ -93,6 +122,14 @@ class Shares:
         if size is None and not done.existed:
             raise NotFound(f"there is no limit {name!r}")
         return done.existed
+
+
+class ReservationView(Struct, frozen=True):
+    """A reservation, and the workers on which it is in force."""
+
+    name: str
+    reservation: Reservation
+    workers: list[str]
 
 
 def check_limits(requests: Sequence[TaskRequest], state: State) -> None:

@@ -21,6 +21,7 @@ from rota.core.estimates import RunTimes
 from rota.core.model import Gpu, LaneId, Offer, Reason, Shape, Terms, WorkerId, WorkerRecord, WorkerState
 from rota.core.protocol import Usage
 from rota.core.queues import Queue, Queues
+from rota.core.reservations import Kept, fits_beside
 from rota.core.resources import Ledger, split_need
 from rota.core.spec import EXECUTOR_TAG, PYTHON_TAG
 from rota.core.tags import TagFilter
@@ -86,6 +87,7 @@ class Worker:
         "drained",
         "id",
         "instance",
+        "kept",
         "lanes",
         "last_seen",
         "leaving",
@@ -117,6 +119,7 @@ class Worker:
         self.state = WorkerState.OFFLINE if record.lost_at is not None else WorkerState.SUSPICIOUS
         self.session: SessionId | None = None
         self.leaving = False
+        self.kept: tuple[Kept, ...] = ()
         self.quarantined = 0
         self.skew_s = 0.0
         self.usage: Usage | None = None
@@ -230,6 +233,7 @@ class Room:
                 return False
         return (
             worker.is_open
+            and (not worker.kept or fits_beside(worker, self))
             and self.accepts(worker)
             and len(worker.lanes) + worker.quarantined < worker.max_tasks
             and (not self.needs_cards or worker.ledger.devices.find(self.cards, self.memory_mib) is not None)

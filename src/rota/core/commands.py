@@ -14,6 +14,7 @@ from msgspec import Struct
 from rota.core.model import TaskRecord, TaskSeq, Terms, WorkerId
 from rota.core.protocol import Heartbeat, Hello, Report
 from rota.core.queues import QueueSettings
+from rota.core.reservations import Reservation
 
 __all__ = [
     "CancelTasks",
@@ -31,6 +32,7 @@ __all__ = [
     "SetDrained",
     "SetLimit",
     "SetQueue",
+    "SetReservation",
     "SlotsLostArrived",
     "SubmitNumbered",
     "SubmitTasks",
@@ -137,6 +139,14 @@ class SetLimit(Struct, frozen=True):
     reply_to: ReplyTo
 
 
+class SetReservation(Struct, frozen=True):
+    """Reserve, or, with ``None``, end a reservation. Answered by `SettingDone`."""
+
+    name: str
+    reservation: Reservation | None
+    reply_to: ReplyTo
+
+
 class SetDrained(Struct, frozen=True):
     """Give a worker nothing new, or let it work again. Answered by `WorkerKnown`."""
 
@@ -206,6 +216,7 @@ Command = (
     | SetDrained
     | SetQueue
     | SetLimit
+    | SetReservation
     | WorkerHello
     | WorkerBeat
     | ReportArrived

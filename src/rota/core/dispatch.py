@@ -55,6 +55,7 @@ class Dispatch:
     def run(self) -> None:
         """Serve the groups that something changed for; again if that ended a hold on a worker."""
         state = self._state
+        state.reservations.seat(state.cluster, state.wall)
         state.holds.review(state.now)
         while state.cluster.is_restless:
             self._pass()

@@ -14,6 +14,7 @@ from rota.core.gang_placing import could_ever_fit, gang_verdict
 from rota.core.gangs import Gang
 from rota.core.model import Reason, Shape, WorkerState
 from rota.core.ordering import TaskStream, stream_of
+from rota.core.reservations import fits_beside
 from rota.core.spec import EXECUTOR_TAG, PYTHON_TAG
 from rota.core.state import State
 from rota.core.task import Task
@@ -37,6 +38,7 @@ _GENERAL: Final[dict[Reason, str]] = {
     Reason.TAGS: "no worker has all of its tags, can run its kind and has its Python",
     Reason.NO_WORKERS: "no worker that could run it takes tasks now",
     Reason.RESOURCES: "waits for room on a worker",
+    Reason.RESERVATION: "the room that there is, is reserved for others",
 }
 
 
@@ -64,7 +66,7 @@ class Explainer:
             if len(self._known) < EXPLANATIONS_MAX:
                 why = explain_wait(self._state, task)
             else:
-                reason = self._state.cluster.refusal(self._state.cluster.room_of(task.terms))
+                reason = reason_of_room(self._state.cluster, self._state.cluster.room_of(task.terms))
                 why = reason, _GENERAL[reason]
             self._known[key] = why
         return why
@@ -92,11 +94,35 @@ def explain_wait(state: State, task: Task) -> tuple[Reason, str]:
     group = state.pending.find(room, stream_of(task.terms))
     if group is not None and group.block is not None:
         return group.block, _explain_block(state, task, room, group.block)
-    reason = cluster.refusal(room)
+    reason = reason_of_room(cluster, room)
+    if reason is Reason.RESERVATION:
+        return reason, _explain_reservation(cluster, room)
     kept = [worker.id for worker in state.holds.workers if room.fits_now(worker)]
     if kept and reason is Reason.RESOURCES:
         return reason, f"the room on {', '.join(kept)} is kept for a task that goes first"
     return reason, _explain_refusal(cluster, room, reason)
+
+
+def reason_of_room(cluster: Cluster, room: Room) -> Reason:
+    """Why tasks of a room wait that only workers keep waiting."""
+    reason = cluster.refusal(room)
+    is_kept = reason is Reason.RESOURCES and any(_keeps_from(worker, room) for worker in cluster.workers.values())
+    return Reason.RESERVATION if is_kept else reason
+
+
+def _keeps_from(worker: Worker, room: Room) -> bool:
+    """Whether a worker would have room, were it not reserved for others."""
+    if not worker.kept or room.fits_now(worker) or not worker.is_open or not room.accepts(worker):
+        return False
+    return worker.ledger.fits(room.plain) and not fits_beside(worker, room)
+
+
+def _explain_reservation(cluster: Cluster, room: Room) -> str:
+    keepers = [worker for worker in cluster.workers.values() if _keeps_from(worker, room)]
+    names = sorted({one.name for worker in keepers for one in worker.kept if not one.is_for(room)})
+    end_at = max(one.reservation.end_at for worker in keepers for one in worker.kept)
+    until = f"{datetime.fromtimestamp(end_at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"the room on {_count(keepers)} is reserved ({', '.join(names)}) until {until}"
 
 
 def _explain_refusal(cluster: Cluster, room: Room, reason: Reason) -> str:
@@ -173,7 +199,7 @@ def reasons(state: State) -> dict[Reason, int]:
     """Count pending tasks by reason. Cost: O(groups)."""
     counts = {reason: count for reason, count in state.held.items() if count}
     for group in state.pending.all_groups():
-        reason = group.block or state.cluster.refusal(group.room)
+        reason = group.block or reason_of_room(state.cluster, group.room)
         counts[reason] = counts.get(reason, 0) + group.size
     return counts
 

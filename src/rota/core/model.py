@@ -178,13 +178,15 @@ class Shape(Struct, frozen=True, weakref=True):
 
     ``tags`` holds what the task wants of tags, as `rota.core.tags` writes it, and ``executor:<kind>`` for the kind
     of work it is. ``placement`` is the policy that it asks for, if it asks for one. ``alone`` says why
-    each attempt has a lane of its own, in which nobody stands behind it; empty if others may.
+    each attempt has a lane of its own, in which nobody stands behind it; empty if others may. ``claim`` names the
+    reservation that it may have part of.
     """
 
     resources: Resources
     tags: frozenset[str]
     placement: str | None = None
     alone: Alone = ""
+    claim: str = ""
 
 
 class GangTerms(Struct, frozen=True, forbid_unknown_fields=True):

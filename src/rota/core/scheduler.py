@@ -26,6 +26,7 @@ from rota.core.commands import (
     SetDrained,
     SetLimit,
     SetQueue,
+    SetReservation,
     SlotsLostArrived,
     SubmitNumbered,
     SubmitTasks,
@@ -47,7 +48,16 @@ from rota.core.settings import Settings
 from rota.core.spec import decode_spec, terms_of
 from rota.core.state import State, TurnNotes
 from rota.core.task import Task, task_from_record
-from rota.core.timers import DeadlineDue, GangImpossible, Impossible, LineOverdue, TaskReady, Timer, WorkerDue
+from rota.core.timers import (
+    DeadlineDue,
+    GangImpossible,
+    Impossible,
+    LineOverdue,
+    ReservationDue,
+    TaskReady,
+    Timer,
+    WorkerDue,
+)
 
 __all__ = ["Scheduler"]
 
@@ -182,7 +192,7 @@ class Scheduler:
                 self._intake.cancel(command)
             case RetryTask():
                 self._intake.retry(command)
-            case SetDrained() | SetQueue() | SetLimit():
+            case SetDrained() | SetQueue() | SetLimit() | SetReservation():
                 self._set(command)
             case ObserverStalled():
                 self._fleet.stalled(command)
@@ -195,7 +205,7 @@ class Scheduler:
             case _:
                 assert_never(command)
 
-    def _set(self, command: SetDrained | SetQueue | SetLimit) -> None:
+    def _set(self, command: SetDrained | SetQueue | SetLimit | SetReservation) -> None:
         match command:
             case SetDrained():
                 self._fleet.set_drained(command)
@@ -203,6 +213,8 @@ class Scheduler:
                 self._settings.set_queue(command)
             case SetLimit():
                 self._settings.set_limit(command)
+            case SetReservation():
+                self._settings.set_reservation(command)
             case _:
                 assert_never(command)
 
@@ -244,6 +256,8 @@ class Scheduler:
                 self._fleet.look(timer)
             case LineOverdue():
                 self._attempts.line_overdue(timer)
+            case ReservationDue():
+                self._settings.reservation_due(timer)
             case GangImpossible():
                 self._intake.gang_impossible_due(timer)
             case Impossible():

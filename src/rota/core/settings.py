@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rota.core.commands import SetLimit, SetQueue
+from rota.core.commands import SetLimit, SetQueue, SetReservation
 from rota.core.effects import SettingDone
 from rota.core.limits import LIMIT_KIND
 from rota.core.model import Setting
 from rota.core.queues import QUEUE_KIND, QueueSettings
+from rota.core.reservations import RESERVATION_KIND, Reservation
 from rota.core.state import State
+from rota.core.timers import ReservationDue
 
 __all__ = ["Settings"]
 
@@ -27,6 +29,8 @@ class Settings:
                 self._state.queues.restore(setting)
             elif setting.kind == LIMIT_KIND:
                 self._state.limits.restore(setting)
+            elif setting.kind == RESERVATION_KIND:
+                self._watch(setting.name, self._state.reservations.restore(setting))
 
     def set_queue(self, command: SetQueue) -> None:
         """Give a queue other settings, or none."""
@@ -55,6 +59,28 @@ class Settings:
         state.cluster.stirred.update(changed.rooms)
         changed.rooms.clear()
         state.notes.replies.append((command.reply_to, SettingDone(limit is not None)))
+
+    def set_reservation(self, command: SetReservation) -> None:
+        """Reserve from now on, or for later; or end a reservation."""
+        state = self._state
+        existed = state.reservations.find(command.name) is not None
+        if command.reservation is not None:
+            state.notes.changes.settings.append(state.reservations.set(command.name, command.reservation))
+            self._watch(command.name, command.reservation)
+        elif state.reservations.remove(command.name):
+            state.notes.changes.settings_gone.append((RESERVATION_KIND, command.name))
+        state.notes.replies.append((command.reply_to, SettingDone(existed)))
+
+    def reservation_due(self, timer: ReservationDue) -> None:
+        """Forget a reservation that is over; one that begins is put in force by the pass that follows."""
+        state = self._state
+        if timer.name in state.reservations.over(state.wall):
+            state.reservations.remove(timer.name)
+            state.notes.changes.settings_gone.append((RESERVATION_KIND, timer.name))
+
+    def _watch(self, name: str, reservation: Reservation) -> None:
+        for at in (reservation.start_at, reservation.end_at):
+            self._state.timers.at_wall(at, ReservationDue(name))
 
     def _remove_limit(self, command: SetLimit) -> None:
         state = self._state

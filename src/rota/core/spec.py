@@ -43,6 +43,9 @@ SPEC_BYTES_MAX: Final = 1 << 20
 
 KINDS: Final = ("process", "function", "python", "go", "container", "workload")
 QUEUE_DEFAULT: Final = "default"
+CLAIM_LABEL: Final = "reservation"
+"""A label of this name claims the reservation that it names."""
+
 LOSSES_DEFAULT: Final = 5
 GANG_LABEL: Final = "rota.gang"
 """In the labels that tasks are found by, of members of gangs: which gang. Users can't set it."""
@@ -188,6 +191,7 @@ def terms_of(spec: TaskSpec) -> Terms:
             tags=frozenset(tags),
             placement=spec.placement,
             alone="gang" if spec.gang is not None else "exclusive" if spec.exclusive else "",
+            claim=spec.labels.get(CLAIM_LABEL, "") if spec.labels else "",
         ),
         priority=priority_of(spec),
         queue=spec.queue,

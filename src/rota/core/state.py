@@ -39,6 +39,7 @@ from rota.core.pending import PendingTasks
 from rota.core.placement.placements import Placements
 from rota.core.protocol import Assign, Assignment, FromCoordinator, GangSeats, Recall, Stop
 from rota.core.queues import Queues
+from rota.core.reservations import Reservations
 from rota.core.task import Task, progress_of
 from rota.core.timers import Timers
 
@@ -138,6 +139,7 @@ class State:
         self.rng = rng
         self.queues = Queues()
         self.limits = Limits()
+        self.reservations = Reservations()
         self.arrivals = Arrivals()
         self.cluster = Cluster(placements, self.queues)
         self.ordering = ordering(Known(self.queues, self.arrivals, config.ageing, self.cluster.shared_capacity))

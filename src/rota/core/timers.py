@@ -21,6 +21,7 @@ __all__ = [
     "GangImpossible",
     "Impossible",
     "LineOverdue",
+    "ReservationDue",
     "TaskReady",
     "Timer",
     "Timers",
@@ -76,7 +77,13 @@ class Impossible(Struct, frozen=True):
     seq: TaskSeq
 
 
-Timer = TaskReady | DeadlineDue | WorkerDue | LineOverdue | Impossible | GangImpossible
+class ReservationDue(Struct, frozen=True):
+    """A reservation begins, or is over."""
+
+    name: str
+
+
+Timer = TaskReady | DeadlineDue | WorkerDue | LineOverdue | Impossible | GangImpossible | ReservationDue
 
 
 class Timers:

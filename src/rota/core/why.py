@@ -17,6 +17,7 @@ from rota.core.estimates import UNKNOWN_S
 from rota.core.explain import explain_wait
 from rota.core.model import Reason, WorkerState
 from rota.core.ordering import stream_of
+from rota.core.reservations import fits_beside
 from rota.core.resources import GPU, GPU_MEMORY
 from rota.core.spec import EXECUTOR_TAG, PYTHON_TAG
 from rota.core.state import State
@@ -30,7 +31,9 @@ NEAR_SHARE: Final = 0.9
 SPREAD: Final = 2.0
 """How far a start may be from what run times so far say, as a factor, at both ends."""
 
-_PLACED_BY_ROOM: Final = frozenset({Reason.RESOURCES, Reason.TAGS, Reason.NO_WORKERS, Reason.IMPOSSIBLE})
+_PLACED_BY_ROOM: Final = frozenset(
+    {Reason.RESOURCES, Reason.TAGS, Reason.NO_WORKERS, Reason.IMPOSSIBLE, Reason.RESERVATION}
+)
 """The reasons that workers give. For all others it does not matter who is there."""
 
 
@@ -96,7 +99,7 @@ def why_it_waits(state: State, task: Task) -> Why:
         text,
         blockers=tuple(_blockers(state, room, workers)),
         place=place,
-        nearest=_nearest(room, workers, is_now=reason is Reason.RESOURCES),
+        nearest=_nearest(room, workers, is_now=reason in (Reason.RESOURCES, Reason.RESERVATION)),
         start=_start_of_waiting(state, task, room, ahead=place.ahead) if reason is Reason.RESOURCES else None,
     )
 
@@ -124,6 +127,8 @@ def _obstacle(state: State, room: Room, worker: Worker) -> tuple[Reason, str]:
         return Reason.NO_WORKERS, "disconnected" if is_away else worker.shown_state.value
     if (name := _short_of(room, worker, _free)) is not None:
         return Reason.RESOURCES, name
+    if worker.kept and not fits_beside(worker, room):
+        return Reason.RESERVATION, ", ".join(one.name for one in worker.kept if not one.is_for(room))
     if len(worker.lanes) + worker.quarantined >= worker.max_tasks:
         return Reason.RESOURCES, "max-tasks"
     return Reason.RESOURCES, "kept" if worker in state.holds.workers else ""
@@ -141,6 +146,8 @@ def _blocker(room: Room, reason: Reason, what: str, workers: list[Worker]) -> Bl
         case Reason.IMPOSSIBLE:
             most = max(workers, key=lambda worker: (_capacity(worker, what), worker.id))
             text = f"{who} {have} less than {what} {need:,} in all (the largest, {most.id}: {_capacity(most, what):,})"
+        case Reason.RESERVATION:
+            text = f"{who} {are} reserved for others ({what})"
         case Reason.NO_WORKERS:
             text = f"{who} {are} {what}"
         case _ if what == "max-tasks":

@@ -15,6 +15,15 @@ from rota.coordinator.http.events import EventJson, EventsQuery, listen_to_event
 from rota.coordinator.http.explain import ExplainJson, explain_task
 from rota.coordinator.http.nodes import NodeJson, drain_node, get_node, list_nodes, resume_node
 from rota.coordinator.http.render import AttemptJson, TaskJson
+from rota.coordinator.http.reservations import (
+    RESERVATIONS_PATH,
+    ReservationBody,
+    ReservationJson,
+    end_reservation,
+    get_reservation,
+    list_reservations,
+    reserve,
+)
 from rota.coordinator.http.results import get_result
 from rota.coordinator.http.shares import (
     LIMITS_PATH,
@@ -310,6 +319,46 @@ _SHARES: Final = (
     ),
 )
 
+_RESERVATIONS: Final = (
+    Endpoint(
+        method="GET",
+        path=RESERVATIONS_PATH,
+        summary="List the reservations that are not over",
+        handler=list_reservations,
+        answers=(Documented(200, "All of them, by name.", list[ReservationJson]),),
+        errors=(Unavailable,),
+        group="queues and limits",
+    ),
+    Endpoint(
+        method="GET",
+        path=RESERVATIONS_PATH + "/{name}",
+        summary="Show a reservation",
+        handler=get_reservation,
+        answers=(Documented(200, "The reservation.", ReservationJson),),
+        errors=(NotFound, Unavailable),
+        group="queues and limits",
+    ),
+    Endpoint(
+        method="POST",
+        path=RESERVATIONS_PATH,
+        summary="Reserve resources of workers for a queue or a label, for a span of time",
+        handler=reserve,
+        body=Body("What is to be reserved.", ReservationBody),
+        answers=(Documented(201, "The reservation.", ReservationJson),),
+        errors=(Conflict, Unavailable),
+        group="queues and limits",
+    ),
+    Endpoint(
+        method="DELETE",
+        path=RESERVATIONS_PATH + "/{name}",
+        summary="End a reservation before its time",
+        handler=end_reservation,
+        answers=(Documented(200, "The reservation as it was.", ReservationJson),),
+        errors=(NotFound, Unavailable),
+        group="queues and limits",
+    ),
+)
+
 _CLUSTER: Final = (
     Endpoint(
         method="GET",
@@ -356,7 +405,7 @@ _CLUSTER: Final = (
     ),
 )
 
-API: Final[tuple[Endpoint, ...]] = (*_TASKS, *_BLOBS, *_NODES, *_SHARES, *PLACEMENT_ONLY, *_CLUSTER)
+API: Final[tuple[Endpoint, ...]] = (*_TASKS, *_BLOBS, *_NODES, *_SHARES, *_RESERVATIONS, *PLACEMENT_ONLY, *_CLUSTER)
 """What is documented: everything that programs use."""
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (*API, *page_endpoints(API))

@@ -1,0 +1,98 @@
+"""``rota reserve``: lists reservations, and makes and ends them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from rota.cli import options
+from rota.cli.options import json_option, print_json, print_json_array, with_client
+from rota.cli.table import print_table
+from rota.cli.text import escaped, from_now, quantity
+from rota.cli.views import ShownReservation, view_of
+
+if TYPE_CHECKING:
+    from rota.client.http import HttpClient, Json
+
+__all__ = ["command"]
+
+COLUMNS: Final = ("RESERVATION", "FOR", "BEGINS", "ENDS", "EACH", "ON")
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog="""Examples:
+
+    \b
+    rota reserve
+    rota reserve add nightly --queue batch --resources cpu=8000,memory=32G --for 8h
+    rota reserve add demo --workers 2 --tag gpu --resources gpu=1 --start-at 2030-01-31T12:00:00Z --for 2h
+    rota reserve end demo
+    """,
+)
+@json_option
+@with_client
+@click.pass_context
+def command(ctx: click.Context, client: HttpClient, *, as_json: bool) -> None:
+    """List reservations, and make them: room on workers that is kept for a queue or a label, for a span of time."""
+    if ctx.invoked_subcommand is not None:
+        return
+    reservations = client.shares.reservations()
+    if as_json:
+        print_json_array(reservations)
+        return
+    now = time.time()
+    rows = [_row(view_of(one, ShownReservation), now) for one in reservations]
+    print_table(COLUMNS, rows, wide=("ON",), spare=("EACH",))
+
+
+@command.command("add")
+@click.argument("name")
+@click.option("--resources", type=options.RESOURCES, required=True, help="On each worker: cpu=8000,memory=32G.")
+@click.option("--for", "seconds", type=options.DURATION, required=True, help="How long: 8h, 30m.")
+@click.option("--start-at", type=options.MOMENT, help="When it begins.  [default: now]")
+@click.option("--queue", help="For tasks of this queue; always for those with the label reservation=NAME.")
+@click.option("--tag", "tags", multiple=True, help="On workers whose tags are so. Repeat for more.")
+@click.option("--workers", type=int, help="On so many of them.  [default: all]")
+@json_option
+@with_client
+def add_command(client: HttpClient, /, *, as_json: bool, tags: tuple[str, ...], **given: Any) -> None:
+    """Reserve room on workers."""
+    _show(client.shares.reserve({**given, "tags": list(tags)}), as_json)
+
+
+@command.command("end")
+@click.argument("name")
+@json_option
+@with_client
+def end_command(client: HttpClient, *, name: str, as_json: bool) -> None:
+    """End a reservation before its time."""
+    ended = client.shares.end_reservation(name)
+    if as_json:
+        print_json(ended)
+        return
+    click.echo(f"reservation {escaped(name)} is over")
+
+
+def _show(reservation: Json, as_json: bool) -> None:
+    if as_json:
+        print_json(reservation)
+        return
+    shown = view_of(reservation, ShownReservation)
+    where = f", on {len(shown.on)} workers" if len(shown.on) != 1 else f", on {shown.on[0]}"
+    click.echo(f"reservation {escaped(shown.name)}: {_each(shown)} for {_for(shown)}{where}")
+
+
+def _row(one: ShownReservation, now: float) -> tuple[str, ...]:
+    return one.name, _for(one), from_now(one.start_at, now), from_now(one.end_at, now), _each(one), ",".join(one.on)
+
+
+def _for(one: ShownReservation) -> str:
+    label = f"the label reservation={one.name}"
+    return label if one.queue is None else f"the queue {one.queue}"
+
+
+def _each(one: ShownReservation) -> str:
+    return " ".join(f"{name}:{quantity(name, amount)}" for name, amount in sorted(one.resources.items()))
