@@ -23,6 +23,11 @@ FOREIGN_VARIABLES: Final = ("ROTA_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "
 """Beginnings of variables that would make tests speak to the cluster, or through the proxy, of whoever runs them."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add our flags."""
+    parser.addoption("--rewrite-scenarios", action="store_true", help="Write anew what follows in scenario files.")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Free the environment of settings that are not the tests', and take the time."""
     for name in [name for name in os.environ if name.upper().startswith(FOREIGN_VARIABLES)]:

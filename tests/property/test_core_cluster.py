@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from hypothesis import settings
@@ -13,6 +14,7 @@ from rota.core.commands import Command, ObserverStalled, ReportArrived, SessionI
 from rota.core.config import SchedulerConfig
 from rota.core.effects import Effect
 from rota.core.model import ENDED_STATES, Cause, TaskSeq
+from rota.core.ordering import ORDERINGS
 from tests.support.cluster import Site
 from tests.support.core import Core, drafts_of, messages
 from tests.support.equivalence import assert_equivalent
@@ -48,6 +50,25 @@ EXTRAS: Final[tuple[dict[str, Any], ...]] = (
     {"deadline": 20},
     {"priority": "high"},
     {"priority": "low", "retries": 1, "backoff": 0},
+    {"queue": "urgent", "priority": "critical"},
+    {"queue": "batch", "timeout": 3},
+    {"limits": {"licence": 1}},
+    {"limits": {"licence": 2, "disk": 1}, "queue": "batch"},
+    {"labels": {"reservation": "kept"}},
+    {"placement": "spread", "name": "job"},
+    {"placement": "consistent-hash", "affinity": "key"},
+    {"tags": ["!ssd"], "placement": "binpack"},
+    {"tags": ["ssd~"], "placement": "round-robin"},
+)
+
+QUEUE_SETTINGS: Final[tuple[dict[str, Any], ...]] = (
+    {},
+    {"paused": True},
+    {"max_running": 1},
+    {"max_resources": {"cpu": 2000}},
+    {"weight": 3.0, "ordering": "fcfs"},
+    {"preempts_by": 20},
+    {"placement": "first-fit"},
 )
 
 SITES: Final = st.integers(0, 2)
@@ -57,9 +78,9 @@ CAUSES: Final = st.sampled_from([None, None, None, Cause.EXIT, Cause.SIGNAL, Cau
 class ClusterMachine(RuleBasedStateMachine):
     """Three machines, one coordinator, and whatever can happen to them."""
 
-    @initialize()
-    def begin(self) -> None:
-        self.core = Core(config=CONFIG)
+    @initialize(ordering=st.sampled_from(sorted(ORDERINGS)), ageing=st.sampled_from([0.0, 600.0]))
+    def begin(self, *, ordering: str, ageing: float) -> None:
+        self.core = Core(config=replace(CONFIG, ordering=ordering, ageing=ageing))
         self.sites = [
             Site("w1", clock=lambda: self.core.now, cpu=4000),
             Site("w2", clock=lambda: self.core.now, cpu=2000, tags=["ssd"]),
@@ -120,6 +141,31 @@ class ClusterMachine(RuleBasedStateMachine):
     @rule(site=SITES, drained=st.booleans())
     def drain(self, *, site: int, drained: bool) -> None:
         self.step_effects(self.core.set_drained(self.sites[site].name, drained=drained))
+
+    # Operators
+
+    @rule(name=st.sampled_from(["default", "batch", "urgent"]), settings=st.sampled_from(QUEUE_SETTINGS))
+    def set_queue(self, *, name: str, settings: dict[str, Any]) -> None:
+        self.step_effects(self.core.set_queue(name, **settings))
+
+    @rule(name=st.sampled_from(["licence", "disk"]), size=st.sampled_from([None, 0, 1, 2, 5]))
+    def set_limit(self, *, name: str, size: int | None) -> None:
+        self.step_effects(self.core.set_limit(name, size))
+
+    @rule(
+        starts_in_s=st.sampled_from([0.0, 5.0]),
+        lasts_s=st.sampled_from([2.0, 30.0]),
+        cpu=st.sampled_from([500, 2000]),
+        queue=st.sampled_from([None, "batch"]),
+        workers=st.sampled_from([None, 1]),
+    )
+    def reserve(self, *, starts_in_s: float, lasts_s: float, cpu: int, queue: str | None, workers: int | None) -> None:
+        fields = {"resources": {"cpu": cpu}, "queue": queue, "workers": workers}
+        self.step_effects(self.core.reserve("kept", starts_in_s=starts_in_s, lasts_s=lasts_s, **fields))
+
+    @rule()
+    def end_reservation(self) -> None:
+        self.step_effects(self.core.end_reservation("kept"))
 
     # Channels
 
@@ -236,6 +282,11 @@ class ClusterMachine(RuleBasedStateMachine):
             site.connect(SessionId(self.sessions), self.core.wall)
             self.exchange()
             self.step_effects(self.core.set_drained(site.name, drained=False))
+        for name in ("default", "batch", "urgent"):
+            self.step_effects(self.core.set_queue(name))
+        for name in ("licence", "disk"):
+            self.step_effects(self.core.set_limit(name, 50))
+        self.step_effects(self.core.end_reservation("kept"))
         gangs = self.core.state.gangs.by_name.values()
         too_few = [seq for gang in gangs if not gang.is_whole and not gang.active for seq in gang.members]
         self.step_effects(self.core.cancel(*too_few))
