@@ -144,6 +144,21 @@ def test_round_robin_takes_turns() -> None:
     assert workers_of(core, 7) == ["w1", "w2", "w3", "w1", "w2", "w3", "w1"]
 
 
+def test_tasks_that_need_nothing_do_not_all_go_to_one_worker() -> None:
+    core = core_with("least-loaded")
+    for name in ("w1", "w2", "w3"):
+        core.hello(name)
+    counts = Counter(core.workers_of(core.submit(60, resources={"cpu": 0})))
+    assert min(counts.values()) > 8
+
+
+def test_a_few_tasks_of_one_key_stay_together_in_a_large_cluster() -> None:
+    core = core_with("consistent-hash")
+    for number in range(20):
+        core.hello(f"w{number}", cpu=100_000)
+    assert len(set(workers_of(core, 4, affinity="key"))) == 1
+
+
 def test_first_fit_fills_up_in_the_order_of_registration() -> None:
     core = core_with("first-fit")
     for name in ("w2", "w1", "w3"):

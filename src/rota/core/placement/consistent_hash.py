@@ -27,6 +27,9 @@ POINTS_ALL_MAX: Final = 65_536
 
 POINTS_MIN: Final = 8
 
+SHARE_LEAST: Final = 4
+"""What a worker may have in any case: a few tasks of one key are no hot key, however few tasks there are in all."""
+
 BOUND: Final = 1.25
 """How many times the mean a worker may have of such tasks before its keys spill over to the next on the ring."""
 
@@ -71,7 +74,7 @@ class ConsistentHash(PlacementPolicy):
 
     def has_its_share(self, worker: Worker, *, of: int) -> bool:
         """Whether a worker has as many tasks as one of so many may have."""
-        return self._counts.get(worker.number, 0) >= ceil(BOUND * (self._total + 1) / of)
+        return self._counts.get(worker.number, 0) >= max(SHARE_LEAST, ceil(BOUND * (self._total + 1) / of))
 
 
 def point_of_key(key: str) -> int:

@@ -48,6 +48,8 @@ class LazyHeap:
             if now > noted:
                 heapreplace(heap, (now, tie, number, worker))
             elif has_room(worker):
+                # Its lot is drawn anew: else it would be chosen for as long as its score stays the same.
+                heapreplace(heap, (noted, self._rng.random(), number, worker))
                 return worker
             else:
                 heappop(heap)

@@ -1,7 +1,6 @@
 """Least-loaded: a worker whose dominant resource is used least, those within 0.05 of each other by lot.
 
-Cost: O(log n) a choice in the number of workers of the shape, amortised; O(1) while the same worker stays among the
-least loaded.
+Cost: O(log n) a choice in the number of workers of the shape, amortised.
 """
 
 from __future__ import annotations
