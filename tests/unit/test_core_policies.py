@@ -198,6 +198,21 @@ def test_binpack_takes_the_fullest_by_cpu_and_memory() -> None:
     assert workers_of(core, 3) == ["a", "a", "a"]
 
 
+def test_binpack_sees_what_other_shapes_were_given() -> None:
+    core = core_with("binpack")
+    core.hello("a", cpu=10_000, memory=10_000)
+    core.submit(resources={"cpu": 3000})
+    core.hello("b", cpu=10_000, memory=10_000)
+    core.set_drained("a", drained=True)
+    core.submit(resources={"cpu": 2000})
+    core.set_drained("a", drained=False)
+    assert workers_of(core, 1, resources={"cpu": 500}) == ["a"]
+    core.set_drained("a", drained=True)
+    core.submit(resources={"cpu": 4000})  # another shape, which makes b the fuller one
+    core.set_drained("a", drained=False)
+    assert workers_of(core, 1, resources={"cpu": 500}) == ["b"]
+
+
 def test_binpack_weighs_cpu_more_than_memory() -> None:
     core = core_with("binpack")
     core.hello("cpu", cpu=10_000, memory=10_000)

@@ -404,6 +404,8 @@ class Cluster:
             worker.ledger.devices.take(devices, room.cards, room.memory_mib)
         room.lanes += 1
         room.queue.reserve(room.shape.resources)
+        for policy in self._placements.watching:
+            policy.lane_opened(worker)
         return lane
 
     def close_lane(self, lane: Lane, *, in_vain: bool = False) -> None:

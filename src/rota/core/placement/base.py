@@ -57,9 +57,15 @@ class PlacementPolicy(ABC):
     def make_index(self, room: Room, workers: Sequence[Worker]) -> RoomIndex:
         """Make an index for a shape that has noted these workers, which have room for it. O(workers)."""
 
+    watches_lanes: ClassVar[bool] = False
+    """Whether a worker may become a better choice by what it is given: then `lane_opened` is told of each lane."""
+
     def key_of(self, task: Task) -> str:  # noqa: ARG002 - most policies look at no task
         """What of a task matters to the policy. Asked only where it looks at tasks."""
         return ""
+
+    def lane_opened(self, worker: Worker) -> None:  # noqa: B027 - most policies have nothing to do
+        """Note that a lane was opened on a worker, by whatever policy. Told only where the policy watches lanes."""
 
     def opened(self, worker: Worker, key: str) -> None:  # noqa: B027 - most policies have nothing to note
         """Note that a task with this key was given a lane. Told only where the policy looks at tasks."""

@@ -5,9 +5,11 @@ Cost: O(log n) a choice, amortised; O(1) while the same worker has room.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 from typing import Final
+from weakref import WeakSet
 
 from rota.core.cluster import Room, Worker
 from rota.core.placement.base import HasRoom, PlacementPolicy, RoomIndex
@@ -31,9 +33,20 @@ class BinPack(PlacementPolicy):
     """Place where 0.7 × cpu + 0.3 × memory in use is highest with the task there; cards decide where it needs some."""
 
     name = "binpack"
+    watches_lanes = True
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__(rng)
+        self._indexes: WeakSet[_Fullest] = WeakSet()
 
     def make_index(self, room: Room, workers: Sequence[Worker]) -> RoomIndex:
-        return _Fullest(room, workers)
+        index = _Fullest(room, workers)
+        self._indexes.add(index)
+        return index
+
+    def lane_opened(self, worker: Worker) -> None:
+        for index in self._indexes:
+            index.rose(worker)
 
 
 def utilisation(worker: Worker, room: Room) -> Score:
@@ -61,12 +74,11 @@ class _Fullest:
     """A heap by score, highest first.
 
     A score falls when a task ends: then the worker is offered again, and its old entry, which is too high, is corrected
-    when it comes to the top. It rises when a task is placed: for tasks of this shape, that is the worker chosen last,
-    which is looked at again before the next choice. What other shapes have been given since is seen when the
-    worker comes to the top, or is offered.
+    when it comes to the top. It rises when a task is placed there: for tasks of this shape, that is the worker chosen
+    last, which is looked at again before the next choice; for others the policy says so.
     """
 
-    __slots__ = ("_heap", "_last", "_noted", "_room")
+    __slots__ = ("__weakref__", "_heap", "_last", "_noted", "_room")
 
     def __init__(self, room: Room, workers: Sequence[Worker]) -> None:
         self._room = room
@@ -81,6 +93,11 @@ class _Fullest:
             heappush(self._heap, (-_score_with(one, self._room), one.number, one))
         if len(self._heap) > STALE_FACTOR * len(self._noted) + 64:
             self._rebuild()
+
+    def rose(self, worker: Worker) -> None:
+        """Note that a worker is fuller than before, if it is among those that may have room."""
+        if worker is not self._last and worker.number in self._noted:
+            self.offer(worker)
 
     def choose(self, key: str, has_room: HasRoom) -> Worker | None:  # noqa: ARG002 - all tasks are the same here
         last, self._last = self._last, None

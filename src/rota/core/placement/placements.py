@@ -16,6 +16,8 @@ __all__ = ["Placements"]
 class Placements:
     """Policies by name.
 
+    ``watching`` are those that want to know of every lane that is opened.
+
     Args:
         rng: The scheduler's.
         default: What tasks get that name no policy, or one that is gone: a package that was removed must not keep a
@@ -34,6 +36,7 @@ class Placements:
         self._default = default
         self._factories = factories
         self._policies: dict[str, PlacementPolicy] = {}
+        self.watching: list[PlacementPolicy] = []
 
     def policy(self, name: str | None) -> PlacementPolicy:
         """The policy of this name, or the one for all who name none."""
@@ -42,6 +45,8 @@ class Placements:
         policy = self._policies.get(name)
         if policy is None:
             policy = self._policies[name] = self._factories[name](self._rng)
+            if policy.watches_lanes:
+                self.watching.append(policy)
         return policy
 
     def make_index(self, room: Room, workers: Sequence[Worker]) -> RoomIndex:
