@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rota.core.cluster import ROOMS_MAX
 from rota.core.effects import SettingDone
 from rota.core.explain import explain_wait, reasons
 from rota.core.model import Reason, TaskSeq
@@ -236,6 +237,16 @@ def test_a_queue_may_have_a_placement_of_its_own() -> None:
     core.set_queue("web", placement="round-robin")
     assert core.workers_of(core.submit(4, queue="web")) in (["w1", "w2"] * 2, ["w2", "w1"] * 2)
     assert core.workers_of(core.submit(2)) == ["w1", "w1"]
+
+
+def test_queues_that_nothing_names_any_more_are_forgotten() -> None:
+    core = Core()
+    core.hello()
+    core.set_queue("kept", weight=2.0)
+    for number in range(3 * ROOMS_MAX):
+        core.end(only(core.submit(queue=f"once-{number}")))
+    assert len(core.state.queues.all()) <= ROOMS_MAX + 3
+    assert {"kept", "default"} <= {queue.name for queue in core.state.queues.all()}
 
 
 # Limits

@@ -365,6 +365,7 @@ class Cluster:
                 del self.rooms[key]
                 self.stirred.pop(room, None)
                 self.indexed.pop(room, None)
+        self._queues.forget_all_but({room.queue.name for room in self.rooms.values()})
         self._rooms_max = max(ROOMS_MAX, 2 * len(self.rooms))
 
     def could_ever_run(self, room: Room) -> Iterator[Worker]:

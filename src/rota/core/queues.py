@@ -7,6 +7,7 @@ its live attempts use: it changes where an attempt is assigned and where it leav
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -118,6 +119,11 @@ class Queues:
     def all(self) -> list[Queue]:
         """All of them, in order of their names."""
         return [self._queues[name] for name in sorted(self._queues)]
+
+    def forget_all_but(self, names: Set[str]) -> None:
+        """Let go of queues that nobody has set and that no tasks name: users may name as many as they like."""
+        for name in self._queues.keys() - names - self.set_names.keys() - {QUEUE_DEFAULT}:
+            del self._queues[name]
 
     def restore(self, setting: Setting) -> None:
         """Take in what the store has kept."""
