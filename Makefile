@@ -33,7 +33,7 @@ demo: $(READY)
 
 # Tests that must not run side by side are in one group: `@pytest.mark.xdist_group("name")`.
 test: lint
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --max-worker-restart 0 $(ARGS)
 
 lint: $(READY)
 	@$(BIN)/ruff format --check --quiet .

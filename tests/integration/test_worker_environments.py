@@ -96,6 +96,31 @@ async def test_two_workers_that_ask_at_once_build_once(
         store.close()
 
 
+async def test_an_environment_that_another_worker_has_built_and_uses_is_not_waited_for(
+    cache: CacheDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both find that it is not there; the other is first to build it, and keeps it."""
+    folder, name = cache.folder("environments"), name_of_environment(["x"])
+    others: list[CacheLock] = []
+    take = CacheLock.take
+
+    def take_after_the_other(path: Path, *, alone: bool) -> CacheLock | None:
+        if alone and not others:
+            other = take(path, alone=False)
+            assert other is not None
+            others.append(other)
+            (folder / name).mkdir()
+            (folder / name / module.READY).touch()
+        return take(path, alone=alone)
+
+    monkeypatch.setattr(CacheLock, "take", staticmethod(take_after_the_other))
+    store = EnvironmentStore(cache)
+    async with asyncio.timeout(10.0):
+        assert await store.interpreter(["x"]) == str(folder / name / "bin" / "python")
+    store.close()
+    others[0].release()
+
+
 async def test_a_failed_build_says_what_the_installer_said_and_may_succeed_later(wheels: Path, cache: CacheDir) -> None:
     store = EnvironmentStore(cache)
     with pytest.raises(SuppliesFailed, match="No matching distribution found for rota_test_tiny") as failed:

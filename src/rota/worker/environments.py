@@ -104,25 +104,33 @@ class EnvironmentStore:
         if (held := self._used.pop(name, None)) is not None:
             held.release()
         while True:
-            with self._lock(folder, name, alone=False) as lock:
+            with self._share(folder, name) as lock:
                 if (path / READY).exists():
                     os.utime(path / READY)
                     self._used[name] = lock.kept()
                     break
-            with self._lock(folder, name, alone=True) as lock:
-                if not (path / READY).exists():  # else another worker has built it while we waited
-                    self._build(path, requirements, lock)
+            # Only tried: whoever has it is building, or has built already and keeps it for as long as it uses it.
+            builder = CacheLock.take(folder / f"{name}.lock", alone=True)
+            if builder is None:
+                self._pause()
+                continue
+            with builder:
+                if not (path / READY).exists():  # else another worker has built it meanwhile
+                    self._build(path, requirements, builder)
         if not self._has_cleaned:
             self._has_cleaned = True
             remove_unused(folder)
         return str(path / "bin" / "python")
 
-    def _lock(self, folder: Path, name: str, *, alone: bool) -> CacheLock:
-        """Take the lock of an environment, however long another worker builds it."""
-        while (lock := CacheLock.take(folder / f"{name}.lock", alone=alone)) is None:
-            if self._is_closing.wait(POLL_S):
-                raise _leaving()
+    def _share(self, folder: Path, name: str) -> CacheLock:
+        """Take the lock of an environment with others, however long another worker builds it."""
+        while (lock := CacheLock.take(folder / f"{name}.lock", alone=False)) is None:
+            self._pause()
         return lock
+
+    def _pause(self) -> None:
+        if self._is_closing.wait(POLL_S):
+            raise _leaving()
 
     def _build(self, path: Path, requirements: Sequence[str], lock: CacheLock) -> None:
         log.info("environment_building", requirements=list(requirements), path=str(path))
