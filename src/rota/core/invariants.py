@@ -78,11 +78,11 @@ def _check_nobody_is_forgotten(state: State) -> None:
 
 
 def _is_blocked(state: State, group: Group) -> bool:
-    queue, limits = group.room.queue, group.stream.limits
+    queue = group.room.queue
+    if group.block is Reason.LIMIT:  # its queue may be full by now as well
+        limit = state.limits.find_full(group.stream.limits)
+        return limit is not None and group.room in limit.rooms
     reason = queue.find_block(group.room.shape.resources)
-    if group.block is Reason.LIMIT:
-        limit = state.limits.find_full(limits)
-        return reason is None and limit is not None and group.room in limit.rooms
     return reason is group.block and (reason is Reason.PAUSED or group.room in queue.rooms)
 
 
