@@ -27,7 +27,7 @@ from rota.core.spec import (
 
 def parse(**fields: Any) -> TaskRequest:
     """Read one task that runs ``true``, unless it says what else."""
-    work = {} if {"command", "shell", "code", "data", "image"} & fields.keys() else {"command": ["true"]}
+    work = {} if {"command", "shell", "code", "data", "image", "workload"} & fields.keys() else {"command": ["true"]}
     [request], _ = parse_requests(json.dumps({**work, **fields}).encode(), tasks_max=1)
     return request
 
@@ -48,6 +48,13 @@ def refusal(**fields: Any) -> BadSpec:
         ({"command": ["a"], "gang": {"id": "g", "size": 0}}, "gang", "it must be 1 to 1,000"),
         ({"command": ["a"], "gang": {"id": "", "size": 2}}, "gang", "its id must be"),
         ({"command": ["a"], "labels": {"rota.gang": "g"}}, "labels", "choose another key"),
+        ({"workload": {"mix": "gpu", "seconds": 1}}, "workload", "not one of cpu, io, memory, mixed"),
+        ({"workload": {"mix": "cpu", "seconds": -1}}, "workload", "must be 0 to"),
+        ({"workload": {"mix": "io", "seconds": 1, "mib": 2**40}}, "workload", "at most 1,048,576"),
+        ({"workload": {"mix": "io", "seconds": 1, "mib": -4}}, "workload.mib", "Expected `int` >= 0"),
+        ({"workload": {"mix": "cpu", "seconds": 1, "cores": 2}}, "cores", "no such field"),
+        ({"workload": {"mix": "cpu", "seconds": 1}, "kind": "process"}, "kind", "does not go with workload"),
+        ({"workload": {"mix": "cpu", "seconds": 1}, "command": ["a"]}, "workload", "exactly one of"),
         ({"command": ["ls", 3]}, "command[1]", "Expected `str`"),
         ({"command": []}, "command", "is empty"),
         ({"command": [""]}, "command", "empty string"),
@@ -211,6 +218,7 @@ def test_saying_the_default_makes_no_other_task() -> None:
         ({"data": "python:pass"}, "python"),
         ({"data": "go:x"}, "go"),
         ({"code": "x", "kind": "go"}, "go"),
+        ({"workload": {"mix": "cpu", "seconds": 1}}, "workload"),
     ],
 )
 def test_kind_is_implied_by_what_there_is_to_run(fields: dict[str, Any], kind: str) -> None:

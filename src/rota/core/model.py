@@ -23,6 +23,7 @@ __all__ = [
     "FREE_CAUSES",
     "MACHINE_CAUSES",
     "TASK_CAUSES",
+    "WORK_MIXES",
     "Alone",
     "Amounts",
     "AttemptKey",
@@ -43,6 +44,7 @@ __all__ = [
     "Setting",
     "Shape",
     "StreamName",
+    "SyntheticWork",
     "TaskFacts",
     "TaskId",
     "TaskRecord",
@@ -131,6 +133,9 @@ class Cause(StrEnum):
 TASK_CAUSES: Final = frozenset({Cause.EXIT, Cause.ERROR, Cause.SIGNAL, Cause.TIMEOUT, Cause.OOM, Cause.LAUNCH_ERROR})
 """The task's own fault: counted against its ``retries``."""
 
+WORK_MIXES: Final = ("cpu", "io", "memory", "mixed")
+"""What synthetic work does: keep a core busy, write and read, hold memory, or some of each."""
+
 MACHINE_CAUSES: Final = frozenset({Cause.WORKER_LOST, Cause.AGENT_ERROR})
 """The machine's fault: counted against its ``losses``."""
 
@@ -194,6 +199,18 @@ class GangTerms(Struct, frozen=True, forbid_unknown_fields=True):
 
     id: str
     size: int
+
+
+class SyntheticWork(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a task of kind ``workload`` does to its worker.
+
+    ``mix`` is one of `WORK_MIXES`, and ``seconds`` how long that goes on: of a core's time for ``cpu``, else on the
+    clock. ``mib`` is how much is written, synced and read back (``io``) or touched and held (``memory``).
+    """
+
+    mix: str
+    seconds: float
+    mib: Count = 0
 
 
 class Terms(Struct, frozen=True, weakref=True):

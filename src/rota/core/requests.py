@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from rota.core.errors import BadRequest, BadSpec, TooLarge
-from rota.core.model import GangTerms
+from rota.core.model import WORK_MIXES, GangTerms, SyntheticWork
 from rota.core.spec import GANG_LABEL, KINDS, LOSSES_DEFAULT, PRIORITY_WORDS, QUEUE_DEFAULT, TaskRequest, TaskSpec
 from rota.core.tags import TagSyntaxError, parse_tag
 
@@ -39,6 +39,9 @@ ARGS_BYTES_MAX: Final = 65 << 10
 GANG_SIZE_MAX: Final = 1_000
 """Each member is told the hosts of all, and all are placed at one stroke."""
 
+WORK_MIB_MAX: Final = 1 << 20
+"""Of synthetic work: a tebibyte, more than any one task should write or hold."""
+
 BLOBS_MAX: Final = 64
 LIMITS_MAX: Final = 16
 REQUIREMENTS_MAX: Final = 64
@@ -53,8 +56,8 @@ _AT_PATH = re.compile(r"(.*) - at `\$(?:\[(\d+)\])?\.?(.*)`\Z")
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _PYTHON = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\Z")
-_WORK_FIELDS: Final = ("command", "shell", "code", "data", "image", "function")
-_WORK_WORDS: Final = "command, shell, code, data, image or function"
+_WORK_FIELDS: Final = ("command", "shell", "code", "data", "image", "function", "workload")
+_WORK_WORDS: Final = "command, shell, code, data, image, function or workload"
 
 _one_decoder = msgspec.json.Decoder(TaskRequest)
 _template_decoder = msgspec.msgpack.Decoder(TaskRequest)
@@ -226,8 +229,8 @@ def _check_text(field: str, text: str, *, chars_max: int, may_be_empty: bool = F
 
 def _check_work(spec: TaskSpec) -> None:
     """Exactly one thing to run, of a kind that goes with it."""
-    others = spec.kind, spec.shell, spec.code, spec.data, spec.image, spec.function
-    if spec.command is not None and others == (None, None, None, None, None, None):
+    others = spec.kind, spec.shell, spec.code, spec.data, spec.image, spec.function, spec.workload
+    if spec.command is not None and others == (None, None, None, None, None, None, None):
         return
     given = [name for name in _WORK_FIELDS if getattr(spec, name) is not None]
     if "image" in given and "command" in given:
@@ -250,6 +253,7 @@ def _check_work(spec: TaskSpec) -> None:
         "data": ((spec.data or "").split(":", 1)[0],),
         "code": ("python", "go"),
         "function": ("function",),
+        "workload": ("workload",),
     }[what]
     if what == "code" and spec.kind is None:
         raise BadSpec("kind", "say which: code needs kind python or go")
@@ -257,6 +261,16 @@ def _check_work(spec: TaskSpec) -> None:
         raise BadSpec("kind", f"{spec.kind!r} does not go with {what}: it takes {' or '.join(kinds)}")
     if spec.kind == kinds[0] and what != "code":
         spec.kind = None
+    if spec.workload is not None:
+        _check_synthetic(spec.workload)
+
+
+def _check_synthetic(work: SyntheticWork) -> None:
+    if work.mix not in WORK_MIXES:
+        raise BadSpec("workload", f"mix {work.mix!r} is not one of {', '.join(WORK_MIXES)}")
+    _check_seconds("workload", work.seconds, least=0.0)
+    if work.mib > WORK_MIB_MAX:
+        raise BadSpec("workload", f"mib is {work.mib:,}: at most {WORK_MIB_MAX:,}")
 
 
 def _check_process(spec: TaskSpec) -> None:

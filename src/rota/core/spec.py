@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from rota.core.errors import TooLarge
-from rota.core.model import Backoff, GangTerms, Resources, Shape, Terms
+from rota.core.model import Backoff, GangTerms, Resources, Shape, SyntheticWork, Terms
 
 __all__ = [
     "EXECUTOR_TAG",
@@ -82,6 +82,7 @@ class TaskSpec(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=T
     code: str | None = None
     data: str | None = None
     image: str | None = None
+    workload: SyntheticWork | None = None
     env: dict[str, str] = {}
     cwd: str | None = None
     stdin: str | None = None
@@ -170,6 +171,8 @@ def kind_of(spec: TaskSpec) -> str:
         return "container"
     if spec.data is not None:
         return spec.data.split(":", 1)[0]
+    if spec.workload is not None:
+        return "workload"
     return "process" if spec.function is None else "function"
 
 
