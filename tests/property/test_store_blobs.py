@@ -41,6 +41,7 @@ class World:
         self.now = START
         self.pinned: set[str] = set()
         self.used: dict[str, float] = {}
+        self.spared: dict[str, float] = {}  # when a sweep met what is pinned, which then counts as used
         self.store = self._opened()
 
     def do(self, verb: str, number: int) -> None:
@@ -103,7 +104,12 @@ class World:
             assert digest not in self.pinned, "what is needed was removed"
             assert self.now - used_at >= YOUNG_S, "what is about to be named was removed"
             del self.used[digest]
-        may_go = [digest for digest in left - self.pinned if self.now - self.used[digest] >= YOUNG_S]
+        self.spared |= dict.fromkeys(self.pinned, self.now)
+        may_go = [
+            digest
+            for digest in left - self.pinned
+            if self.now - max(self.used[digest], self.spared.get(digest, 0.0)) >= YOUNG_S
+        ]
         assert not [digest for digest in may_go if self.now - self.used[digest] > MAX_AGE_S + YOUNG_S]
         assert not may_go or self.store.total_bytes <= bytes_max
         self.check()

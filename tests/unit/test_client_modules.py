@@ -158,9 +158,16 @@ def test_installed_module_can_be_sent_by_value(monkeypatch: pytest.MonkeyPatch, 
     assert mentions_local(pickle.dumps(colorsys.rgb_to_hsv, 5))
     with pytest.raises(TypeError, match="takes a module"):
         pickle_by_value("colorsys")  # type: ignore[arg-type]  # that is what is refused
-    modules._seen.pattern = modules._pattern_of(set())
-    modules._seen.sign = (0, "")
+    modules._seen.sign = (0, "", 0)
     modules._seen.names.clear()
+
+
+def test_module_that_was_registered_with_cloudpickle_itself_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    modules.refresh()
+    registered = cloudpickle.list_registry_pickle_by_value()
+    monkeypatch.setattr(cloudpickle.cloudpickle, "_PICKLE_BY_VALUE_MODULES", registered)
+    cloudpickle.register_pickle_by_value(colorsys)
+    assert mentions_local(pickle.dumps(colorsys.rgb_to_hsv, 5))
 
 
 def test_module_that_takes_the_place_of_another_is_noticed(shapes: Any) -> None:

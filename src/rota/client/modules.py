@@ -52,7 +52,7 @@ class _Seen:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.sign = (0, "")
+        self.sign = (0, "", 0)
         self.names: set[str] = set()
         self.pattern = _pattern_of(())
 
@@ -136,22 +136,23 @@ def refresh() -> None:
         return
     with _seen.lock:
         sign = _sign_of_modules()
-        is_changed = False
         for name, module in list(sys.modules.items()):
             if name in _seen.names:
                 continue
             _seen.names.add(name)
             if _is_really(module, name) and not _is_registered(name) and is_local(module):
                 cloudpickle.register_pickle_by_value(module)
-                is_changed = True
-        if is_changed:
-            _seen.pattern = _pattern_of(cloudpickle.list_registry_pickle_by_value())
-        _seen.sign = sign  # last: until then others wait for the lock
+        registered = cloudpickle.list_registry_pickle_by_value()
+        _seen.pattern = _pattern_of(registered)
+        _seen.sign = (*sign[:2], len(registered))  # last: until then others wait for the lock
 
 
-def _sign_of_modules() -> tuple[int, str]:
-    """Changes whenever a module comes, also where another one went: how many there are, and which is the newest."""
-    return len(sys.modules), next(reversed(sys.modules))
+def _sign_of_modules() -> tuple[int, str, int]:
+    """Changes whenever a module comes, also where another one went, or is registered, by us or with cloudpickle.
+
+    How many there are, which is the newest, and how many go by value.
+    """
+    return len(sys.modules), next(reversed(sys.modules)), len(cloudpickle.list_registry_pickle_by_value())
 
 
 def distributions_by_module() -> Mapping[str, list[str]]:
