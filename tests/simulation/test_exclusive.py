@@ -12,7 +12,7 @@ import pytest
 
 from rota.core.exclusive import ExclusiveWaits
 from rota.core.lease import Lease
-from tests.simulation.replay import run_seed
+from rota.simulator.chaos.soak import run_seed
 
 SEEDS: Final = 60
 CHUNK: Final = 15

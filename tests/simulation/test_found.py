@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.replay import run_seed
+from rota.simulator.chaos.soak import run_seed
 
 
 @pytest.mark.parametrize("seed", [95, 207, 211])

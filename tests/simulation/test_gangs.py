@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tests.simulation.replay import run_seed
+from rota.simulator.chaos.soak import run_seed
 
 
 @pytest.mark.parametrize("first", range(1000, 1060, 20))

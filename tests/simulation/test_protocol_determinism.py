@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.simulation.scenario import FAULTS, Scenario
+from rota.simulator.chaos.scenario import FAULTS, Scenario
 
 ROOT = Path(__file__).parents[2]
 
-HASHES = "from tests.simulation.scenario import *; print(*(Scenario(seed).run().trace_hash for seed in range(6)))"
+HASHES = "from rota.simulator.chaos.scenario import *; print(*(Scenario(seed).run().trace_hash for seed in range(6)))"
 
 
 def hashes(hash_seed: str) -> str:

@@ -9,8 +9,8 @@ from typing import Final
 
 import pytest
 
-from tests.simulation.replay import run_seed
-from tests.simulation.scenario import COORDINATOR_FAULTS
+from rota.simulator.chaos.scenario import COORDINATOR_FAULTS
+from rota.simulator.chaos.soak import run_seed
 
 SEEDS: Final = 300
 CHUNK: Final = 20

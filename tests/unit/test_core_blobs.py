@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from rota.coordinator.drafts import draft_of
+from rota.core.drafts import draft_of
 from rota.core.effects import Effect, Save, Send
 from rota.core.model import TaskSeq
 from rota.core.protocol import BlobHome, Welcome

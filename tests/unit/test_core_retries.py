@@ -127,6 +127,23 @@ def test_end_of_an_earlier_backoff_does_not_cut_a_later_one_short() -> None:
     assert [key(given) for given in assignments(core.pass_time(31.0))] == [(seq, 3)]
 
 
+def test_retry_with_a_record_from_before_another_retry_changes_nothing() -> None:
+    """The second was on its way when the task was brought back and cancelled again, before a new attempt began."""
+    core = Core()
+    core.hello()
+    seq = only(core.submit())
+    core.end(seq, "exit")
+    late = core.retry_command(seq)
+    core.set_drained("w1", drained=True)
+    core.retry(seq)
+    core.pass_time(1.0)
+    core.cancel(seq)
+    core.do(late)
+    assert core.states([seq]) == ["cancelled"]
+    core.retry(seq)
+    assert core.states([seq]) == ["pending"]
+
+
 def test_backoff_grows_with_each_failure_up_to_its_cap() -> None:
     core = Core()
     core.hello()

@@ -13,7 +13,6 @@ from typing import Final
 
 from rota import __version__
 from rota.coordinator.clients import ClientDesk
-from rota.coordinator.drafts import draft_of, same_spec
 from rota.coordinator.events import EventHub
 from rota.coordinator.gangs import find_mates
 from rota.coordinator.loop import Loop
@@ -26,6 +25,7 @@ from rota.coordinator.service import Event, NodeView, Stats, TaskView
 from rota.coordinator.shares import Shares, check_limits
 from rota.coordinator.watches import Watches
 from rota.core.commands import CancelTasks, RetryTask, SetDrained, SubmitTasks
+from rota.core.drafts import draft_of, same_spec
 from rota.core.effects import Accepted, GangRefused, IdsTaken, Settled, WorkerKnown
 from rota.core.errors import Conflict, NotFound
 from rota.core.explain import Explainer, place_in_line, reasons

@@ -14,9 +14,9 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from rota.coordinator.drafts import draft_of
 from rota.core.client_protocol import Submission
 from rota.core.commands import Draft, DraftGroup
+from rota.core.drafts import draft_of
 from rota.core.errors import BadRequest, BadSpec, RotaError
 from rota.core.placement.policies import POLICIES, PolicyFactory, check_placement
 from rota.core.requests import ARGS_BYTES_MAX, check_template

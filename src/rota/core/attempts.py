@@ -231,7 +231,7 @@ class Attempts:
             state.task_blobs.pop(task.seq, None)
         if ended is not None and ended.blobs:
             state.notes.changes.blobs.update(dict.fromkeys(ended.blobs))
-        state.note_retried_end(task)
+        state.note_retried_end(task, ended_at)
         if task.chosen_id is not None:
             notes.chosen_ids[seq] = task.chosen_id
             state.remember_ended(task.chosen_id)

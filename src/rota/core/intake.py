@@ -92,7 +92,7 @@ class Intake:
         self.restore_blobs(task, spec)
         move(task, TaskState.PENDING)
         state.notes.changes.revived.append(facts)
-        state.remember_retried(facts.seq, progress.attempt)
+        state.remember_retried(facts.seq)
         self._enter(task)
         if task.terms.gang is not None:
             state.gangs.come_back(task, facts)

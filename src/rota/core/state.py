@@ -152,7 +152,7 @@ class State:
         self.tasks: dict[TaskSeq, Task] = {}
         self.chosen_ids: dict[str, TaskSeq] = {}
         self._ended_ids: deque[tuple[float, str]] = deque()
-        self._retried: dict[TaskSeq, int] = {}
+        self._retried: dict[TaskSeq, tuple[int, float] | None] = {}
         self._retried_until: deque[tuple[float, TaskSeq]] = deque()
         self.clients: dict[str, ClientRecord] = {}
         self.task_blobs: dict[TaskSeq, tuple[str, ...]] = {}
@@ -176,23 +176,24 @@ class State:
         """Keep a chosen id for a while: a submit that looked it up before the end was saved must still meet it."""
         self._ended_ids.append((self.now + REMEMBER_S, chosen_id))
 
-    def remember_retried(self, seq: TaskSeq, attempt: int) -> None:
-        """Keep the last attempt of a task that was brought back: a second retry may still come with an old record."""
-        self._retried[seq] = attempt
+    def remember_retried(self, seq: TaskSeq) -> None:
+        """Keep in mind that a task was brought back: a second retry may still come with a record from before that."""
+        self._retried[seq] = None
 
-    def note_retried_end(self, task: Task) -> None:
-        """Note which attempt was the last of a task that was brought back."""
+    def note_retried_end(self, task: Task, ended_at: float) -> None:
+        """Note how a task ended that was brought back: with which attempt, or before another began, and when."""
         if task.seq in self._retried:
-            self._retried[task.seq] = task.attempt
+            self._retried[task.seq] = (task.attempt, ended_at)
             self._retried_until.append((self.now + REMEMBER_S, task.seq))
 
     def is_latest(self, record: TaskRecord) -> bool:
         """Say whether an ended task is still as this record has it, as far as a minute's memory goes."""
         seq, chosen_id = record.facts.seq, record.facts.chosen_id
+        retried = self._retried.get(seq)
         return (
             seq not in self.tasks
             and seq not in self.notes.ended
-            and record.progress.attempt >= self._retried.get(seq, 0)
+            and retried in (None, (record.progress.attempt, record.progress.ended_at))
             and (chosen_id is None or self.chosen_ids.get(chosen_id, seq) == seq)
         )
 

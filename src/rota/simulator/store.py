@@ -1,8 +1,8 @@
 """A store in memory that is slow, refuses, and answers late, and that keeps its promises to the letter.
 
 A commit takes effect at one moment and is reported at a later one. In between the coordinator may
-die: then the commit has happened or not, and nobody told. The rows are those of the
-core's tests, which refuse what would break a promise.
+die: then the commit has happened or not, and nobody told. The rows refuse what would break a
+promise.
 """
 
 from __future__ import annotations
@@ -10,21 +10,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from msgspec import Struct
+
 from rota.core.changes import Changes, Fence
 from rota.core.errors import LostLeadership, RotaError, StoreUnavailable
 from rota.core.model import TaskRecord, TaskSeq
-from rota.store.base import Leadership
-from tests.simulation.world import Event, World
-from tests.support.core import CLUSTER, Record
+from rota.simulator.record import Record
+from rota.simulator.world import Planned, World
 
-__all__ = ["ModelStore"]
+__all__ = ["ModelStore", "Reign"]
 
-COMMIT_S: Final = (0.0002, 0.003)
+CLUSTER: Final = "cluster-1"
+
 SLOW_S: Final = (0.05, 4.0)
 """Of a commit that is slow, or whose outcome has to be looked up. Longer than heartbeats are apart."""
 
 Done = Callable[[RotaError | None], None]
 """Is told how a commit went: ``None`` if it is on the record."""
+
+
+class Reign(Struct, frozen=True):
+    """What a leader is told when it begins: as `rota.store.base.Leadership`."""
+
+    cluster: str
+    epoch: int
+    holder: str
+    number: int
+    last_seq: TaskSeq
 
 
 class ModelStore:
@@ -40,7 +52,7 @@ class ModelStore:
         self._watch = watch
         self._epoch = 0
         self._holder = ""
-        self._under_way: tuple[Changes, Fence, Event] | None = None
+        self._under_way: tuple[Changes, Fence, Planned] | None = None
 
     def get_worse(self, *, slow_part: float = 0.0, late_part: float = 0.0, refusal_part: float = 0.0) -> None:
         """From now on let so many of the commits be slow, be answered late, or be refused."""
@@ -56,20 +68,22 @@ class ModelStore:
         """Nothing more goes wrong."""
         self._slow_part = self._late_part = self._refusal_part = self._full_until = 0.0
 
-    def campaign(self, candidate: str) -> Leadership:
+    def campaign(self, candidate: str) -> Reign:
         """Begin a reign."""
         self._epoch += 1
         self._holder = f"{candidate}/{self._epoch}"
-        return Leadership(CLUSTER, self._epoch, self._holder, self.number, self.last_seq)
+        return Reign(CLUSTER, self._epoch, self._holder, self.number, self.last_seq)
 
     def commit(self, changes: Changes, fence: Fence, done: Done) -> None:
         """Write, at once or in a while, and say so, at once or in a while."""
         world = self._world
         assert self._under_way is None
         if world.now < self._full_until or world.chance(self._refusal_part):
-            world.after(world.between(*COMMIT_S), lambda: self._report(done, StoreUnavailable("the store is full")))
+            world.after(
+                world.draw(world.pace.commit_s), lambda: self._report(done, StoreUnavailable("the store is full"))
+            )
             return
-        takes_s = world.between(*(SLOW_S if world.chance(self._slow_part) else COMMIT_S))
+        takes_s = world.draw(SLOW_S if world.chance(self._slow_part) else world.pace.commit_s)
         self._under_way = (changes, fence, world.after(takes_s, lambda: self._apply_and_report(changes, fence, done)))
 
     def abandon(self) -> None:

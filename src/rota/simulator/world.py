@@ -13,7 +13,9 @@ from hashlib import blake2b
 from heapq import heappop, heappush
 from typing import Final
 
-__all__ = ["WALL_AT_START", "Event", "World"]
+from rota.simulator.pace import CHAOTIC, Pace, Range
+
+__all__ = ["WALL_AT_START", "Planned", "World"]
 
 WALL_AT_START: Final = 1_800_000_000.0
 """What true clocks of the world show when it begins, seconds since 1970."""
@@ -22,7 +24,7 @@ LAST_LINES: Final = 60
 """Lines of the trace that are kept for whoever reads of a failure."""
 
 
-class Event:
+class Planned:
     """Something that will happen, unless it is cancelled before. ``is_over`` once it can't happen any more."""
 
     __slots__ = ("action", "is_over")
@@ -41,16 +43,18 @@ class World:
 
     Args:
         seed: Of everything that is drawn.
+        pace: How long things take.
         on_line: Is handed each line of the trace, if given.
     """
 
-    def __init__(self, seed: int, *, on_line: Callable[[str], None] | None = None) -> None:
+    def __init__(self, seed: int, *, pace: Pace = CHAOTIC, on_line: Callable[[str], None] | None = None) -> None:
         self.seed = seed
+        self.pace = pace
         self.now = 0.0
         self.rng = random.Random(f"rota/{seed}")
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._on_line = on_line
-        self._queue: list[tuple[float, int, Event]] = []
+        self._queue: list[tuple[float, int, Planned]] = []
         self._planned = 0
         self._digest = blake2b(digest_size=16)
 
@@ -61,11 +65,11 @@ class World:
         """What a clock shows that is right."""
         return WALL_AT_START + self.now
 
-    def after(self, delay_s: float, action: Callable[[], None]) -> Event:
+    def after(self, delay_s: float, action: Callable[[], None]) -> Planned:
         """Plan something. Equal times happen in the order in which they were planned."""
         assert delay_s >= 0.0
         self._planned += 1
-        event = Event(action)
+        event = Planned(action)
         heappush(self._queue, (self.now + delay_s, self._planned, event))
         return event
 
@@ -88,6 +92,11 @@ class World:
     def chance(self, probability: float) -> bool:
         """Draw yes or no."""
         return self.rng.random() < probability
+
+    def draw(self, span: Range) -> float:
+        """Draw a number from a range."""
+        low, high = span
+        return low if low == high else self.between(low, high)
 
     def between(self, low: float, high: float) -> float:
         """Draw a number; small ones are likelier where the range spans orders of magnitude."""

@@ -1,8 +1,7 @@
-"""Slots that pretend: lanes run one attempt at a time, for a time and to an end that are drawn.
+"""Slots that pretend: lanes run one attempt at a time, for as long and to the end that its work has.
 
-What a task does is in its name: how long it takes and how it may end. Everything else is as with real
-slots: the line starts in order, a stop may take its grace, what has not started can be taken
-back, news is told in batches, and a quick attempt is never told as started.
+Everything else is as with real slots: the line starts in order, a stop may take its grace, what has not started
+can be taken back, news is told in batches, and a quick attempt is never told as started.
 """
 
 from __future__ import annotations
@@ -10,75 +9,58 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Final
+
+from msgspec import Struct, field
 
 from rota.core.model import AttemptKey, Cause, LaneId, Offer, Resources
 from rota.core.protocol import Assignment, Ended, Started
 from rota.core.resources import split_need
 from rota.core.spec import decode_spec, resources_of
-from tests.simulation.world import Event, World
+from rota.simulator.chores import Chore, Chores
+from rota.simulator.watch import Watch
+from rota.simulator.world import Planned, World
 
-__all__ = ["ENDLESS", "RUN_S", "SlotWatch", "Slots"]
+__all__ = ["Slots"]
 
-RUN_S: Final[dict[str, tuple[float, float]]] = {
-    "quick": (0.001, 0.02),
-    "short": (0.005, 0.08),
-    "long": (0.5, 6.0),
-    "mixed": (0.002, 5.0),
-    "flaky": (0.005, 0.5),
-    "trap": (0.001, 0.02),
-    "endless": (1e6, 1e6),
-}
-"""How long a task takes, by its name. Some are short enough for lines; a few traps never end."""
-
-ENDLESS: Final = frozenset({"trap", "endless"})
-TRAP_PART: Final = 0.1
-
-FAILURES: Final = (Cause.EXIT, Cause.SIGNAL, Cause.TIMEOUT, Cause.OOM)
-FLAKY_PART: Final = 0.5
+OUTPUT: Final = b"said"
 STARTED_AFTER_S: Final = 0.02
-TELL_S: Final = (0.0001, 0.005)
+"""What ends sooner is told of once, by its end."""
 
 
-class SlotWatch(Protocol):
-    """Who sees everything that really runs, whether it is ever told or not."""
-
-    def count(self, what: str) -> None: ...
-
-    def attempt_started(self, worker: str, instance: str, given: Assignment) -> None: ...
-
-    def attempt_ended(self, worker: str, key: AttemptKey, cause: Cause | None) -> None: ...
-
-
-class _Running:
+class _Running(Struct, eq=False):
     """An attempt that runs. ``is_stopping`` once it was told to end."""
 
-    def __init__(self, given: Assignment, started: float, will_end: Event) -> None:
-        self.key: AttemptKey = (given.task, given.attempt)
-        self.started = started
-        self.will_end = will_end
-        self.is_stopping = False
+    key: AttemptKey
+    started: float
+    will_end: Planned
+    is_stopping: bool = False
 
 
-class _Lane:
-    def __init__(self) -> None:
-        self.line: deque[Assignment] = deque()
-        self.running: _Running | None = None
-        self.needs: Resources = ()
-        self.devices: tuple[int, ...] = ()
+class _Lane(Struct, eq=False):
+    """``line`` holds those that wait, each with what it will do."""
+
+    needs: Resources
+    devices: tuple[int, ...]
+    line: deque[tuple[Assignment, Chore]] = field(default_factory=deque)
+    running: _Running | None = None
 
 
 class Slots:
-    """All lanes of one agent process. ``tell`` gets started and ended attempts, once for each batch."""
+    """All lanes of one agent process. ``tell`` gets started and ended attempts, once for each batch.
+
+    ``speed`` is 1 for a machine that is as fast as it should be.
+    """
 
     def __init__(
         self,
         world: World,
-        watch: SlotWatch,
+        watch: Watch,
         *,
         worker: str,
         instance: str,
         offer: Offer,
+        chores: Chores,
         wall: Callable[[], float],
         tell: Callable[[list[Started], list[Ended]], None],
     ) -> None:
@@ -87,13 +69,15 @@ class Slots:
         self._worker = worker
         self._instance = instance
         self._offer = offer
+        self.speed = 1.0
+        self._chores = chores
         self._wall = wall
         self._tell = tell
         self._lanes: dict[LaneId, _Lane] = {}
         self._lane_of: dict[AttemptKey, LaneId] = {}
         self._started: list[Started] = []
         self._ended: list[Ended] = []
-        self._telling: Event | None = None
+        self._telling: Planned | None = None
         self._is_dead = False
 
     @property
@@ -104,17 +88,15 @@ class Slots:
     def run(self, attempts: Sequence[Assignment]) -> None:
         """Let attempts stand in the lines of their lanes."""
         for given in attempts:
-            lane = self._lanes.setdefault(given.lane, _Lane())
-            needs = _needs(given.spec)
-            assert not lane.needs or (lane.needs, lane.devices) == (needs, given.devices), "a lane has one shape"
-            assert _tags(given.spec) <= self._offer.tags, f"{self._worker} can't run {given.id}"
-            lane.needs, lane.devices = needs, given.devices
-            if lane.running is not None:
-                self._watch.count("attempts put into a line")
-            lane.line.append(given)
+            lane = self._lanes.get(given.lane)
+            if lane is None:
+                lane = self._lanes[given.lane] = _Lane(_needs(given.spec), given.devices)
+            if self._watch.is_strict:
+                self._check(given, lane)
+            lane.line.append((given, self._chores.chore_of(given)))
             self._lane_of[given.task, given.attempt] = given.lane
-            self._check_room()
-            self._start_next(given.lane)
+            if lane.running is None:
+                self._start_next(given.lane, lane)
 
     def stop(self, key: AttemptKey, cause: Cause, grace_s: float) -> None:
         """End an attempt: at once if it waits, within the grace if it runs."""
@@ -145,7 +127,7 @@ class Slots:
             return False
         lane_id = self._world.rng.choice(lanes)
         lane = self._lanes[lane_id]
-        self.take_back([(given.task, given.attempt) for given in lane.line])
+        self.take_back([(given.task, given.attempt) for given, _ in lane.line])
         assert lane.running is not None
         lane.running.will_end.cancel()
         self._end_running(lane_id, Cause.AGENT_ERROR)
@@ -169,27 +151,17 @@ class Slots:
 
     # Helpers
 
-    def _start_next(self, lane_id: LaneId) -> None:
-        lane = self._lanes[lane_id]
-        if lane.running is not None:
-            return
+    def _start_next(self, lane_id: LaneId, lane: _Lane) -> None:
         if not lane.line:
             del self._lanes[lane_id]
             return
-        given = lane.line.popleft()
+        given, chore = lane.line.popleft()
         self._watch.attempt_started(self._worker, self._instance, given)
-        run_s, cause = self._draw(given)
+        run_s, cause = chore.run_s / self.speed, chore.cause
         event = self._world.after(run_s, lambda: self._end_running(lane_id, cause))
-        lane.running = running = _Running(given, self._world.now, event)
-        self._world.after(STARTED_AFTER_S, lambda: self._tell_start(lane_id, running))
-
-    def _draw(self, given: Assignment) -> tuple[float, Cause | None]:
-        name = decode_spec(given.spec).name
-        assert name is not None
-        if name == "trap" and self._world.chance(TRAP_PART):
-            name = "endless"
-        fails = name == "flaky" and self._world.chance(FLAKY_PART)
-        return self._world.between(*RUN_S[name]), self._world.rng.choice(FAILURES) if fails else None
+        lane.running = running = _Running((given.task, given.attempt), self._world.now, event)
+        if run_s > STARTED_AFTER_S:
+            self._world.after(STARTED_AFTER_S, lambda: self._tell_start(lane_id, running))
 
     def _tell_start(self, lane_id: LaneId, running: _Running) -> None:
         lane = self._lanes.get(lane_id)
@@ -206,22 +178,23 @@ class Slots:
         run_s = self._world.now - running.started
         ended_at = self._wall()
         del self._lane_of[running.key]
+        task, attempt = running.key
         self._ended.append(
-            Ended(*running.key, cause, started_at=ended_at - run_s, ended_at=ended_at, run_s=run_s, stdout=b"said")
+            Ended(task, attempt, cause, started_at=ended_at - run_s, ended_at=ended_at, run_s=run_s, stdout=OUTPUT)
         )
         lane.running = None
         self._tell_soon()
-        self._start_next(lane_id)
+        self._start_next(lane_id, lane)
 
     def _end_waiting(self, key: AttemptKey, cause: Cause) -> None:
         lane = self._lanes[self._lane_of.pop(key)]
-        lane.line = deque(given for given in lane.line if (given.task, given.attempt) != key)
+        lane.line = deque(entry for entry in lane.line if (entry[0].task, entry[0].attempt) != key)
         self._ended.append(Ended(*key, cause, ended_at=self._wall()))
         self._tell_soon()
 
     def _tell_soon(self) -> None:
         if self._telling is None:
-            self._telling = self._world.after(self._world.between(*TELL_S), self._tell_now)
+            self._telling = self._world.after(self._world.draw(self._world.pace.tell_s), self._tell_now)
 
     def _tell_now(self) -> None:
         self._telling = None
@@ -229,6 +202,14 @@ class Slots:
         self._started, self._ended = [], []
         if not self._is_dead:
             self._tell(started, ended)
+
+    def _check(self, given: Assignment, lane: _Lane) -> None:
+        """A lane has one shape, and its machine can run it."""
+        assert (lane.needs, lane.devices) == (_needs(given.spec), given.devices), f"{given.id} is none of its lane's"
+        assert _tags(given.spec) <= self._offer.tags, f"{self._worker} can't run {given.id}"
+        if lane.running is not None:
+            self._watch.count("attempts put into a line")
+        self._check_room()
 
     def _check_room(self) -> None:
         """What lanes hold here is never more than the machine has, whatever the coordinator thinks."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from tests.simulation.scenario import Outcome, Scenario
+from rota.simulator.chaos.scenario import RunOutcome, Scenario
 
 __all__ = ["run_seed"]
 
 
 def run_seed(
     seed: int, *, faults: frozenset[str] | None = None, favourite: Mapping[str, object] | None = None
-) -> Outcome:
+) -> RunOutcome:
     """Run one scenario, most of whose tasks have the fields of ``favourite``, if given.
 
     Raises:
@@ -27,5 +27,5 @@ def run_seed(
         lines = "\n".join(scenario.world.last_lines)
         raise AssertionError(
             f"seed {seed}, at {scenario.world.now:.4f} s: {error}\n{lines}\n"
-            f"see it all: python -m tests.simulation --seed {seed} --trace{chosen}"
+            f"see it all: python -m rota.simulator.chaos --seed {seed} --trace{chosen}"
         ) from error

@@ -1,4 +1,4 @@
-"""Replay runs: ``python -m tests.simulation --seed 17 --trace``, or many: ``--seeds 1000``."""
+"""Replay runs: ``python -m rota.simulator.chaos --seed 17 --trace``, or many: ``--seeds 1000``."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import sys
 import time
 from collections import Counter
 
-from tests.simulation.scenario import FAULTS, Scenario
+from rota.simulator.chaos.scenario import FAULTS, Scenario
 
 __all__ = ["main"]
 
 
 def main() -> int:
     """Run one seed or many, and say what happened."""
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m rota.simulator.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds")
     parser.add_argument("--trace", action="store_true", help="print all that happens")
@@ -27,22 +27,26 @@ def main() -> int:
     began = time.perf_counter()
     for seed in range(options.seed, options.seed + options.seeds):
         faults = None if options.fault is None else frozenset(options.fault)
-        scenario = Scenario(seed, faults=faults, favourite=options.favourite, on_line=print if options.trace else None)
+        scenario = Scenario(seed, faults=faults, favourite=options.favourite, on_line=_say if options.trace else None)
         try:
             outcome = scenario.run()
         except AssertionError as error:
             failed += 1
-            print(f"seed {seed}: broken at {scenario.world.now:.4f}: {error}", file=sys.stderr)
+            sys.stderr.write(f"seed {seed}: broken at {scenario.world.now:.4f}: {error}\n")
             if options.seeds == 1:
                 raise
         else:
             counts.update(outcome.counts)
             if options.seeds == 1:
-                print(f"seed {seed}: ended at {outcome.ended_s:.1f} s, trace {outcome.trace_hash}")
-    print(f"{options.seeds} seeds in {time.perf_counter() - began:.1f} s, {failed} broken")
+                _say(f"seed {seed}: ended at {outcome.ended_s:.1f} s, trace {outcome.trace_hash}")
+    _say(f"{options.seeds} seeds in {time.perf_counter() - began:.1f} s, {failed} broken")
     for what, count in sorted(counts.items()):
-        print(f"  {what}: {count}")
+        _say(f"  {what}: {count}")
     return 1 if failed else 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
 
 
 if __name__ == "__main__":

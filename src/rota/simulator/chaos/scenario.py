@@ -14,15 +14,16 @@ from rota.core.config import SchedulerConfig
 from rota.core.invariants import check_invariants
 from rota.core.model import Gpu, Offer
 from rota.core.placement.policies import POLICIES
-from tests.simulation.checker import Checker
-from tests.simulation.clients import Clients
-from tests.simulation.coordinator import Coordinator
-from tests.simulation.machine import Machine
-from tests.simulation.model_store import ModelStore
-from tests.simulation.world import World
-from tests.support.core import Record
+from rota.simulator.chaos.chores import NamedChores
+from rota.simulator.chaos.clients import Crowd
+from rota.simulator.checker import Checker
+from rota.simulator.coordinator import Coordinator
+from rota.simulator.machine import SimulatedMachine
+from rota.simulator.record import Record
+from rota.simulator.store import ModelStore
+from rota.simulator.world import World
 
-__all__ = ["COORDINATOR_FAULTS", "FAULTS", "Outcome", "Scenario"]
+__all__ = ["COORDINATOR_FAULTS", "FAULTS", "RunOutcome", "Scenario"]
 
 GRACE_S: Final = 12.0
 """Enough for every worker to notice that the coordinator was killed, and to come back."""
@@ -101,7 +102,7 @@ FAULTS: Final = (
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """What two runs of one seed have in common, and what happened in it."""
 
     trace_hash: str
@@ -137,14 +138,15 @@ class Scenario:
         self.checker = Checker(world, record, workers_may_be_lost=may_lose)
         self.store = ModelStore(world, record, watch=self.checker.commit)
         self.coordinator = Coordinator(world, self.store, config, self.checker)
-        self.clients = Clients(world, self.coordinator, store=self.store, checker=self.checker, favourite=favourite)
+        self.clients = Crowd(world, self.coordinator, store=self.store, checker=self.checker, favourite=favourite)
+        chores = NamedChores(world)
         self.machines = [
-            Machine(world, f"m{number}", offer, exchange=self.coordinator, watch=self.checker)
+            SimulatedMachine(world, f"m{number}", offer, chores=chores, exchange=self.coordinator, watch=self.checker)
             for number, offer in enumerate(OFFERS[: world.rng.randint(1, len(OFFERS))], start=1)
         ]
         self._is_peace = False
 
-    def run(self) -> Outcome:
+    def run(self) -> RunOutcome:
         """Let it all happen.
 
         Raises:
@@ -163,7 +165,7 @@ class Scenario:
         is_over = world.run(until=faults_s + PEACE_S, is_over=self._look())
         self.checker.check_over()
         assert is_over, f"not at rest after {PEACE_S:g} s of peace: {self._unrest()}"
-        return Outcome(world.trace_hash(), world.now, self.faults, self.checker.counts)
+        return RunOutcome(world.trace_hash(), world.now, self.faults, self.checker.counts)
 
     # Beginning
 
@@ -227,12 +229,12 @@ class Scenario:
     def _jump(self) -> None:
         self.coordinator.wall_jump_s += self.world.rng.choice((-100.0, -5.0, 5.0, 100.0))
 
-    def _hurry(self, machine: Machine) -> None:
+    def _hurry(self, machine: SimulatedMachine) -> None:
         """SIGTERM, and again, because it takes too long."""
         machine.leave()
         self.world.after(self.world.between(0.01, 2.0), machine.hurry)
 
-    def _restart_with_less(self, machine: Machine) -> None:
+    def _restart_with_less(self, machine: SimulatedMachine) -> None:
         """Somebody reinstalls the machine: less memory, no cards, no tags."""
         machine.kill()
         machine.start(Offer((("cpu", 2000),), max_tasks=2))

@@ -25,7 +25,6 @@ from rota.core.commands import (
 from rota.core.config import SchedulerConfig
 from rota.core.effects import Answer, Notice
 from rota.core.errors import RotaError, StoreUnavailable, Unavailable
-from rota.core.invariants import check_invariants
 from rota.core.model import Epoch, TaskSeq
 from rota.core.protocol import (
     Closing,
@@ -41,27 +40,15 @@ from rota.core.protocol import (
 )
 from rota.core.scheduler import Scheduler
 from rota.core.turn import Turn
-from tests.simulation.checker import Checker
-from tests.simulation.model_store import ModelStore
-from tests.simulation.network import Link, WorkerEnd
-from tests.simulation.world import Event, World
+from rota.simulator.network import SimulatedLink, WorkerEnd
+from rota.simulator.store import ModelStore
+from rota.simulator.watch import Watch
+from rota.simulator.world import Planned, World
 
 __all__ = ["Coordinator", "OnAnswer"]
 
-TURN_S: Final = (0.00005, 0.001)
-"""From a command to the turn that takes it."""
-
-AHEAD_PART: Final = 0.5
-"""Of the commands that come during a save: those that begin a turn ahead."""
-
 PROBE_S: Final = (0.1, 1.0)
 """Between tries of a store that takes no writes."""
-
-RESTART_S: Final = (0.05, 4.0)
-"""Until whoever looks after the process has started it again."""
-
-ANSWER_S: Final = (0.0001, 0.01)
-ANSWER_LOST_PART: Final = 0.02
 
 OnAnswer = Callable[[Answer | RotaError | None], None]
 """Is told the answer; ``None`` if the connection broke before it came."""
@@ -74,7 +61,7 @@ class _Killed(BaseException):
 class Coordinator:
     """One process after another on one store."""
 
-    def __init__(self, world: World, store: ModelStore, config: SchedulerConfig, checker: Checker) -> None:
+    def __init__(self, world: World, store: ModelStore, config: SchedulerConfig, watch: Watch) -> None:
         self.turn: Turn | None = None
         self.is_up = False
         self.wall_jump_s = 0.0
@@ -82,7 +69,7 @@ class Coordinator:
         self._world = world
         self._store = store
         self._config = config
-        self._checker = checker
+        self._watch = watch
         self._reign = 0
         self._fuse: int | None = None
         self._numbers = 0
@@ -91,11 +78,11 @@ class Coordinator:
     def _clear(self) -> None:
         self._inbox: list[Command] = []
         self._waiting: dict[ReplyTo, tuple[Command, OnAnswer]] = {}
-        self._links: dict[SessionId, Link] = {}
-        self._sessions: dict[Link, SessionId] = {}
+        self._links: dict[SessionId, SimulatedLink] = {}
+        self._sessions: dict[SimulatedLink, SessionId] = {}
         self._told: dict[SessionId, dict[int, Report]] = {}
-        self._wake: Event | None = None
-        self._next_turn: Event | None = None
+        self._wake: Planned | None = None
+        self._next_turn: Planned | None = None
         self._stall_s = 0.0
 
     # What may happen to it
@@ -131,17 +118,17 @@ class Coordinator:
 
     # For workers
 
-    def connect(self, worker: WorkerEnd) -> Link | None:
+    def connect(self, worker: WorkerEnd) -> SimulatedLink | None:
         """Open a link."""
         if self.turn is None:
             return None
-        link = Link(self._world, worker, self)
+        link = SimulatedLink(self._world, worker, self)
         self._numbers += 1
         session = SessionId(self._numbers)
         self._links[session], self._sessions[link] = link, session
         return link
 
-    def received(self, link: Link, message: FromWorker) -> None:
+    def received(self, link: SimulatedLink, message: FromWorker) -> None:
         """Turn a message into a command."""
         session = self._sessions.get(link)
         if session is None or self.turn is None:
@@ -164,7 +151,7 @@ class Coordinator:
             case _:
                 assert_never(message)
 
-    def lost(self, link: Link) -> None:
+    def lost(self, link: SimulatedLink) -> None:
         """Tell the core that a link is gone."""
         session = self._sessions.pop(link, None)
         if session is not None:
@@ -201,8 +188,8 @@ class Coordinator:
         if turn is None or turn.is_ahead or self._next_turn is not None:
             return
         # While a save is under way a turn goes ahead now and then, as it does where there is much to do.
-        if not turn.is_saving or self._world.chance(AHEAD_PART):
-            delay_s = max(self.stalled_until - self._world.now, 0.0) + self._world.between(*TURN_S)
+        if not turn.is_saving or self._world.chance(self._world.pace.ahead_part):
+            delay_s = max(self.stalled_until - self._world.now, 0.0) + self._world.draw(self._world.pace.turn_s)
             self._next_turn = self._world.after(delay_s, lambda: self._guard(self._begin))
 
     def _begin(self) -> None:
@@ -215,7 +202,7 @@ class Coordinator:
             commands = [ObserverStalled(self._stall_s), *commands]
             self._stall_s = 0.0
         changes = turn.begin(commands, now=self._world.now, wall=self._wall())
-        check_invariants(turn.scheduler.state)
+        self._watch.state_changed(turn.scheduler.state)
         if changes is not None:
             self._save(changes)
         elif not turn.is_ahead:
@@ -239,11 +226,11 @@ class Coordinator:
             self._number += 1
             following = turn.saved()
             if following is not None:
-                self._checker.count("turns ahead")
+                self._watch.count("turns ahead")
                 self._save(following)
             turn.perform()
             assert turn.number == self._number
-            check_invariants(turn.scheduler.state)
+            self._watch.state_changed(turn.scheduler.state)
             self._go_on()
         else:
             assert isinstance(error, StoreUnavailable), error
@@ -279,10 +266,10 @@ class Coordinator:
         scheduler.restore_clients(record.clients[name] for name in sorted(record.clients))
         scheduler.restore_tasks(record.unfinished())
         scheduler.finish_restore()
-        check_invariants(scheduler.state)
+        self._watch.state_changed(scheduler.state)
         self.turn = Turn(scheduler, self, number=self._number)
         self._world.note("coordinator", f"loaded {len(scheduler.state.tasks)} tasks at commit {self._number}")
-        self._checker.count("loads")
+        self._watch.count("loads")
 
     def _recover(self, error: RotaError) -> None:
         """Drop everything, wait until the store takes a write again, and load."""
@@ -325,7 +312,7 @@ class Coordinator:
 
     def _die(self) -> None:
         self._world.note("coordinator", "is killed")
-        self._checker.count("kills of the coordinator")
+        self._watch.count("kills of the coordinator")
         self._reign += 1
         self._fuse = None
         self.is_up = False
@@ -335,7 +322,7 @@ class Coordinator:
             # What it said last may be on its way, or may be lost with the machine.
             self._world.rng.choice((link.close_from_coordinator, link.cut, link.die))()
         self._clear()
-        self._world.after(self._world.between(*RESTART_S), self.start)
+        self._world.after(self._world.draw(self._world.pace.restart_s), self.start)
 
     def _drop_all(self, error: RotaError | None) -> None:
         self.turn = None
@@ -351,7 +338,7 @@ class Coordinator:
     def reply(self, to: ReplyTo, answer: Answer) -> None:
         self._burn()
         command, on_answer = self._waiting.pop(to)
-        self._checker.answer_leaves(command, answer)
+        self._watch.answer_leaves(command, answer)
         self._hand_out(on_answer, answer)
 
     def refuse(self, to: ReplyTo, error: RotaError) -> None:
@@ -359,11 +346,11 @@ class Coordinator:
 
     def send(self, session: SessionId, message: FromCoordinator) -> None:
         self._burn()
-        self._checker.message_leaves(message)
+        self._watch.message_leaves(message)
         if isinstance(message, ReportAck):
             told = self._told.get(session, {})
             for number in [number for number in told if number <= message.number]:
-                self._checker.report_acknowledged(told.pop(number))
+                self._watch.report_acknowledged(told.pop(number))
         if session in self._links:
             self._links[session].send_down(message)
 
@@ -402,9 +389,9 @@ class Coordinator:
             self._wake.cancel()
 
     def _hand_out(self, on_answer: OnAnswer, answer: Answer | RotaError | None) -> None:
-        if self._world.chance(ANSWER_LOST_PART):
+        if self._world.chance(self._world.pace.answer_lost_part):
             answer = None
-        self._world.after(self._world.between(*ANSWER_S), lambda: on_answer(answer))
+        self._world.after(self._world.draw(self._world.pace.answer_s), lambda: on_answer(answer))
 
     def _wall(self) -> float:
         return self._world.wall + self.wall_jump_s

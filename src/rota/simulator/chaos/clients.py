@@ -1,4 +1,4 @@
-"""Clients submit, ask again when no answer came, cancel, retry and drain, and remember what they were promised."""
+"""Crowd submit, ask again when no answer came, cancel, retry and drain, and remember what they were promised."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
-from rota.coordinator.drafts import draft_of
 from rota.core.commands import CancelTasks, Draft, RetryTask, SetDrained, SubmitTasks
+from rota.core.drafts import draft_of
 from rota.core.effects import Accepted, Answer, IdsTaken, Settled, WorkerKnown
 from rota.core.errors import RotaError
 from rota.core.model import TaskRecord, TaskState, WorkerId
 from rota.core.requests import parse_requests
 from rota.core.spec import decode_spec
 from rota.core.turn import Turn
-from tests.simulation.checker import Checker
-from tests.simulation.coordinator import Coordinator
-from tests.simulation.model_store import ModelStore
-from tests.simulation.slots import ENDLESS, RUN_S
-from tests.simulation.world import World
+from rota.simulator.chaos.chores import ENDLESS, RUN_S
+from rota.simulator.checker import Checker
+from rota.simulator.coordinator import Coordinator
+from rota.simulator.store import ModelStore
+from rota.simulator.world import World
 
-__all__ = ["Clients"]
+__all__ = ["Crowd"]
 
 AGAIN_S: Final = (0.05, 2.0)
 LOOK_UP_S: Final = (0.0005, 0.01)
@@ -62,7 +62,7 @@ EXTRAS: Final[tuple[dict[str, Any], ...]] = (
 )
 
 
-class Clients:
+class Crowd:
     """All clients together. ``busy`` counts requests that are not answered for good."""
 
     def __init__(

@@ -11,19 +11,11 @@ from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
 
 from rota.core.protocol import FromCoordinator, FromWorker
-from tests.simulation.world import World
+from rota.simulator.world import World
 
-__all__ = ["CoordinatorEnd", "Link", "WorkerEnd"]
+__all__ = ["CoordinatorEnd", "SimulatedLink", "WorkerEnd"]
 
 M = TypeVar("M")
-
-DELAY_S: Final = (0.0001, 0.002)
-"""Of most messages."""
-
-LATE_S: Final = (0.01, 2.0)
-"""Of a few: a full buffer, a lost packet."""
-
-LATE_PART: Final = 0.01
 
 NOTICED_S: Final = (0.001, 1.0)
 """Until an end hears of a cut."""
@@ -35,17 +27,17 @@ GIVEN_UP_S: Final = (20.0, 60.0)
 class WorkerEnd(Protocol):
     """What a worker hears."""
 
-    def received(self, link: Link, message: FromCoordinator) -> None: ...
+    def received(self, link: SimulatedLink, message: FromCoordinator) -> None: ...
 
-    def lost(self, link: Link) -> None: ...
+    def lost(self, link: SimulatedLink) -> None: ...
 
 
 class CoordinatorEnd(Protocol):
     """What a coordinator hears."""
 
-    def received(self, link: Link, message: FromWorker) -> None: ...
+    def received(self, link: SimulatedLink, message: FromWorker) -> None: ...
 
-    def lost(self, link: Link) -> None: ...
+    def lost(self, link: SimulatedLink) -> None: ...
 
 
 class _Pipe(Generic[M]):
@@ -67,12 +59,13 @@ class _Pipe(Generic[M]):
 
     def _plan(self, action: Callable[[], None]) -> None:
         world = self._world
-        low, high = LATE_S if world.chance(LATE_PART) else DELAY_S
-        self._arrives_at = max(self._arrives_at, world.now + world.between(low, high))
+        pace = world.pace
+        is_late = pace.late_part and world.chance(pace.late_part)
+        self._arrives_at = max(self._arrives_at, world.now + world.draw(pace.late_s if is_late else pace.delay_s))
         world.after(self._arrives_at - world.now, lambda: None if self.is_dead else action())
 
 
-class Link:
+class SimulatedLink:
     """One channel. An end that has closed or has heard of the end hears nothing more."""
 
     def __init__(self, world: World, worker: WorkerEnd, coordinator: CoordinatorEnd) -> None:

@@ -23,16 +23,16 @@ from rota.core.agent import (
     StopAttempt,
     TakeBack,
 )
-from rota.core.model import AttemptKey, Offer, WorkerId
+from rota.core.model import Offer, WorkerId
 from rota.core.protocol import Ended, FromCoordinator, Started, Stop, Usage, Welcome
-from tests.simulation.network import Link, WorkerEnd
-from tests.simulation.slots import Slots, SlotWatch
-from tests.simulation.world import Event, World
+from rota.simulator.chores import Chores
+from rota.simulator.network import SimulatedLink, WorkerEnd
+from rota.simulator.slots import Slots
+from rota.simulator.watch import Watch
+from rota.simulator.world import Planned, World
 
-__all__ = ["Exchange", "Machine", "MachineWatch"]
+__all__ = ["Exchange", "SimulatedMachine"]
 
-DIAL_S: Final = (0.001, 0.02)
-REDIAL_S: Final = (1.0, 5.0)
 SILENCE_BEATS: Final = 3
 """As with the worker's process: after so many heartbeats without an answer it hangs up."""
 
@@ -46,40 +46,35 @@ GOODBYE_S: Final = 0.1
 class Exchange(Protocol):
     """Where workers find the coordinator."""
 
-    def connect(self, worker: WorkerEnd) -> Link | None:
+    def connect(self, worker: WorkerEnd) -> SimulatedLink | None:
         """Open a link; ``None`` while nobody is there."""
         ...
 
 
-class MachineWatch(SlotWatch, Protocol):
-    """Who sees what a machine does and is told."""
-
-    def stop_arrived(self, worker: str, keys: list[AttemptKey]) -> None: ...
-
-    def machine_down(self, worker: str) -> None: ...
-
-
-class Machine:
+class SimulatedMachine:
     """One machine. ``agent`` is ``None`` while no worker runs on it."""
 
-    def __init__(self, world: World, name: str, offer: Offer, *, exchange: Exchange, watch: MachineWatch) -> None:
+    def __init__(
+        self, world: World, name: str, offer: Offer, *, chores: Chores, exchange: Exchange, watch: Watch
+    ) -> None:
         self.name = name
         self.offer = offer
         self.agent: Agent | None = None
-        self.link: Link | None = None
+        self.link: SimulatedLink | None = None
         self.is_steady = False
         self._world = world
+        self._chores = chores
         self._exchange = exchange
         self._watch = watch
         self._starts = 0
-        self._skew_s = world.between(-3.0, 3.0)
+        self._skew_s = world.draw(world.pace.skew_s)
         self._quarantined = False
         self._answered_at = 0.0
         self._left_at: float | None = None
         self._cut_off_until = 0.0
         self._stalled_until = 0.0
         self._watches_lease = False
-        self._timers: list[Event] = []
+        self._timers: list[Planned] = []
 
     @property
     def is_idle(self) -> bool:
@@ -103,12 +98,13 @@ class Machine:
             worker=self.name,
             instance=instance,
             offer=self.offer,
+            chores=self._chores,
             wall=self._wall,
             tell=self._slots_tell,
         )
         self._note(f"starts as {instance}")
         self._timers = []
-        self._later(self._world.between(*DIAL_S), self._dial)
+        self._later(self._world.draw(self._world.pace.dial_s), self._dial)
         self._later(self._world.between(0.5, 1.0), self._beat)
 
     def start_if_down(self) -> None:
@@ -174,7 +170,7 @@ class Machine:
 
     # Of its link
 
-    def received(self, link: Link, message: FromCoordinator) -> None:
+    def received(self, link: SimulatedLink, message: FromCoordinator) -> None:
         """Hand a message to the agent."""
         if self._world.now < self._stalled_until:
             self._world.after(self._stalled_until - self._world.now, lambda: self.received(link, message))
@@ -188,7 +184,7 @@ class Machine:
             self._watch.stop_arrived(self.name, message.attempts)
         self._do(MessageArrived(message))
 
-    def lost(self, link: Link) -> None:
+    def lost(self, link: SimulatedLink) -> None:
         """Say so to the agent and dial again."""
         if link is self.link and self.agent is not None:
             self._note("lost its link")
@@ -236,7 +232,7 @@ class Machine:
         if self._world.now >= self._cut_off_until:
             self.link = self._exchange.connect(self)
         if self.link is None:
-            self._later(self._world.between(*REDIAL_S), self._dial)
+            self._later(self._world.draw(self._world.pace.redial_s), self._dial)
             return
         self._answered_at = self._world.now
         self._do(ChannelOpened(self._wall()))
@@ -259,7 +255,7 @@ class Machine:
     def _forget_link(self) -> None:
         self.link = None
         self._do(ChannelLost())
-        self._later(self._world.between(*REDIAL_S), self._dial)
+        self._later(self._world.draw(self._world.pace.redial_s), self._dial)
 
     def _go_if_done(self) -> None:
         """Leave once the coordinator has heard everything. Unlike the real one it waits for that for ever."""

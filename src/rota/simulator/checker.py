@@ -15,6 +15,7 @@ from rota.core.changes import Changes
 from rota.core.commands import CancelTasks, Command
 from rota.core.effects import Accepted, Answer
 from rota.core.gangs import gang_name
+from rota.core.invariants import check_invariants
 from rota.core.model import (
     ACTIVE_STATES,
     ENDED_STATES,
@@ -30,8 +31,10 @@ from rota.core.model import (
 )
 from rota.core.protocol import Assign, Assignment, FromCoordinator, Report, Stop
 from rota.core.spec import decode_spec
-from tests.simulation.world import World
-from tests.support.core import Record
+from rota.core.state import State
+from rota.simulator.record import Record
+from rota.simulator.watch import Watch
+from rota.simulator.world import World
 
 __all__ = ["Checker", "Execution"]
 
@@ -52,8 +55,10 @@ class Execution(Struct):
     is_held: bool = True
 
 
-class Checker:
+class Checker(Watch):
     """Raises `AssertionError` at the first broken promise."""
+
+    is_strict = True
 
     def __init__(self, world: World, record: Record, *, workers_may_be_lost: bool) -> None:
         self.record = record
@@ -98,6 +103,9 @@ class Checker:
                 execution.is_held = execution.runs = False
 
     # What leaves the coordinator
+
+    def state_changed(self, state: State) -> None:
+        check_invariants(state)
 
     def message_leaves(self, message: FromCoordinator) -> None:
         """Nothing is told to a worker that is not on record."""
@@ -176,11 +184,14 @@ class Checker:
 
     def _check_exclusive(self, given: Assignment) -> None:
         """No two attempts of an exclusive task overlap in time."""
-        if decode_spec(given.spec).exclusive:
+        if self._is_exclusive(given.task):
             self.count("exclusive attempts run")
             for number in range(1, given.attempt):
                 before = self.executions.get((given.task, number))
                 assert before is None or not before.runs, f"exclusive task {given.task} runs twice at once"
+
+    def _is_exclusive(self, seq: TaskSeq) -> bool:
+        return decode_spec(self.record.facts[seq].spec).exclusive
 
     def _check_assignment(self, given: Assignment) -> None:
         progress = self.record.progress[given.task]
@@ -221,7 +232,8 @@ class Checker:
         assert key not in self._ends, f"attempt {key} ends twice: {self._ends[key]} and {cause}"
         assert before.attempt == key[1], f"attempt {key} was never on record"
         self._ends[key] = cause
-        self.count(f"attempts {cause.value if cause else 'done'}")
+        leased = " in a lease" if cause is Cause.WORKER_LOST and self._is_exclusive(key[0]) else ""
+        self.count(f"attempts {cause.value if cause else 'done'}{leased}")
         execution = self.executions.get(key)
         if execution is None:
             assert cause is not None, f"{key} ended well without having run"
