@@ -39,13 +39,14 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
     "store": ("rota.core", "rota.store"),
     "wire": ("rota.core", "rota.wire"),
     "process": ("rota.process",),
-    "coordinator": ("rota.core", "rota.store", "rota.wire", "rota.process", "rota.coordinator"),
+    "coordinator": ("rota.core", "rota.store", "rota.wire", "rota.process", "rota.plugins", "rota.coordinator"),
     "functions": ("rota.functions",),
     "worker": ("rota.core", "rota.wire", "rota.process", "rota.functions", "rota.worker"),
     "client": (*NOUNS, "rota.wire", "rota.functions", "rota.client"),
     "cli": (*NOUNS, "rota.wire", "rota.client", "rota.cli"),
     "workloads": ("rota.core", "rota.workloads"),
     "simulator": ("rota.core", "rota.workloads", "rota.simulator"),
+    "plugins": ("rota.core", "rota.plugins"),
     "__main__": ("rota.cli",),
 }
 """Which of our modules a part of the house may import, with all that is inside them."""
@@ -54,6 +55,11 @@ FORBIDDEN: Final[dict[str, tuple[str, ...]]] = {"worker": tuple(f"rota.core.{nam
 
 PROCESS_COMMANDS: Final = ("rota.cli.coordinator", "rota.cli.worker", "rota.cli.up")
 """Commands that start a leader or an agent: they import it when they run, so that the others start quickly."""
+
+LOCAL_COMMANDS: Final[dict[str, tuple[str, ...]]] = {
+    "rota.cli.simulated": ("rota.core", "rota.simulator", "rota.workloads", "rota.store", "rota.plugins", "rota.cli"),
+}
+"""What commands need that do their work here: imported when they run, like those of the processes."""
 
 CONFIGURATIONS: Final = ("rota.coordinator.config", "rota.worker.config")
 """What those commands' options are made of: light, and refused nonsense is told before anything else is loaded."""
@@ -99,6 +105,8 @@ def breaks_layers(found: Import) -> bool:
         return False
     if found.importer == "rota":
         return not found.is_for_types  # what it hands out is loaded when it is asked for
+    if found.importer in LOCAL_COMMANDS:
+        return not is_within(found.imported, LOCAL_COMMANDS[found.importer])
     if found.importer in PROCESS_COMMANDS and found.imported in CONFIGURATIONS:
         return False
     if found.is_lazy and found.importer in PROCESS_COMMANDS:

@@ -41,6 +41,9 @@ COMMANDS: Final = {
         "events": "Follow what happens.",
         "stats": "Show the counts of the coordinator.",
     },
+    "Try": {
+        "simulate": "Try a cluster, a policy or a workload before it meets you: run it in virtual time.",
+    },
     "Share": {
         "queues": "List queues, and set them.",
         "limits": "List limits, and set them.",

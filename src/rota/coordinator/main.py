@@ -21,9 +21,9 @@ from starlette.types import ASGIApp
 from rota.coordinator.config import CoordinatorConfig
 from rota.coordinator.house import House
 from rota.coordinator.http.protocol import JoiningHttpProtocol
-from rota.coordinator.plugins import load_policies
 from rota.core.errors import BadSpec, RotaError, StoreError
 from rota.core.placement.policies import PolicyFactory, check_placement
+from rota.plugins import load_policies
 from rota.process.limits import raise_file_limit
 from rota.process.logs import set_up_logs
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from rota.coordinator.loop import Loop
 from rota.core.commands import SetLimit, SetQueue, SetReservation
 from rota.core.effects import SettingDone
-from rota.core.errors import BadRequest, BadSpec, Conflict, NotFound
+from rota.core.errors import BadSpec, Conflict, NotFound
 from rota.core.limits import Limit
 from rota.core.placement.policies import check_placement
 from rota.core.queues import Queue, QueueSettings
@@ -18,7 +18,7 @@ from rota.core.reservations import Reservation
 from rota.core.spec import TaskRequest
 from rota.core.state import State
 
-__all__ = ["LimitView", "QueueView", "ReservationView", "Shares", "check_limits", "check_queue_settings"]
+__all__ = ["LimitView", "QueueView", "ReservationView", "Shares", "check_limits"]
 
 
 class QueueView(Struct, frozen=True):
@@ -148,25 +148,6 @@ def check_limits(requests: Sequence[TaskRequest], state: State) -> None:
                 raise BadSpec("limits", f"there is no limit {name!r}; {hint}", index=at)
             if amount > limit.size:
                 raise BadSpec("limits", f"{amount:,} of {name} were asked for: there are {limit.size:,}", index=at)
-
-
-def check_queue_settings(settings: QueueSettings) -> None:
-    """Refuse nonsense.
-
-    Raises:
-        BadRequest: A field makes no sense; names it.
-    """
-    if not 0.001 <= settings.weight <= 1e6:
-        raise BadRequest(f"weight is {settings.weight:g}: it must be 0.001 to 1,000,000")
-    for name in ("max_running", "preempts_by"):
-        value = getattr(settings, name)
-        if value is not None and not 0 <= value <= 10**9:
-            raise BadRequest(f"{name} is {value}: it must be 0 to 1,000,000,000")
-    if settings.ordering not in (None, "fcfs", "priority"):
-        raise BadRequest(f"ordering is {settings.ordering!r}: it must be fcfs or priority")
-    for name, amount in settings.max_resources.items():
-        if not 0 <= amount <= 10**15:
-            raise BadRequest(f"max_resources: {name} is {amount}: it must be 0 to {10**15}")
 
 
 def _view_queue(queue: Queue, pending: int) -> QueueView:

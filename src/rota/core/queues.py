@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct, field
 
+from rota.core.errors import BadRequest
 from rota.core.model import Reason, Resources, Setting
 from rota.core.spec import QUEUE_DEFAULT
 
 if TYPE_CHECKING:
     from rota.core.cluster import Room
 
-__all__ = ["QUEUE_KIND", "Queue", "QueueSettings", "Queues"]
+__all__ = ["QUEUE_KIND", "Queue", "QueueSettings", "Queues", "check_queue_settings"]
 
 QUEUE_KIND: Final = "queue"
 """Of the settings that a store keeps."""
@@ -129,3 +130,22 @@ class Queues:
         """Take in what the store has kept."""
         self.get(setting.name).change(_decoder(QueueSettings).decode(setting.data))
         self.set_names[setting.name] = None
+
+
+def check_queue_settings(settings: QueueSettings) -> None:
+    """Refuse nonsense.
+
+    Raises:
+        BadRequest: A field makes no sense; names it.
+    """
+    if not 0.001 <= settings.weight <= 1e6:
+        raise BadRequest(f"weight is {settings.weight:g}: it must be 0.001 to 1,000,000")
+    for name in ("max_running", "preempts_by"):
+        value = getattr(settings, name)
+        if value is not None and not 0 <= value <= 10**9:
+            raise BadRequest(f"{name} is {value}: it must be 0 to 1,000,000,000")
+    if settings.ordering not in (None, "fcfs", "priority"):
+        raise BadRequest(f"ordering is {settings.ordering!r}: it must be fcfs or priority")
+    for name, amount in settings.max_resources.items():
+        if not 0 <= amount <= 10**15:
+            raise BadRequest(f"max_resources: {name} is {amount}: it must be 0 to {10**15}")

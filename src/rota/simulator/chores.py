@@ -8,9 +8,9 @@ from msgspec import Struct
 
 from rota.core.model import Cause
 from rota.core.protocol import Assignment
-from rota.core.spec import decode_spec
+from rota.core.spec import TaskSpec
 
-__all__ = ["Chore", "Chores", "SyntheticChores"]
+__all__ = ["Chore", "Chores", "chore_of_spec"]
 
 
 class Chore(Struct, frozen=True, gc=False):
@@ -28,13 +28,10 @@ class Chores(Protocol):
         ...
 
 
-class SyntheticChores:
-    """Does what tasks of kind ``workload`` say, for as long as they say, unless their time-out is over before."""
-
-    def chore_of(self, given: Assignment) -> Chore:
-        spec = decode_spec(given.spec)
-        assert spec.workload is not None, f"{given.id} is no synthetic work"
-        run_s = spec.workload.seconds
-        if spec.timeout is not None and run_s > spec.timeout:
-            return Chore(spec.timeout, Cause.TIMEOUT)
-        return Chore(run_s)
+def chore_of_spec(spec: TaskSpec) -> Chore:
+    """What a task of kind ``workload`` does: its time, unless its time-out is over before."""
+    assert spec.workload is not None, "this is no synthetic work"
+    run_s = spec.workload.seconds
+    if spec.timeout is not None and run_s > spec.timeout:
+        return Chore(spec.timeout, Cause.TIMEOUT)
+    return Chore(run_s)

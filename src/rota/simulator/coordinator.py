@@ -6,7 +6,7 @@ a commit that failed everything is dropped and loaded. It can be killed at any p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, assert_never
 
 from rota.core.changes import Changes, Fence
@@ -26,6 +26,7 @@ from rota.core.config import SchedulerConfig
 from rota.core.effects import Answer, Notice
 from rota.core.errors import RotaError, StoreUnavailable, Unavailable
 from rota.core.model import Epoch, TaskSeq
+from rota.core.placement.policies import POLICIES, PolicyFactory
 from rota.core.protocol import (
     Closing,
     FromCoordinator,
@@ -61,14 +62,24 @@ class _Killed(BaseException):
 class Coordinator:
     """One process after another on one store."""
 
-    def __init__(self, world: World, store: ModelStore, config: SchedulerConfig, watch: Watch) -> None:
+    def __init__(
+        self,
+        world: World,
+        store: ModelStore,
+        config: SchedulerConfig,
+        watch: Watch,
+        *,
+        policies: Mapping[str, PolicyFactory] = POLICIES,
+    ) -> None:
         self.turn: Turn | None = None
         self.is_up = False
         self.wall_jump_s = 0.0
         self.stalled_until = 0.0
+        self.restart_s = world.pace.restart_s
         self._world = world
         self._store = store
         self._config = config
+        self._policies = policies
         self._watch = watch
         self._reign = 0
         self._fuse: int | None = None
@@ -260,6 +271,7 @@ class Coordinator:
             next_seq=self._next_seq,
             now=self._world.now,
             wall=self._wall(),
+            policies=self._policies,
         )
         scheduler.restore_settings(record.settings[key] for key in sorted(record.settings))
         scheduler.restore_workers(record.workers[name] for name in sorted(record.workers))
@@ -322,7 +334,7 @@ class Coordinator:
             # What it said last may be on its way, or may be lost with the machine.
             self._world.rng.choice((link.close_from_coordinator, link.cut, link.die))()
         self._clear()
-        self._world.after(self._world.draw(self._world.pace.restart_s), self.start)
+        self._world.after(self._world.draw(self.restart_s), self.start)
 
     def _drop_all(self, error: RotaError | None) -> None:
         self.turn = None

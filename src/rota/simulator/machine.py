@@ -27,6 +27,7 @@ from rota.core.model import Offer, WorkerId
 from rota.core.protocol import Ended, FromCoordinator, Started, Stop, Usage, Welcome
 from rota.simulator.chores import Chores
 from rota.simulator.network import SimulatedLink, WorkerEnd
+from rota.simulator.pace import Range
 from rota.simulator.slots import Slots
 from rota.simulator.watch import Watch
 from rota.simulator.world import Planned, World
@@ -52,7 +53,10 @@ class Exchange(Protocol):
 
 
 class SimulatedMachine:
-    """One machine. ``agent`` is ``None`` while no worker runs on it."""
+    """One machine. ``agent`` is ``None`` while no worker runs on it.
+
+    ``down_s`` is how long that takes after a worker died; ``speed`` is 1 for a machine that is as fast as it should be.
+    """
 
     def __init__(
         self, world: World, name: str, offer: Offer, *, chores: Chores, exchange: Exchange, watch: Watch
@@ -62,6 +66,9 @@ class SimulatedMachine:
         self.agent: Agent | None = None
         self.link: SimulatedLink | None = None
         self.is_steady = False
+        self.down_s: Range = (0.1, 15.0)
+        self.speed = 1.0
+        self.starts_at = 0.0
         self._world = world
         self._chores = chores
         self._exchange = exchange
@@ -102,10 +109,15 @@ class SimulatedMachine:
             wall=self._wall,
             tell=self._slots_tell,
         )
+        self.slots.speed = self.speed
         self._note(f"starts as {instance}")
         self._timers = []
         self._later(self._world.draw(self._world.pace.dial_s), self._dial)
         self._later(self._world.between(0.5, 1.0), self._beat)
+
+    def start_later(self) -> None:
+        """Start a worker when it is to begin."""
+        self._world.after(self.starts_at, self.start_if_down)
 
     def start_if_down(self) -> None:
         """Start a worker unless there is one."""
@@ -153,6 +165,13 @@ class SimulatedMachine:
         self._cut_off_until = self._world.now + seconds
         if self.link is not None:
             self._world.rng.choice((self.link.cut, self.link.die))()
+
+    def set_speed(self, speed: float) -> None:
+        """Let all that starts from now on run so fast; 1 is as it should be."""
+        self._note(f"runs at {speed:g} of its speed")
+        self.speed = speed
+        if self.agent is not None:
+            self.slots.speed = speed
 
     def stall(self, seconds: float) -> None:
         """Let its agent stand still for a while; what runs goes on."""
@@ -275,7 +294,7 @@ class SimulatedMachine:
             timer.cancel()
         self._watch.machine_down(self.name)
         if not self.is_steady:
-            self._world.after(self._world.between(0.1, 15.0), self.start_if_down)
+            self._world.after(self._world.draw(self.down_s), self.start_if_down)
 
     def _later(self, delay_s: float, action: Callable[[], None]) -> None:
         """Plan something that only this instance does."""

@@ -64,7 +64,7 @@ CHAOTIC: Final = Pace(
 """For finding mistakes: nothing takes the same time twice, and answers get lost."""
 
 SMOOTH: Final = Pace(
-    turn_s=(0.001, 0.001),
+    turn_s=(0.01, 0.01),
     ahead_part=1.0,
     commit_s=(0.001, 0.001),
     delay_s=(0.0002, 0.0002),

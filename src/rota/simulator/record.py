@@ -21,7 +21,7 @@ from rota.core.model import (
 )
 from rota.core.protocol import OutputChunk
 
-__all__ = ["Record"]
+__all__ = ["LiveRecord", "Record"]
 
 
 class Record:
@@ -45,6 +45,10 @@ class Record:
             assert not rows or rows[-1].number < row.number, (rows[-1], row)
             assert row.number <= self.progress[row.seq].attempt
             rows.append(row)
+        self.output += changes.output
+        self._take_others(changes)
+
+    def _take_others(self, changes: Changes) -> None:
         for worker in changes.workers:
             self.workers[worker.id] = worker
         for worker_id in changes.workers_gone:
@@ -55,7 +59,6 @@ class Record:
         for key in changes.settings_gone:
             self.settings.pop(key, None)
         self.settings |= {(setting.kind, setting.name): setting for setting in changes.settings}
-        self.output += changes.output
 
     def task(self, seq: TaskSeq) -> TaskRecord:
         """A task as it was saved last."""
@@ -96,3 +99,19 @@ class Record:
             assert seq in self.facts
             # What is on disk does not change with what is in memory.
             self.progress[seq] = Progress(**asdict(progress))
+
+
+class LiveRecord(Record):
+    """Keeps what has not ended and nothing else: for long runs, in which nobody asks for history."""
+
+    def take(self, changes: Changes) -> None:
+        facts, progress = self.facts, self.progress
+        for new in (*changes.accepted, *changes.revived):
+            facts[new.seq] = new
+        for seq, latest in changes.progress:
+            if latest.state in ENDED_STATES:
+                del facts[seq]
+                progress.pop(seq, None)
+            else:
+                progress[seq] = latest
+        self._take_others(changes)

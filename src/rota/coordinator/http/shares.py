@@ -11,9 +11,9 @@ from msgspec.structs import asdict, replace
 
 from rota.coordinator.http.answers import Answer, json_answer
 from rota.coordinator.http.endpoint import Call
-from rota.coordinator.shares import LimitView, QueueView, check_queue_settings
+from rota.coordinator.shares import LimitView, QueueView
 from rota.core.errors import BadRequest
-from rota.core.queues import QueueSettings
+from rota.core.queues import QueueSettings, check_queue_settings
 
 __all__ = [
     "LIMITS_PATH",

@@ -1,0 +1,324 @@
+"""What ``rota simulate`` does: makes plans of options, runs them side by side, and shows what came of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from rota.cli.progress import counting_bar
+from rota.cli.table import print_table
+from rota.cli.text import duration, escaped
+from rota.core.errors import BadRequest
+from rota.core.model import AttemptRecord, Setting, TaskRecord, WorkerRecord
+from rota.plugins import load_policies
+from rota.simulator.history import History, more_workers, read_history
+from rota.simulator.load import Arrival
+from rota.simulator.plan import LoadPlan, Plan, WorkerPlan, check_plan, read_plan
+from rota.simulator.report import Distribution, RunReport
+from rota.simulator.runs import (
+    Finished,
+    Traces,
+    arrivals_of,
+    capacity_of,
+    expected_tasks,
+    fitting_rate,
+    run_plan,
+)
+from rota.simulator.traces import read_trace
+from rota.store.base import TaskQuery
+from rota.store.sqlite import SqliteStore
+
+__all__ = ["Comparison", "draw", "make_comparison", "run_comparison", "show"]
+
+TASKS_DEFAULT: Final = 1_000
+WORKERS_DEFAULT: Final = 10
+BUSY_PART: Final = 0.9
+"""Of the cores that the default rate keeps busy: enough that tasks wait, not so much that they wait for ever."""
+
+SCENARIO_BYTES_MAX: Final = 8 << 20
+
+COLUMNS: Final = (
+    "PLACEMENT", "ORDERING", "WAIT", "WAIT-P95", "SLOWDOWN", "MAKESPAN", "CPU", "WORKERS", "FAIRNESS", "PREEMPTED",
+    "LOST",
+)  # fmt: skip
+
+
+class Comparison(Struct, frozen=True):
+    """Plans that differ by their policies, and what comes to each of them."""
+
+    plans: list[Plan]
+    traces: Traces
+    history: History | None = None
+
+
+# From options to a comparison --------------------------------------------------------------------------
+
+
+def make_comparison(given: dict[str, Any]) -> Comparison:
+    """Make plans of the values of the options.
+
+    Raises:
+        BadRequest: They make no sense, or a file is not as it should be.
+    """
+    history = None
+    if given["from_history"] is not None:
+        history = _history_of(given["from_history"])
+        workers = more_workers(history.workers, given["add_workers"])
+        plan = Plan(workers=workers, load=[LoadPlan(trace=str(given["from_history"]))])
+    elif given["scenario"] is not None:
+        plan = read_plan(_read_text(given["scenario"]).encode())
+    else:
+        plan = _plan_of_flags(given)
+    if given["add_workers"] and history is None:
+        raise BadRequest("--add-workers goes with --from-history: say --workers instead")
+    changes = {name: given[name] for name in ("placement", "ordering", "ageing", "seed", "until")}
+    plan = replace(plan, **{name: value for name, value in changes.items() if value is not None})
+    check_plan(plan)
+    traces = {0: history.arrivals} if history is not None else _traces_of(plan, given["scenario"])
+    return Comparison(_compared(plan, given["compare"]), traces, history)
+
+
+def _plan_of_flags(given: dict[str, Any]) -> Plan:
+    kinds = {"cpu": given["worker_cpu"], "memory": given["worker_memory"], "gpus": given["worker_gpus"]}
+    count = WORKERS_DEFAULT if given["workers"] is None else given["workers"]
+    workers = [WorkerPlan(count=count, **{name: value for name, value in kinds.items() if value is not None})]
+    names = ("rate", "tasks", "duration", "mix", "mean_duration", "durations", "shapes", "time_scale")
+    fields = {name: given[name] for name in names if given[name] is not None}
+    if given["trace"] is not None:
+        load = LoadPlan(trace=str(given["trace"].resolve()), **fields)
+    else:
+        load = LoadPlan(arrivals=given["arrivals"] or "poisson", **fields)
+        if load.tasks is None and load.duration is None:
+            load = replace(load, tasks=TASKS_DEFAULT)
+        if load.rate is None and (load.tasks is None or load.duration is None):
+            check_plan(Plan(workers=workers, load=[replace(load, rate=1.0)]))
+            capacity = capacity_of(Plan(workers=workers))
+            load = replace(load, rate=fitting_rate(load, capacity_millicores=capacity, part=BUSY_PART))
+    return Plan(workers=workers, load=[load])
+
+
+def _compared(plan: Plan, names: str | None) -> list[Plan]:
+    if names is None:
+        return [plan]
+    plans = []
+    for name in names.split(","):
+        ordering, _, placement = name.strip().rpartition(":")
+        changed = replace(plan, placement=placement, ordering=ordering or plan.ordering)
+        check_plan(changed)
+        plans.append(changed)
+    return plans
+
+
+def _traces_of(plan: Plan, scenario: Path | None) -> Traces:
+    """Read the traces that loads name: paths are as seen from where the scenario lies."""
+    cores_max = max(1, *(worker.cpu // 1000 for worker in plan.workers))
+    traces: dict[int, Sequence[Arrival]] = {}
+    for index, load in enumerate(plan.load):
+        if load.trace is not None:
+            path = Path(load.trace) if scenario is None else scenario.parent / load.trace
+            lines = _read_text(path).splitlines()
+            traces[index] = read_trace(lines, load, is_swf=path.suffix == ".swf", cores_max=cores_max)
+    return traces
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"{path} is no text in UTF-8: {error}") from None
+    except OSError as error:
+        raise BadRequest(f"{path} can't be read: {error.strerror}") from None
+
+
+# History ------------------------------------------------------------------------------------
+
+
+def _history_of(state_dir: Path) -> History:
+    return asyncio.run(_read_history(state_dir))
+
+
+async def _read_history(state_dir: Path) -> History:
+    """Read a state directory, whether a coordinator has it at this moment or not: nothing is written."""
+    store = SqliteStore(state_dir)
+    try:
+        workers: list[WorkerRecord] = await store.load_workers()
+        settings: list[Setting] = await store.load_settings()
+        tasks: list[TaskRecord] = []
+        attempts: list[AttemptRecord] = []
+        query = TaskQuery(limit=1000)
+        while True:
+            page = await store.history(query)
+            tasks += page.tasks
+            for task in page.tasks:
+                if task.progress.attempt > 1:
+                    attempts += await store.attempts(task.facts.seq)
+            if page.next_before is None:
+                break
+            query = replace(query, before=page.next_before)
+    finally:
+        await store.close()
+    return read_history(tasks, workers=workers, settings=settings, attempts=attempts)
+
+
+# Running ------------------------------------------------------------------------------------
+
+
+def run_comparison(comparison: Comparison, *, on_line: Callable[[str], None] | None) -> list[Finished]:
+    """Run all plans: side by side where there are several and nobody wants to see each step."""
+    processes = min(len(comparison.plans), os.cpu_count() or 1)
+    if processes > 1 and on_line is None:
+        return _run_side_by_side(comparison, processes)
+    finished = []
+    for plan in comparison.plans:
+        with counting_bar(expected_tasks(plan, comparison.traces)) as count:
+            finished.append(_run(comparison, plan, on_ended=count, on_line=on_line))
+    return finished
+
+
+def _run_side_by_side(comparison: Comparison, processes: int) -> list[Finished]:
+    # Forked, because arrivals that were read from a file need not be sent then.
+    context = multiprocessing.get_context("fork")
+    finished: list[Finished] = []
+    with (
+        ProcessPoolExecutor(
+            processes, mp_context=context, initializer=_take_comparison, initargs=(comparison,)
+        ) as pool,
+        counting_bar(len(comparison.plans)) as count,
+    ):
+        for each in pool.map(_run_one, range(len(comparison.plans))):
+            finished.append(each)
+            count(len(finished))
+    return finished
+
+
+_comparison: Comparison
+
+
+def _take_comparison(comparison: Comparison) -> None:
+    global _comparison
+    _comparison = comparison
+
+
+def _run_one(index: int) -> Finished:
+    return _run(_comparison, _comparison.plans[index])
+
+
+def _run(
+    comparison: Comparison,
+    plan: Plan,
+    *,
+    on_ended: Callable[[int], None] | None = None,
+    on_line: Callable[[str], None] | None = None,
+) -> Finished:
+    return run_plan(
+        plan,
+        arrivals_of(plan, comparison.traces),
+        settings=comparison.history.settings if comparison.history is not None else (),
+        policies=load_policies(),
+        on_ended=on_ended,
+        on_line=on_line,
+    )
+
+
+def draw(finished: Sequence[Finished], path: Path) -> None:
+    """Draw all runs into one picture.
+
+    Raises:
+        BadRequest: There is no matplotlib, or the file can't be written.
+    """
+    try:
+        from rota.simulator.plots import PlottedRun, draw_runs  # noqa: PLC0415 - the only part that needs it
+    except ImportError:
+        raise BadRequest("drawing needs matplotlib: install it with pip install 'rota[plots]'") from None
+    runs = [
+        PlottedRun(f"{each.report.placement}, {each.report.ordering}", each.columns, each.capacity_millicores)
+        for each in finished
+    ]
+    try:
+        draw_runs(runs, path)
+    except OSError as error:
+        raise BadRequest(f"{path} can't be written: {error.strerror}") from None
+
+
+# Showing --------------------------------------------------------------------------------------
+
+
+def show(comparison: Comparison, finished: Sequence[Finished], *, as_json: bool) -> None:
+    """Print reports: one at length, several as a table, all as JSON."""
+    reports = [each.report for each in finished]
+    if comparison.history is not None:
+        reports = [comparison.history.report, *reports]
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(reports if len(reports) > 1 else reports[0]), indent=2))
+    elif len(reports) > 1:
+        print_table(COLUMNS, [_row(report) for report in reports], spare=("PREEMPTED", "LOST", "FAIRNESS"))
+    else:
+        for line in _lines(reports[0]):
+            click.echo(line)
+    if comparison.history is not None and comparison.history.left_out:
+        click.echo(
+            f"{comparison.history.left_out:,} tasks of the history never ran or have not ended: they are left out",
+            err=True,
+        )
+
+
+def _row(report: RunReport) -> list[str]:
+    return [
+        escaped(report.placement),
+        escaped(report.ordering),
+        duration(report.waiting_s.mean),
+        duration(report.waiting_s.p95),
+        f"{report.slowdown.mean:.2f}",
+        duration(report.makespan_s),
+        f"{100 * report.utilisation:.1f}%",
+        f"{report.workers_in_use:,.1f}",
+        "-" if report.fairness is None else f"{report.fairness:.3f}",
+        f"{report.preemptions:,}",
+        duration(sum(report.lost_work_s.values())),
+    ]
+
+
+def _lines(report: RunReport) -> Iterator[str]:
+    yield (
+        f"{report.workers:,} workers, {report.tasks:,} tasks in {duration(report.makespan_s)} of their time "
+        f"(placement {escaped(report.placement)}, ordering {report.ordering}, seed {report.seed})"
+    )
+    yield f"  ended        {report.completed:,} completed, {report.failed:,} failed, {report.cancelled:,} cancelled"
+    if report.unfinished:
+        yield f"  not ended    {report.unfinished:,}: they waited in vain, or it was stopped before"
+    yield f"  waiting      {_spread(report.waiting_s, duration)}"
+    yield f"  slowdown     {_spread(report.slowdown, lambda factor: f'{factor:.2f}')}"
+    yield (
+        f"  utilisation  {100 * report.utilisation:.1f} % of the cores; "
+        f"{report.workers_in_use:,.1f} of {report.workers:,} workers in use on average"
+    )
+    if report.fairness is not None:
+        yield f"  fairness     {report.fairness:.3f} (Jain's index of what queues got of their share)"
+    if len(report.queues) > 1:
+        for queue in report.queues:
+            yield (
+                f"    {escaped(queue.name)}: {queue.tasks:,} tasks, waited {duration(queue.waiting_mean_s)} "
+                f"on average, got {queue.core_s / 3600:,.2f} core hours"
+            )
+    if report.preemptions:
+        yield f"  preempted    {report.preemptions:,} attempts"
+    for cause, seconds in report.lost_work_s.items():
+        yield f"  in vain      {duration(seconds)} of attempts that ended as {cause}"
+
+
+def _spread(spread: Distribution, shown: Callable[[float], str]) -> str:
+    return (
+        f"mean {shown(spread.mean)}, half {shown(spread.p50)}, 95 % {shown(spread.p95)}, 99 % {shown(spread.p99)}, "
+        f"longest {shown(spread.max)}"
+    )

@@ -1,0 +1,70 @@
+"""What happened to each task and in each attempt of a run, in columns: 60 bytes a task, 40 an attempt."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from typing import Final
+
+from rota.core.model import TaskState
+from rota.simulator.fairness import Fairness
+
+__all__ = ["Columns"]
+
+NEVER: Final = math.nan
+
+
+class Columns:
+    """Times are seconds from the start of the run.
+
+    Attributes:
+        created, started, ended: Of each task, by its number, which counts from 1: ``nan`` until it has. It is created
+            when it comes, accepted or not.
+        ran: How long its last attempt did.
+        state: What became of it, a `TaskState`.
+        queue: Its place in ``queues``.
+        of_task, at_worker, began, over, cpu: Of each attempt that is over: its task, its worker's place in ``workers``,
+            times, and its millicores.
+        causes: How many attempts ended by each cause that is no success.
+        lost_s: Seconds of work that were done in vain, by the cause that ended them.
+        used_s: Of each worker: how long it had anything to do.
+        fairness: How the queues shared.
+    """
+
+    def __init__(self, workers: list[str], fairness: Fairness) -> None:
+        self.workers = workers
+        self.fairness = fairness
+        self.queues: dict[str, int] = {}
+        self.created, self.started = array("d", [NEVER]), array("d", [NEVER])
+        self.ended, self.ran = array("d", [NEVER]), array("d", [NEVER])
+        self.state, self.queue = bytearray(1), array("H", [0])
+        self.of_task, self.at_worker = array("l"), array("l")
+        self.began, self.over, self.cpu = array("d"), array("d"), array("l")
+        self.causes: dict[str, int] = {}
+        self.lost_s: dict[str, float] = {}
+        self.used_s = array("d", bytes(8 * len(workers)))
+
+    @property
+    def tasks(self) -> int:
+        """How many there are."""
+        return len(self.created) - 1
+
+    def add_task(self, created: float, queue: int) -> None:
+        """Take in one more."""
+        self.created.append(created)
+        self.queue.append(queue)
+        for column in (self.started, self.ended, self.ran):
+            column.append(NEVER)
+        self.state.append(TaskState.PENDING)
+
+    def add_attempt(self, task: int, worker: int, began: float, over: float, cpu: int) -> None:
+        """Take in one that is over."""
+        self.of_task.append(task)
+        self.at_worker.append(worker)
+        self.began.append(began)
+        self.over.append(over)
+        self.cpu.append(cpu)
+
+    def of_state(self, state: TaskState) -> int:
+        """How many tasks are in a state, of those that tasks end in."""
+        return self.state.count(state)
