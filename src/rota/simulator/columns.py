@@ -18,13 +18,13 @@ class Columns:
     """Times are seconds from the start of the run.
 
     Attributes:
-        created, started, ended: Of each task, by its number, which counts from 1: ``nan`` until it has. It is created
-            when it comes, accepted or not.
+        created, started, ended: Of each task, in the order in which they were accepted; ``nan`` until it has. It is
+            created when it comes, accepted or not.
         ran: How long its last attempt did.
         state: What became of it, a `TaskState`.
         queue: Its place in ``queues``.
-        of_task, at_worker, began, over, cpu: Of each attempt that is over: its task, its worker's place in ``workers``,
-            times, and its millicores.
+        of_task, at_worker, began, over, cpu: Of each attempt that is over: its task's row, its worker's place in
+            ``workers``, times, and its millicores.
         causes: How many attempts ended by each cause that is no success.
         lost_s: Seconds of work that were done in vain, by the cause that ended them.
         used_s: Of each worker: how long it had anything to do.
@@ -35,9 +35,9 @@ class Columns:
         self.workers = workers
         self.fairness = fairness
         self.queues: dict[str, int] = {}
-        self.created, self.started = array("d", [NEVER]), array("d", [NEVER])
-        self.ended, self.ran = array("d", [NEVER]), array("d", [NEVER])
-        self.state, self.queue = bytearray(1), array("H", [0])
+        self.created, self.started = array("d"), array("d")
+        self.ended, self.ran = array("d"), array("d")
+        self.state, self.queue = bytearray(), array("H")
         self.of_task, self.at_worker = array("l"), array("l")
         self.began, self.over, self.cpu = array("d"), array("d"), array("l")
         self.causes: dict[str, int] = {}
@@ -47,7 +47,7 @@ class Columns:
     @property
     def tasks(self) -> int:
         """How many there are."""
-        return len(self.created) - 1
+        return len(self.created)
 
     def add_task(self, created: float, queue: int) -> None:
         """Take in one more."""

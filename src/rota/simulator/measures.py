@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping
 
@@ -37,7 +38,9 @@ class Measures(Watch):
         self.counts: dict[str, int] = {}
         self._world = world
         self._number = {name: number for number, name in enumerate(workers)}
-        self._running: dict[AttemptKey, tuple[int, float, int]] = {}
+        self._running: dict[AttemptKey, tuple[int, int, float, int]] = {}
+        self._firsts: list[int] = []
+        self._offsets: list[int] = []
         self._cpu: dict[int, int] = {}
         self._lanes = [0] * len(workers)
         self._since = [0.0] * len(workers)
@@ -66,15 +69,15 @@ class Measures(Watch):
     def attempt_started(self, worker: str, instance: str, given: Assignment) -> None:
         del instance
         columns = self.columns
-        key, now, number = (given.task, given.attempt), self._world.now, self._number[worker]
+        now, number, row = self._world.now, self._number[worker], self._row_of(given.task)
         cpu = self._cpu.pop(given.task)
-        self._running[key] = (number, now, cpu)
-        if math.isnan(columns.started[given.task]):
-            columns.started[given.task] = now
+        self._running[given.task, given.attempt] = (row, number, now, cpu)
+        if math.isnan(columns.started[row]):
+            columns.started[row] = now
         if not self._lanes[number]:
             self._since[number] = now
         self._lanes[number] += 1
-        columns.fairness.runs(now, columns.queue[given.task], cpu)
+        columns.fairness.runs(now, columns.queue[row], cpu)
 
     def attempt_ended(self, worker: str, key: AttemptKey, cause: Cause | None) -> None:
         del worker
@@ -82,7 +85,7 @@ class Measures(Watch):
 
     def machine_down(self, worker: str) -> None:
         number = self._number[worker]
-        for key in [key for key, running in self._running.items() if running[0] == number]:
+        for key in [key for key, running in self._running.items() if running[1] == number]:
             self._close(key, Cause.WORKER_LOST)
 
     def close(self) -> None:
@@ -92,14 +95,14 @@ class Measures(Watch):
 
     def _close(self, key: AttemptKey, cause: Cause | None) -> None:
         columns = self.columns
-        number, began, cpu = self._running.pop(key)
+        row, number, began, cpu = self._running.pop(key)
         now = self._world.now
-        columns.add_attempt(key[0], number, began, now, cpu)
-        columns.ran[key[0]] = now - began
+        columns.add_attempt(row, number, began, now, cpu)
+        columns.ran[row] = now - began
         self._lanes[number] -= 1
         if not self._lanes[number]:
             columns.used_s[number] += now - self._since[number]
-        columns.fairness.stops(now, columns.queue[key[0]], cpu)
+        columns.fairness.stops(now, columns.queue[row], cpu)
         if cause is not None:
             columns.causes[cause.value] = columns.causes.get(cause.value, 0) + 1
             columns.lost_s[cause.value] = columns.lost_s.get(cause.value, 0.0) + now - began
@@ -110,14 +113,28 @@ class Measures(Watch):
         del before
         columns = self.columns
         for facts in changes.accepted:
-            assert facts.seq == columns.tasks + 1
+            self._note_gap(facts.seq)
             queue = columns.queues.setdefault(facts.queue, len(columns.queues))
             columns.add_task(self.due.popleft(), queue)
             columns.fairness.comes(self._world.now, queue, facts.queue)
         for seq, progress in changes.progress:
             if progress.state in ENDED_STATES:
                 assert progress.ended_at is not None
-                columns.ended[seq] = progress.ended_at - WALL_AT_START
-                columns.state[seq] = progress.state
+                row = self._row_of(seq)
+                columns.ended[row] = progress.ended_at - WALL_AT_START
+                columns.state[row] = progress.state
                 self.ended_count += 1
-                columns.fairness.ends(self._world.now, columns.queue[seq])
+                columns.fairness.ends(self._world.now, columns.queue[row])
+
+    # Numbers of tasks count up, but those of a commit that failed are never given again.
+
+    def _note_gap(self, seq: int) -> None:
+        offset = seq - self.columns.tasks
+        if not self._offsets or self._offsets[-1] != offset:
+            self._firsts.append(seq)
+            self._offsets.append(offset)
+
+    def _row_of(self, seq: int) -> int:
+        if len(self._offsets) == 1:
+            return seq - self._offsets[0]
+        return seq - self._offsets[bisect_right(self._firsts, seq) - 1]

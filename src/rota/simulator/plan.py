@@ -15,8 +15,9 @@ from msgspec import Struct, field
 from rota.core.errors import BadRequest
 from rota.core.ordering import ORDERINGS
 from rota.core.queues import QueueSettings, check_queue_settings
+from rota.core.spec import PRIORITY_WORDS
 
-__all__ = ["FAULT_KINDS", "FaultPlan", "LoadPlan", "Plan", "WorkerPlan", "check_plan", "read_plan"]
+__all__ = ["FAULT_KINDS", "FaultPlan", "LoadPlan", "Plan", "QueuePlan", "WorkerPlan", "check_plan", "read_plan"]
 
 WORKERS_MAX: Final = 100_000
 TASKS_MAX: Final = 100_000_000
@@ -88,6 +89,10 @@ class FaultPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, r
     speed: float = 0.2
 
 
+class QueuePlan(QueueSettings, frozen=True, forbid_unknown_fields=True):
+    """A queue's settings, as `rota queues set` would make them."""
+
+
 class Plan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole run. ``until`` ends it, however much is left to do."""
 
@@ -96,7 +101,7 @@ class Plan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     placement: str = "least-loaded"
     ordering: str = "priority"
     ageing: float = 0.0
-    queues: dict[str, QueueSettings] = {}
+    queues: dict[str, QueuePlan] = {}
     limits: dict[str, int] = {}
     faults: list[FaultPlan] = []
     heartbeat: float | None = None
@@ -165,6 +170,11 @@ def _check_worker(worker: WorkerPlan, where: str) -> None:
 
 def _check_load(load: LoadPlan, where: str) -> None:
     _check(f"{where}.starts_at", load.starts_at, 0.0, SECONDS_MAX)
+    if isinstance(load.priority, str):
+        if load.priority not in PRIORITY_WORDS:
+            raise BadRequest(f"{where}.priority: {_not_one_of(load.priority, tuple(filter(None, PRIORITY_WORDS)))}")
+    elif load.priority is not None:
+        _check(f"{where}.priority", load.priority, 0, 100)
     if load.trace is not None:
         _check(f"{where}.time_scale", load.time_scale, 1e-9, 1e9)
         return

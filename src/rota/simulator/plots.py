@@ -117,7 +117,7 @@ class _Arrays:
         self._began, self._over = np.asarray(columns.began), np.asarray(columns.over)
         self._cpu = np.asarray(columns.cpu, dtype=float)
         self._worker = np.asarray(columns.at_worker)
-        created, started = np.asarray(columns.created[1:]), np.asarray(columns.started[1:])
+        created, started = np.asarray(columns.created), np.asarray(columns.started)
         self._created = np.sort(created)
         self._started = np.sort(started[~np.isnan(started)])
         self.end = float(self._over.max()) if len(self._over) else 0.0

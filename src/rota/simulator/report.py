@@ -70,8 +70,8 @@ class RunReport(Struct, frozen=True, kw_only=True):
 def make_report(columns: Columns, *, placement: str, ordering: str, seed: int, capacity_millicores: int) -> RunReport:
     """Sum up a run that is over."""
     tasks = columns.tasks
-    first = min(columns.created[1:], default=0.0)
-    last = max((at for at in columns.ended[1:] if not math.isnan(at)), default=first)
+    first = min(columns.created, default=0.0)
+    last = max((at for at in columns.ended if not math.isnan(at)), default=first)
     makespan_s = max(0.0, last - first)
     used = sum(cpu * (over - began) for cpu, began, over in zip(columns.cpu, columns.began, columns.over, strict=True))
     offered = capacity_millicores * makespan_s
@@ -131,13 +131,13 @@ def _slowdowns(columns: Columns) -> Iterable[float]:
 
 def _queues(columns: Columns) -> list[QueueReport]:
     count, waited, core_s = ([0.0] * len(columns.queues) for _ in range(3))
-    for seq in range(1, columns.tasks + 1):
-        queue = columns.queue[seq]
+    for row in range(columns.tasks):
+        queue = columns.queue[row]
         count[queue] += 1
-        if not math.isnan(columns.started[seq]):
-            waited[queue] += max(0.0, columns.started[seq] - columns.created[seq])
-    for seq, cpu, began, over in zip(columns.of_task, columns.cpu, columns.began, columns.over, strict=True):
-        core_s[columns.queue[seq]] += cpu * (over - began) / 1000
+        if not math.isnan(columns.started[row]):
+            waited[queue] += max(0.0, columns.started[row] - columns.created[row])
+    for row, cpu, began, over in zip(columns.of_task, columns.cpu, columns.began, columns.over, strict=True):
+        core_s[columns.queue[row]] += cpu * (over - began) / 1000
     return [
         QueueReport(name, int(count[number]), waited[number] / count[number], core_s[number])
         for name, number in sorted(columns.queues.items())

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from rota.core.model import Setting
 from rota.core.placement.policies import POLICIES, PolicyFactory
-from rota.core.spec import TaskSpec
+from rota.core.spec import PRIORITY_WORDS, TaskSpec
 from rota.simulator.columns import Columns
 from rota.simulator.load import Arrival, merged
 from rota.simulator.plan import LoadPlan, Plan
@@ -143,7 +143,7 @@ def _template_of(task: WorkloadTask, load: LoadPlan) -> TaskSpec:
         resources=dict(task.resources),
         tags=load.tags,
         queue=load.queue,
-        priority=load.priority,
+        priority=PRIORITY_WORDS[load.priority] if isinstance(load.priority, str) else load.priority,
         placement=load.placement,
         limits=load.limits,
         timeout=load.timeout,

@@ -74,7 +74,7 @@ class Simulation:
         self._plan = plan
         self._on_ended = on_ended
         self._stands_still = False
-        named = [(f"{worker.name}{number}", worker) for worker in plan.workers for number in range(1, worker.count + 1)]
+        named = _named(plan.workers)
         weights = {name: settings.weight for name, settings in plan.queues.items()}
         self.measures = Measures(world, [name for name, _ in named], weights=weights)
         record = LiveRecord()

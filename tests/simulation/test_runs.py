@@ -1,0 +1,191 @@
+"""Runs of plans: what comes of them is what theory, and the promises of the scheduler, say."""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import Any
+
+import msgspec
+import pytest
+
+from rota.core.errors import BadRequest, BadSpec
+from rota.simulator.fairness import Fairness, jain_index
+from rota.simulator.plan import FaultPlan, LoadPlan, Plan, QueuePlan, WorkerPlan
+from rota.simulator.report import RunReport
+from rota.simulator.runs import Finished, arrivals_of, capacity_of, expected_tasks, fitting_rate, run_plan
+
+ONE_CORE = WorkerPlan(count=10, cpu=1000, memory=100_000)
+
+
+def plan_of(*loads: LoadPlan, **fields: Any) -> Plan:
+    return Plan(**{"workers": [ONE_CORE], "load": list(loads), **fields})
+
+
+def run(plan: Plan) -> Finished:
+    return run_plan(plan, arrivals_of(plan, {}))
+
+
+def report(plan: Plan) -> RunReport:
+    return run(plan).report
+
+
+def waits_of_one_queue(plan: Plan, servers: int) -> list[float]:
+    """First come, first served by so many servers, exactly: the recursion of Kiefer and Wolfowitz."""
+    free_at = [0.0] * servers
+    waits = []
+    for arrival in arrivals_of(plan, {}):
+        start = max(heappop(free_at), arrival.at)
+        waits.append(start - arrival.at)
+        heappush(free_at, start + arrival.work.seconds)
+    return waits
+
+
+@pytest.mark.parametrize("busy_part", [0.7, 0.9])
+@pytest.mark.parametrize("arrivals", ["poisson", "sinusoidal"])
+def test_waiting_times_are_those_of_queueing_theory(arrivals: str, busy_part: float) -> None:
+    """What comes on top is the way of a task: two turns and two messages, some 20 ms."""
+    load = LoadPlan(arrivals=arrivals, mix="memory", shapes=1, rate=busy_part, tasks=4_000, mean_duration=10.0)
+    plan = plan_of(load, workers=[WorkerPlan(count=10, cpu=500, memory=100_000)])
+    seen, theory = run(plan), waits_of_one_queue(plan, servers=10)
+    columns = seen.columns
+    waits = [started - created for started, created in zip(columns.started, columns.created, strict=True)]
+    assert seen.report.completed == 4_000
+    assert sum(waits) / 4_000 == pytest.approx(sum(theory) / 4_000, rel=0.04, abs=0.03)
+    assert max(waits) == pytest.approx(max(theory), rel=0.05, abs=0.1)
+
+
+def test_every_policy_gets_the_same_tasks() -> None:
+    load = LoadPlan(arrivals="bursty", rate=2.0, tasks=300, mean_duration=2.0)
+    runs = [
+        run(plan_of(load, placement=name, workers=[WorkerPlan(count=5)]))
+        for name in ("binpack", "spread", "consistent-hash")
+    ]
+    created = [list(each.columns.created) for each in runs]
+    work = [sum(each.columns.ran) for each in runs]
+    assert created[0] == created[1] == created[2]
+    assert work == pytest.approx([work[0]] * 3)
+
+
+def test_binpack_keeps_workers_free_that_spread_uses() -> None:
+    load = LoadPlan(arrivals="poisson", mix="io", rate=10.0, tasks=2_000, mean_duration=2.0)
+    workers = [WorkerPlan(count=20)]
+    used = {
+        name: report(plan_of(load, placement=name, workers=workers)).workers_in_use for name in ("binpack", "spread")
+    }
+    assert used["binpack"] < 0.7 * used["spread"]
+
+
+def test_fair_queues_get_what_their_weights_say() -> None:
+    loads = [
+        LoadPlan(mix="cpu", shapes=1, rate=32.0, tasks=2_500, mean_duration=2.0, durations="fixed", queue=name)
+        for name in ("large", "small")
+    ]
+    queues = {"large": QueuePlan(weight=3.0), "small": QueuePlan(weight=1.0)}
+    plan = plan_of(*loads, queues=queues, ordering="fair", until=70.0, workers=[WorkerPlan(count=10)])
+    fair, unfair = report(plan), report(msgspec.structs.replace(plan, ordering="fcfs"))
+    got = {queue.name: queue.core_s for queue in fair.queues}
+    assert got["large"] / got["small"] == pytest.approx(3.0, rel=0.1)
+    assert fair.fairness is not None
+    assert unfair.fairness is not None
+    assert fair.fairness > 0.99 > unfair.fairness
+
+
+def test_higher_priority_waits_less_and_preempts_where_it_may() -> None:
+    loads = [
+        LoadPlan(mix="cpu", shapes=1, rate=1.5, tasks=400, mean_duration=10.0, priority="low", queue="low"),
+        LoadPlan(mix="cpu", shapes=1, rate=0.05, tasks=12, mean_duration=5.0, priority="high", queue="urgent"),
+    ]
+    plan = plan_of(*loads, queues={"urgent": QueuePlan(preempts_by=10)}, until=600.0)
+    seen = report(plan)
+    waited = {queue.name: queue.waiting_mean_s for queue in seen.queues}
+    assert waited["urgent"] < 12.0 < waited["low"]
+    assert seen.preemptions > 0
+    assert seen.lost_work_s["preempted"] > 0.0
+
+
+@pytest.mark.parametrize(
+    "kind", ["crash", "power-loss", "partition", "slow", "leave", "coordinator-crash", "store-full"]
+)
+def test_whatever_fails_every_task_ends(kind: str) -> None:
+    load = LoadPlan(mix="cpu", shapes=1, rate=1.5, tasks=300, mean_duration=5.0)
+    faults = [FaultPlan(kind=kind, every=40.0, lasts=15.0), FaultPlan(kind=kind, at=30.0, lasts=20.0)]
+    seen = report(plan_of(load, faults=faults, workers=[WorkerPlan(count=10)]))
+    assert (seen.tasks, seen.completed, seen.unfinished) == (300, 300, 0)
+    if kind in ("crash", "power-loss"):
+        assert seen.lost_work_s["worker-lost"] > 0.0
+    if kind in ("coordinator-crash", "store-full", "slow"):
+        assert not seen.lost_work_s
+
+
+def test_slow_worker_takes_longer() -> None:
+    load = LoadPlan(mix="cpu", shapes=1, rate=0.1, tasks=50, mean_duration=5.0, durations="fixed")
+    quick, slow = (run(plan_of(load, workers=[WorkerPlan(speed=speed)])) for speed in (1.0, 0.5))
+    assert quick.columns.ran[0] == pytest.approx(5.0)
+    assert slow.columns.ran[0] == pytest.approx(10.0)
+
+
+def test_worker_that_comes_later_gets_nothing_before() -> None:
+    load = LoadPlan(mix="cpu", shapes=1, rate=1.0, tasks=100, mean_duration=4.0, durations="fixed")
+    plan = plan_of(load, workers=[WorkerPlan(name="a", count=2), WorkerPlan(name="late", starts_at=50.0)])
+    columns = run(plan).columns
+    began = [at for at, worker in zip(columns.began, columns.at_worker, strict=True) if worker == 2]
+    assert began
+    assert min(began) >= 50.0
+
+
+def test_task_that_nobody_can_run_is_told_as_not_ended_or_failed() -> None:
+    tagged = LoadPlan(mix="cpu", shapes=1, rate=1.0, tasks=3, mean_duration=1.0, tags=["nowhere"])
+    large = LoadPlan(mix="cpu", shapes=4, rate=1.0, tasks=40, mean_duration=1.0)
+    seen = report(plan_of(tagged, large))
+    assert seen.unfinished == 3
+    assert seen.failed > 0  # those of more cores than any worker has, after ten minutes
+    assert seen.completed + seen.failed + seen.unfinished == 43
+
+
+def test_run_stops_when_it_is_told_to() -> None:
+    load = LoadPlan(mix="cpu", shapes=1, rate=1.0, tasks=1_000, mean_duration=50.0)
+    finished = run(plan_of(load, until=100.0))
+    assert finished.report.unfinished > 0
+    assert max(finished.columns.over) == pytest.approx(100.0)
+
+
+def test_default_rate_keeps_most_of_the_cores_busy() -> None:
+    load = LoadPlan(arrivals="steady", mix="mixed", tasks=3_000, rate=1.0)
+    workers = [WorkerPlan(count=20)]
+    rate = fitting_rate(load, capacity_millicores=capacity_of(Plan(workers=workers)), part=0.9)
+    plan = plan_of(msgspec.structs.replace(load, rate=rate), workers=workers)
+    assert expected_tasks(plan, {}) == 3_000
+    columns = run(plan).columns
+    span_s = columns.created[-1] - columns.created[0]
+    busy = sum(cpu * (over - began) for cpu, began, over in zip(columns.cpu, columns.began, columns.over, strict=True))
+    assert busy / (20 * 4000 * span_s) == pytest.approx(0.9, abs=0.06)
+
+
+def test_names_that_there_are_not_are_refused() -> None:
+    load = LoadPlan(rate=1.0, tasks=1)
+    with pytest.raises(BadSpec, match="did you mean `binpack`"):
+        report(plan_of(load, placement="binpak"))
+    with pytest.raises(BadRequest, match=r"faults\[0\].worker: there is no worker 'w99'"):
+        report(plan_of(load, faults=[FaultPlan(kind="crash", at=1.0, worker="w99")]))
+    with pytest.raises(BadRequest, match="two workers are called w1"):
+        report(plan_of(load, workers=[WorkerPlan(count=2), WorkerPlan(name="w1")]))
+    with pytest.raises(BadRequest, match="did you mean 'steady'"):
+        report(plan_of(LoadPlan(arrivals="stedy", rate=1.0, tasks=1)))
+
+
+def test_jain_index_is_one_for_equals_and_falls_with_what_one_has_more() -> None:
+    assert jain_index([5.0]) == 1.0
+    assert jain_index([0.0, 0.0]) == 1.0
+    assert jain_index([3.0, 1.0]) == pytest.approx(16 / 20)
+
+
+def test_queue_that_wants_nothing_does_not_count_as_treated_badly() -> None:
+    fairness = Fairness({})
+    fairness.comes(0.0, 0, "a")
+    fairness.comes(0.0, 1, "b")
+    fairness.runs(0.0, 0, 1000)
+    fairness.runs(0.0, 1, 1000)
+    for number in range(3):
+        fairness.comes(1.0 + number, 0, "a")
+    fairness.runs(2.0, 0, 1000)
+    assert fairness.index() is None
