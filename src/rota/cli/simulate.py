@@ -68,7 +68,9 @@ SCENARIO_OR_FLAGS: Final = (
     metavar="STATE",
     help="Replay what a coordinator's state directory has on record.",
 )
-@click.option("--add-workers", type=int, default=0, help="To those of the history: more of their usual kind.")
+@click.option(
+    "--add-workers", type=click.IntRange(0), default=0, help="To those of the history: more of their usual kind."
+)
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw it into this .png or .svg.")
 @click.option("--events", is_flag=True, help="Print all that happens, to stderr.")
 @click.option("--seed", type=int, help="Of all chance: the same gives the same, to the byte.  [default: 0]")
@@ -89,6 +91,8 @@ def command(*, as_json: bool, **given: Any) -> None:  # the types are those of t
     if given["from_history"] is not None and (given["scenario"] is not None or misplaced):
         raise click.UsageError("--from-history brings its own workers and tasks: leave out what would make others.")
     began = time.perf_counter()
+    if given["plot"] is not None:
+        simulated.check_picture(given["plot"])
     comparison = simulated.make_comparison(given)
     finished = simulated.run_comparison(comparison, on_line=_to_stderr if given["events"] else None)
     if given["plot"] is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ from rota.cli.table import print_table
 from rota.cli.text import duration, escaped
 from rota.core.errors import BadRequest
 from rota.core.model import AttemptRecord, Setting, TaskRecord, WorkerRecord
+from rota.core.placement.policies import check_placement
 from rota.plugins import load_policies
 from rota.simulator.history import History, more_workers, read_history
 from rota.simulator.load import Arrival
@@ -39,14 +41,14 @@ from rota.simulator.traces import read_trace
 from rota.store.base import TaskQuery
 from rota.store.sqlite import SqliteStore
 
-__all__ = ["Comparison", "draw", "make_comparison", "run_comparison", "show"]
+__all__ = ["Comparison", "check_picture", "draw", "make_comparison", "run_comparison", "show"]
 
 TASKS_DEFAULT: Final = 1_000
 WORKERS_DEFAULT: Final = 10
 BUSY_PART: Final = 0.9
 """Of the cores that the default rate keeps busy: enough that tasks wait, not so much that they wait for ever."""
 
-SCENARIO_BYTES_MAX: Final = 8 << 20
+PICTURES: Final = (".png", ".svg")
 
 COLUMNS: Final = (
     "PLACEMENT", "ORDERING", "WAIT", "WAIT-P95", "SLOWDOWN", "MAKESPAN", "CPU", "WORKERS", "FAIRNESS", "PREEMPTED",
@@ -86,7 +88,12 @@ def make_comparison(given: dict[str, Any]) -> Comparison:
     plan = replace(plan, **{name: value for name, value in changes.items() if value is not None})
     check_plan(plan)
     traces = {0: history.arrivals} if history is not None else _traces_of(plan, given["scenario"])
-    return Comparison(_compared(plan, given["compare"]), traces, history)
+    plans = _compared(plan, given["compare"])
+    policies = load_policies()
+    for each in plans:  # what a run would refuse is refused before the first of them
+        check_placement(each.placement, policies)
+        arrivals_of(each, traces)
+    return Comparison(plans, traces, history)
 
 
 def _plan_of_flags(given: dict[str, Any]) -> Plan:
@@ -231,16 +238,28 @@ def _run(
     )
 
 
+def check_picture(path: Path) -> None:
+    """See that a picture can be drawn into a file, before what it shows is run.
+
+    Raises:
+        BadRequest: There is no matplotlib, or no such folder, or the name ends in something else.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise BadRequest("drawing needs matplotlib: install it with pip install 'rota[plots]'")
+    if path.suffix not in PICTURES:
+        raise BadRequest(f"{path}: pictures are written as {' or '.join(PICTURES)}, by the end of the name")
+    if not path.parent.is_dir():
+        raise BadRequest(f"{path} can't be written: there is no folder {path.parent}")
+
+
 def draw(finished: Sequence[Finished], path: Path) -> None:
     """Draw all runs into one picture.
 
     Raises:
-        BadRequest: There is no matplotlib, or the file can't be written.
+        BadRequest: The file can't be written.
     """
-    try:
-        from rota.simulator.plots import PlottedRun, draw_runs  # noqa: PLC0415 - the only part that needs it
-    except ImportError:
-        raise BadRequest("drawing needs matplotlib: install it with pip install 'rota[plots]'") from None
+    from rota.simulator.plots import PlottedRun, draw_runs  # noqa: PLC0415 - the only part that needs matplotlib
+
     runs = [
         PlottedRun(f"{each.report.placement}, {each.report.ordering}", each.columns, each.capacity_millicores)
         for each in finished

@@ -15,13 +15,9 @@ from matplotlib.figure import Figure
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from rota.core.errors import BadRequest
 from rota.simulator.columns import Columns
 
-__all__ = ["SUFFIXES", "PlottedRun", "draw_runs"]
-
-SUFFIXES: Final = (".png", ".svg")
-"""Of the files that can be drawn into."""
+__all__ = ["PlottedRun", "draw_runs"]
 
 Column = NDArray[np.float64]
 
@@ -45,14 +41,11 @@ def draw_runs(runs: Sequence[PlottedRun], path: Path) -> None:
 
     Args:
         runs: At least one.
-        path: A file whose name ends in one of `SUFFIXES`.
+        path: A file whose name ends in ``.png`` or ``.svg``.
 
     Raises:
-        BadRequest: The name ends in something else.
         OSError: The file can't be written.
     """
-    if path.suffix not in SUFFIXES:
-        raise BadRequest(f"{path}: pictures are written as {' or '.join(SUFFIXES)}, by the end of the name")
     arrays = [_Arrays(run) for run in runs]
     end = max((run.end for run in arrays), default=0.0) or 1.0
     edges = np.linspace(0.0, end, BINS + 1)
