@@ -56,6 +56,9 @@ COLUMNS: Final = (
 )  # fmt: skip
 
 
+QUEUE_COLUMNS: Final = ("PLACEMENT", "ORDERING", "QUEUE", "TASKS", "WAIT", "CORE-HOURS")
+
+
 class Comparison(Struct, frozen=True):
     """Plans that differ by their policies, and what comes to each of them."""
 
@@ -260,10 +263,11 @@ def draw(finished: Sequence[Finished], path: Path) -> None:
     """
     from rota.simulator.plots import PlottedRun, draw_runs  # noqa: PLC0415 - the only part that needs matplotlib
 
-    runs = [
-        PlottedRun(f"{each.report.placement}, {each.report.ordering}", each.columns, each.capacity_millicores)
-        for each in finished
-    ]
+    is_one_order = len({each.report.ordering for each in finished}) == 1
+    runs = []
+    for each in finished:
+        title = each.report.placement if is_one_order else f"{each.report.ordering}, {each.report.placement}"
+        runs.append(PlottedRun(title, each.columns, each.capacity_millicores))
     try:
         draw_runs(runs, path)
     except OSError as error:
@@ -282,6 +286,9 @@ def show(comparison: Comparison, finished: Sequence[Finished], *, as_json: bool)
         click.echo(json.dumps(msgspec.to_builtins(reports if len(reports) > 1 else reports[0]), indent=2))
     elif len(reports) > 1:
         print_table(COLUMNS, [_row(report) for report in reports], spare=("PREEMPTED", "LOST", "FAIRNESS"))
+        if any(len(report.queues) > 1 for report in reports):
+            click.echo()
+            print_table(QUEUE_COLUMNS, [row for report in reports for row in _queue_rows(report)])
     else:
         for line in _lines(reports[0]):
             click.echo(line)
@@ -306,6 +313,12 @@ def _row(report: RunReport) -> list[str]:
         f"{report.preemptions:,}",
         duration(sum(report.lost_work_s.values())),
     ]
+
+
+def _queue_rows(report: RunReport) -> Iterator[list[str]]:
+    for queue in report.queues:
+        waited, cores = duration(queue.waiting_mean_s), f"{queue.core_s / 3600:,.2f}"
+        yield [escaped(report.placement), report.ordering, escaped(queue.name), f"{queue.tasks:,}", waited, cores]
 
 
 def _lines(report: RunReport) -> Iterator[str]:

@@ -50,7 +50,8 @@ class LoadPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Tasks that come: as a pattern of arrivals and a mix have it, or as a ``trace`` file does.
 
     Two of ``rate`` (tasks a second), ``tasks`` and ``duration`` say how many come within what time. ``time_scale``
-    stretches the times of a trace at which tasks come, and not how long they run.
+    stretches the times of a trace at which tasks come, and not how long they run. ``resources`` are what each task asks
+    for instead of what the mix says.
     """
 
     arrivals: str = "steady"
@@ -61,6 +62,7 @@ class LoadPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mean_duration: float = 10.0
     durations: str = "exponential"
     shapes: int = 0
+    resources: dict[str, int] = {}
     starts_at: float = 0.0
     trace: str | None = None
     time_scale: float = 1.0
@@ -170,6 +172,8 @@ def _check_worker(worker: WorkerPlan, where: str) -> None:
 
 def _check_load(load: LoadPlan, where: str) -> None:
     _check(f"{where}.starts_at", load.starts_at, 0.0, SECONDS_MAX)
+    for name, amount in load.resources.items():
+        _check(f"{where}.resources: {name}", amount, 0, AMOUNT_MAX)
     if isinstance(load.priority, str):
         if load.priority not in PRIORITY_WORDS:
             raise BadRequest(f"{where}.priority: {_not_one_of(load.priority, tuple(filter(None, PRIORITY_WORDS)))}")

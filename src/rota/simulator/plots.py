@@ -25,7 +25,9 @@ BINS: Final = 240
 ROWS_MAX: Final = 120
 """Of the map of workers: where there are more, several share a row."""
 
-MAP_ROWS_INCHES: Final = 2.2
+FEW: Final = 3
+MAP_INCHES: Final = (2.2, 1.2)
+"""The height of a map, of few runs and of many."""
 
 
 class PlottedRun(Struct, frozen=True):
@@ -51,14 +53,13 @@ def draw_runs(runs: Sequence[PlottedRun], path: Path) -> None:
     edges = np.linspace(0.0, end, BINS + 1)
     # No date and no random ids in the file: the same run gives the same bytes.
     with mpl.rc_context({"svg.hashsalt": "rota", "font.size": 9}):
-        figure = Figure(figsize=(9.0, 4.4 + MAP_ROWS_INCHES * len(runs)), layout="constrained")
-        heights = [2.2, 2.2, *[MAP_ROWS_INCHES] * len(runs)]
+        heights = [2.2, 2.2, *[MAP_INCHES[len(runs) > FEW]] * len(runs)]
+        figure = Figure(figsize=(9.0, sum(heights)), layout="constrained")
         axes = figure.subplots(2 + len(runs), 1, sharex=True, height_ratios=heights)
         _draw_use(axes[0], arrays, edges)
         _draw_waiting(axes[1], arrays, edges)
-        for axis, run in zip(axes[2:], arrays, strict=True):
-            image = _draw_map(axis, run, edges)
-            figure.colorbar(image, ax=axis, label="cpu in use, %", pad=0.01)
+        image = [_draw_map(axis, run, edges) for axis, run in zip(axes[2:], arrays, strict=True)][-1]
+        figure.colorbar(image, ax=list(axes[2:]), label="cpu in use, %", pad=0.01, aspect=12 * len(runs))
         axes[-1].set_xlabel("seconds")
         metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
         figure.savefig(path, dpi=110, metadata=metadata)

@@ -108,7 +108,7 @@ def fitting_rate(load: LoadPlan, *, capacity_millicores: int, part: float) -> fl
     mix = _mix_of(load)
     rng = random.Random("rota/sample")
     drawn = [mix.draw(rng) for _ in range(SAMPLE)]
-    mean = sum(task.resources.get("cpu", 1000) * task.work.seconds for task in drawn) / SAMPLE
+    mean = sum({**task.resources, **load.resources}["cpu"] * task.work.seconds for task in drawn) / SAMPLE
     return part * capacity_millicores / mean if mean else float(capacity_millicores)
 
 
@@ -140,7 +140,7 @@ def _mix_of(load: LoadPlan) -> Mix:
 def _template_of(task: WorkloadTask, load: LoadPlan) -> TaskSpec:
     return TaskSpec(
         name=task.name,
-        resources=dict(task.resources),
+        resources={**task.resources, **load.resources},
         tags=load.tags,
         queue=load.queue,
         priority=PRIORITY_WORDS[load.priority] if isinstance(load.priority, str) else load.priority,
