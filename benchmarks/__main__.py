@@ -23,6 +23,7 @@ from benchmarks import (
     process_tasks,
     round_trip,
     schedule,
+    simulation,
     submits,
 )
 from benchmarks.harness import Result, calibrate, median_of, show
@@ -39,6 +40,7 @@ BENCHMARKS: Final[dict[str, Callable[..., list[Result]]]] = {
     "schedule": schedule.run,
     "peers": peers.run,
     "core-placement": core_placement.run,
+    "simulation": simulation.run,
 }
 
 

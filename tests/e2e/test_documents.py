@@ -25,6 +25,7 @@ DOCUMENTS: Final = (
     "docs/placement.md",
     "docs/placement-only.md",
     "docs/sharing.md",
+    "docs/simulation.md",
     "docs/reference/rest.md",
 )
 

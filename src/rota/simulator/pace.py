@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-__all__ = ["CHAOTIC", "SMOOTH", "Pace", "Range"]
+__all__ = ["CHAOTIC", "COARSE", "SMOOTH", "Pace", "Range"]
 
 Range = tuple[float, float]
 """From and to, in seconds. Drawn anew each time; the same number twice is that number."""
@@ -64,13 +64,13 @@ CHAOTIC: Final = Pace(
 """For finding mistakes: nothing takes the same time twice, and answers get lost."""
 
 SMOOTH: Final = Pace(
-    turn_s=(0.01, 0.01),
+    turn_s=(0.001, 0.001),
     ahead_part=1.0,
     commit_s=(0.001, 0.001),
     delay_s=(0.0002, 0.0002),
     late_s=(0.0, 0.0),
     late_part=0.0,
-    tell_s=(0.005, 0.005),
+    tell_s=(0.001, 0.001),
     dial_s=(0.001, 0.02),
     redial_s=(1.0, 5.0),
     answer_s=(0.0002, 0.0002),
@@ -79,3 +79,6 @@ SMOOTH: Final = Pace(
     skew_s=(0.0, 0.0),
 )
 """For finding out how a cluster would do: what a local network and a good disk take."""
+
+COARSE: Final = replace(SMOOTH, turn_s=(0.01, 0.01), tell_s=(0.005, 0.005))
+"""Where so much happens that a turn has many commands anyhow: fewer turns, and 15 ms on top of each wait."""

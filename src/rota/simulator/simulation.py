@@ -21,7 +21,7 @@ from rota.simulator.faults import Faults
 from rota.simulator.load import Arrival, DraftMaker
 from rota.simulator.machine import SimulatedMachine
 from rota.simulator.measures import Measures
-from rota.simulator.pace import SMOOTH
+from rota.simulator.pace import COARSE, SMOOTH
 from rota.simulator.plan import Plan, WorkerPlan
 from rota.simulator.record import LiveRecord
 from rota.simulator.store import ModelStore
@@ -31,6 +31,9 @@ __all__ = ["Simulation"]
 
 QUIET_HEARTBEAT_S: Final = 60.0
 """Where nothing fails nobody needs to know sooner who is alive, and heartbeats would be most of the work."""
+
+SMOOTH_WORKERS_MAX: Final = 200
+"""Up to so many workers each step is as quick as it is in a small cluster; with more, steps gather."""
 
 AGAIN_S: Final = 0.5
 """Until tasks are sent again that nobody took."""
@@ -70,7 +73,9 @@ class Simulation:
         on_line: Callable[[str], None] | None = None,
     ) -> None:
         check_placement(plan.placement, policies)
-        self.world = world = World(plan.seed, pace=SMOOTH, on_line=on_line)
+        workers = sum(worker.count for worker in plan.workers)
+        pace = SMOOTH if workers <= SMOOTH_WORKERS_MAX else COARSE
+        self.world = world = World(plan.seed, pace=pace, on_line=on_line)
         self._plan = plan
         self._on_ended = on_ended
         self._stands_still = False

@@ -21,8 +21,8 @@ from rota.workloads.named import check_amount, pick
 __all__ = ["MIXES", "CpuMix", "IoMix", "MemoryMix", "Mix", "MixedMix", "WorkloadTask", "make_mix"]
 
 SHAPES_MAX: Final = 100_000
-CPU_STEP: Final = 10
-"""Millicores by which shapes of a mix differ from each other, where there are more than its usual ones."""
+MEMORY_STEP_MIB: Final = 4
+"""By which shapes of a mix differ from each other, where there are more than its usual ones."""
 
 
 class WorkloadTask(Struct, frozen=True, gc=False):
@@ -71,7 +71,7 @@ class _OneKind:
 
     def _shape(self, number: int) -> _Shape:
         cpu, memory, mib = self.USUAL[number % len(self.USUAL)]
-        cpu += CPU_STEP * (number // len(self.USUAL))
+        memory += MEMORY_STEP_MIB * (number // len(self.USUAL))
         return _Shape(f"{self.name}-{number + 1}", {"cpu": cpu, "memory": memory}, mib)
 
 
