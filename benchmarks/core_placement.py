@@ -11,6 +11,7 @@ import gc
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from benchmarks.harness import Result
@@ -76,12 +77,12 @@ def single_rate(name: str, *, workers: int, tasks: int = SINGLES) -> float:
     """Accept and place single tasks, each by a turn of its own; return turns a second."""
     bench = Bench(name, workers=workers, cpu=1000 * -(-4 * tasks // workers))
     bench.submit(workers // 10)  # a load that is not all the same, and an index that is there
-    drafts = [bench.draft()] * tasks
-    began = time.perf_counter()
-    for draft in drafts:
-        bench.do(SubmitTasks([draft], ReplyTo(1)))
-    seconds = time.perf_counter() - began
-    return tasks / seconds
+    command = SubmitTasks([bench.draft()], ReplyTo(1))
+    with no_collector():
+        began = time.perf_counter()
+        for _ in range(tasks):
+            bench.do(command)
+        return tasks / (time.perf_counter() - began)
 
 
 def pending_rate(waiting: int, *, placed: int = FEW_PENDING) -> float:
@@ -138,14 +139,23 @@ class Bench:
         """Run one turn, which must place so many tasks; return the seconds that it took."""
         counts = self.scheduler.state.counts
         before = counts.attempts_assigned
-        gc.collect()
-        gc.disable()  # as in the coordinator
-        began = time.perf_counter()
-        self.do()
-        seconds = time.perf_counter() - began
-        gc.enable()
+        with no_collector():
+            began = time.perf_counter()
+            self.do()
+            seconds = time.perf_counter() - began
         assert counts.attempts_assigned - before == placed, (counts.attempts_assigned - before, placed)
         return seconds
+
+
+@contextmanager
+def no_collector() -> Iterator[None]:
+    """Keep the cyclic collector away, as in the coordinator."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _rates(rounds: int, measure: object) -> tuple[float, ...]:
