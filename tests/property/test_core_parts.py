@@ -97,10 +97,12 @@ def test_waiting_tasks_come_out_in_order_whatever_happens_between(steps: list[tu
             continue
         elif what == "take":
             group = pending.groups[room][stream]
-            first = group.head()
-            assert first is waiting[min(waiting)]
-            assert pending.take(group) is waiting.pop(min(waiting))
-            away.append(first)
+            count = 1 + pick % min(3, len(waiting))
+            first = [waiting[seq] for seq in sorted(waiting)[:count]]
+            assert group.head() is first[0]
+            assert group.first(count) == first
+            assert pending.take(group, count) == first
+            away += [waiting.pop(task.seq) for task in first]
             continue
         else:
             dropped = waiting.pop(sorted(waiting)[pick % len(waiting)])

@@ -75,7 +75,7 @@ def _need(lane: Lane) -> Resources:
 def _end_of(lane: Lane, now: float) -> float:
     """When a lane is thought to be over: its head, and what stands behind it. Never in the past."""
     head_s = longest_run_s(lane.room, lane.line[0])
-    behind_s = sum(longest_run_s(lane.room, task) for task in list(lane.line)[1:])
+    behind_s = sum(longest_run_s(lane.room, task) for task in lane.line[1:])
     return max(now, lane.head_since + head_s) + behind_s
 
 

@@ -12,9 +12,10 @@ few are kept. What changes with a worker is noted here and looked at once, by th
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Container, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from rota.core.commands import SessionId
 from rota.core.estimates import RunTimes
@@ -41,43 +42,30 @@ INDEXES_MAX: Final = 64
 """Indexes kept for shapes that don't wait: 130 bytes a worker each, and 1 ms to make anew for 1,000 workers."""
 
 
-class Lane:
+class Lane(Struct, eq=False, gc=False):
     """A reservation on a worker for a shape, and the attempts that inherit it in order.
 
     ``line[0]`` is the attempt that may have started. ``head_since`` is when it came to the front and
     ``backlog_s`` the estimated work of all of the line. A recalled lane gets nothing new
     until its head has ended. ``is_shared`` says that part of the line was asked back for somebody idle. ``key`` is
     what its policy knows its task by, where that looks at tasks.
+
+    A line is a list: most hold one attempt, and an empty deque is 600 bytes, which costs 0.4 µs; to take the head off a
+    list of 2,000 costs 0.15 µs more.
     """
 
-    __slots__ = (
-        "backlog_s",
-        "devices",
-        "head_since",
-        "id",
-        "is_shared",
-        "key",
-        "line",
-        "policy",
-        "recalled",
-        "room",
-        "timer_armed",
-        "worker",
-    )
-
-    def __init__(self, lane_id: LaneId, worker: Worker, room: Room, devices: tuple[int, ...]) -> None:
-        self.id = lane_id
-        self.worker = worker
-        self.room = room
-        self.devices = devices
-        self.key = ""
-        self.policy: PlacementPolicy | None = None
-        self.line: deque[Task] = deque()
-        self.backlog_s = 0.0
-        self.head_since = 0.0
-        self.recalled = False
-        self.is_shared = False
-        self.timer_armed = False
+    id: LaneId
+    worker: Worker
+    room: Room
+    devices: tuple[int, ...]
+    line: list[Task]
+    key: str = ""
+    policy: PlacementPolicy | None = None
+    backlog_s: float = 0.0
+    head_since: float = 0.0
+    recalled: bool = False
+    is_shared: bool = False
+    timer_armed: bool = False
 
 
 class Worker:
@@ -388,26 +376,43 @@ class Cluster:
 
     # Lanes
 
-    def open_lane(self, worker: Worker, room: Room) -> Lane:
-        """Reserve the shape on a worker that has room for it."""
-        devices = worker.ledger.devices.find(room.cards, room.memory_mib) if room.needs_cards else ()
-        assert devices is not None
-        return self.adopt_lane(worker, room, LaneId(worker.next_lane), devices)
+    def open_lanes(self, room: Room, choices: Iterable[tuple[Worker, str]]) -> list[Lane]:
+        """Reserve the shape for a lane on each worker, which has room for it, by the key of its task, if it has one.
+
+        The next worker is asked for when the lane before is reserved, so that it can be chosen by what is left. What
+        concerns the room and its queue is put right once for all of them.
+        """
+        lanes: list[Lane] = []
+        for worker, key in choices:
+            devices = worker.ledger.devices.find(room.cards, room.memory_mib) if room.needs_cards else ()
+            assert devices is not None
+            lane = self._reserve(worker, room, LaneId(worker.next_lane), devices)
+            if key:
+                self.give_key(lane, key)
+            lanes.append(lane)
+        self._count(room, len(lanes))
+        return lanes
 
     def adopt_lane(self, worker: Worker, room: Room, lane_id: LaneId, devices: tuple[int, ...]) -> Lane:
         """Reserve the shape for a lane whose number is known: at a start, from the rows."""
-        lane = Lane(lane_id, worker, room, devices)
+        lane = self._reserve(worker, room, lane_id, devices)
+        self._count(room, 1)
+        return lane
+
+    def _reserve(self, worker: Worker, room: Room, lane_id: LaneId, devices: tuple[int, ...]) -> Lane:
+        lane = worker.lanes[lane_id] = Lane(lane_id, worker, room, devices, [])
         if worker.next_lane <= lane_id:
             worker.next_lane = lane_id + 1
-        worker.lanes[lane_id] = lane
         worker.ledger.reserve(room.plain)
         if devices:
             worker.ledger.devices.take(devices, room.cards, room.memory_mib)
-        room.lanes += 1
-        room.queue.reserve(room.shape.resources)
         for policy in self._placements.watching:
             policy.lane_opened(worker)
         return lane
+
+    def _count(self, room: Room, lanes: int) -> None:
+        room.lanes += lanes
+        room.queue.reserve(room.shape.resources, lanes)
 
     def close_lane(self, lane: Lane, *, in_vain: bool = False) -> None:
         """Give the reservation back, exactly once; the next pass looks at what could use it.

@@ -7,7 +7,6 @@ its shape, unless a line would overtake an earlier task that waits for the same 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import Final
@@ -15,12 +14,13 @@ from typing import Final
 from rota.core.attempts import LINE_S, Attempts
 from rota.core.backfill import longest_run_s
 from rota.core.balance import Balance
+from rota.core.choosing import choices
 from rota.core.cluster import Lane, Room, Worker
 from rota.core.gang_placing import GangPlacer
 from rota.core.model import Reason
 from rota.core.ordering import Rank
 from rota.core.pending import Group
-from rota.core.placement.base import RoomIndex
+from rota.core.placement.base import HasRoom, RoomIndex
 from rota.core.preemption import Preemption
 from rota.core.state import State
 from rota.core.timers import Impossible
@@ -142,32 +142,33 @@ class Dispatch:
 
     def _place(self, group: Group, index: RoomIndex, bound: Rank | None) -> bool:
         state, room = self._state, group.room
-        cluster, ordering, pending = state.cluster, state.ordering, state.pending
         has_room = self._room_for(group)
         is_capped = room.queue.is_capped or bool(group.stream.limits)
-        policy = room.policy
+        # Each task may change whether the next may be placed: by a rank, by a cap, or because others run beside a hold.
+        one_by_one = bound is not None or is_capped or bool(state.holds)
         while (head := group.head()) is not None:
-            if bound is not None and ordering.rank(group.stream, head.seq) > bound:
+            if bound is not None and state.ordering.rank(group.stream, head.seq) > bound:
                 return True
             if is_capped:
                 group.block = self._find_block(group)
                 if group.block is not None:
                     return False
-            key = policy.key_of(head) if policy.looks_at_tasks else ""
-            worker = index.choose(key, has_room)
-            if worker is None:
-                if room.hungry and not (policy.looks_at_tasks or is_capped):
+            count = 1 if one_by_one else group.size
+            if self._give_lanes(group, index, has_room, count=count) < count:
+                if room.hungry and not (room.policy.looks_at_tasks or is_capped):
                     self._extend_lines(group, bound)
                 self._refuse(group)
                 self._preempt_for(group)
                 return False
-            lane = cluster.open_lane(worker, room)
-            if key:
-                cluster.give_key(lane, key)
-            pending.take(group)
-            self._attempts.assign(head, lane, estimate_s=room.run_times.estimate_s(head.terms.class_key))
-            self._attempts.line_grew(lane, 1)
         return False
+
+    def _give_lanes(self, group: Group, index: RoomIndex, has_room: HasRoom, *, count: int) -> int:
+        """Give lanes of their own to up to so many tasks of a group; return how many had room."""
+        lanes = self._state.cluster.open_lanes(group.room, choices(group, index, has_room, count=count))
+        if lanes:
+            self._attempts.assign(self._state.pending.take(group, len(lanes)), lanes, group.room)
+            self._attempts.lines_grew(lanes)
+        return len(lanes)
 
     def _preempt_for(self, group: Group) -> None:
         """Where the queue of a group may do that, make room for its first task, and keep it for that one."""
@@ -192,7 +193,7 @@ class Dispatch:
             return Reason.LIMIT
         return None
 
-    def _room_for(self, group: Group) -> Callable[[Worker], bool]:
+    def _room_for(self, group: Group) -> HasRoom:
         """Who may be given a lane for a group: whoever has room and is not kept for a higher priority."""
         holds, fits_now, rank = self._state.holds, group.room.fits_now, self._rank(group)
         if not holds or rank is None:
@@ -228,7 +229,7 @@ class Dispatch:
         while taken < most and self._lengthen(lane, group, bound=bound):
             taken += 1
         if taken:
-            self._attempts.line_grew(lane, taken)
+            self._attempts.lines_grew([lane])
         return taken
 
     def _lengthen(self, lane: Lane, group: Group, *, bound: Rank | None) -> bool:
@@ -239,8 +240,7 @@ class Dispatch:
         estimate_s = group.room.run_times.estimate_s(head.terms.class_key)
         if lane.backlog_s + estimate_s > LINE_S:
             return False
-        self._state.pending.take(group)
-        self._attempts.assign(head, lane, estimate_s=estimate_s)
+        self._attempts.assign(self._state.pending.take(group, 1), [lane], group.room)
         return True
 
     def _waiting_before(self, group: Group) -> list[Room]:

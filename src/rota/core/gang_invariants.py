@@ -62,7 +62,7 @@ def _count_lanes(cluster: Cluster, worker: Worker, room: Room, *, most: int) -> 
     next_lane = worker.next_lane
     lanes: list[Lane] = []
     while len(lanes) < most and room.fits_now(worker):
-        lanes.append(cluster.open_lane(worker, room))
+        lanes += cluster.open_lanes(room, [(worker, "")])
     for lane in lanes:
         cluster.close_lane(lane, in_vain=True)
     worker.next_lane = next_lane

@@ -79,8 +79,8 @@ class GangPlacer:
         for task in tasks:
             lane = lanes[task.seq]
             self._attempts.release(task)
-            self._attempts.assign(task, lane, estimate_s=lane.room.run_times.estimate_s(task.terms.class_key))
-            self._attempts.line_grew(lane, 1)
+            self._attempts.assign([task], [lane], lane.room)
+            self._attempts.lines_grew([lane])
         self._tell_seats(gang, tasks)
 
     def _find_block(self, gang: Gang) -> Reason | None:
@@ -121,9 +121,7 @@ class GangPlacer:
                 gang.fits = len(lanes)
                 self._get_up(gang, list(lanes.values()))
                 return None
-            lanes[task.seq] = lane = cluster.open_lane(worker, room)
-            if key:
-                cluster.give_key(lane, key)
+            [lanes[task.seq]] = cluster.open_lanes(room, [(worker, key)])
         self._offer_kept(gang)
         return lanes
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Sequence
-from heapq import heappop, heappush
+from heapq import heappop, heappush, nsmallest
+from itertools import islice
 
 from rota.core.cluster import Room
 from rota.core.model import Reason, TaskSeq, TaskState
@@ -65,12 +66,27 @@ class Group:
             return again[0][2]
         return fresh[0] if fresh else None
 
-    def take(self) -> Task:
-        """Remove and return the first task, which `head` has just shown to be there."""
-        self.size -= 1
-        if self._again and (not self._fresh or self._again[0][0] < self._fresh[0].seq):
-            return heappop(self._again)[2]
-        return self._fresh.popleft()
+    def first(self, count: int) -> list[Task]:
+        """Return the first tasks without taking them, as many as wait at most. O(count), but for those passed over."""
+        if not self._again:
+            pending = TaskState.PENDING
+            return list(islice((task for task in self._fresh if task.state is pending), count))
+        if count == 1:
+            head = self.head()
+            return [] if head is None else [head]
+        return nsmallest(count, self.tasks(), key=_seq_of)
+
+    def take(self, count: int) -> list[Task]:
+        """Remove and return the first tasks, of which so many must wait."""
+        self.size -= count
+        fresh, again = self._fresh, self._again
+        taken: list[Task] = []
+        while len(taken) < count:
+            is_again = bool(again) and (not fresh or again[0][0] < fresh[0].seq)
+            task = heappop(again)[2] if is_again else fresh.popleft()
+            if task.state is TaskState.PENDING:
+                taken.append(task)
+        return taken
 
     def count_before(self, seq: TaskSeq) -> int:
         """How many of those that wait here came before a task. Cancelled ones may count until they are skipped."""
@@ -105,12 +121,12 @@ class PendingTasks:
         self._group(stream, room).add_fresh(tasks)
         self.size += len(tasks)
 
-    def take(self, group: Group) -> Task:
-        """Remove and return the first task of a group."""
-        self.size -= 1
-        task = group.take()
+    def take(self, group: Group, count: int) -> list[Task]:
+        """Remove and return the first tasks of a group, in which so many must wait."""
+        self.size -= count
+        tasks = group.take(count)
         self._forget_if_empty(group)
-        return task
+        return tasks
 
     def dropped(self, stream: TaskStream, room: Room) -> None:
         """Note that a waiting task has ended by other ways: it is skipped when it comes to the front."""

@@ -83,10 +83,10 @@ class Queue:
                 return name
         return None
 
-    def reserve(self, need: Resources) -> None:
-        """Count a lane."""
+    def reserve(self, need: Resources, count: int) -> None:
+        """Count so many lanes."""
         for name, amount in need:
-            self.used[name] = self.used.get(name, 0) + amount
+            self.used[name] = self.used.get(name, 0) + amount * count
 
     def release(self, need: Resources) -> None:
         """Count a lane no more."""

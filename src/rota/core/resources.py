@@ -135,8 +135,8 @@ class Ledger:
         for name, amount in plain:
             left = free[name] = free.get(name, 0) - amount
             total = capacity.get(name)
-            if total and 1.0 - left / total > load:  # what is reserved can only raise it
-                load = 1.0 - left / total
+            if total and (ratio := 1.0 - left / total) > load:  # what is reserved can only raise it
+                load = ratio
         self.load = load
 
     def release(self, plain: Resources) -> None:
