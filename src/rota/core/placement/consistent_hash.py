@@ -6,10 +6,11 @@ Cost: O(log n) a choice while workers have room; who was refused is passed over.
 from __future__ import annotations
 
 import random
+from array import array
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from hashlib import blake2b
-from math import ceil
+from itertools import chain
 from typing import Final
 from zlib import crc32
 
@@ -32,6 +33,9 @@ SHARE_LEAST: Final = 4
 
 BOUND: Final = 1.25
 """How many times the mean a worker may have of such tasks before its keys spill over to the next on the ring."""
+
+FEW_NEW: Final = 500
+"""Points that come are put in one by one if there are at least so many times as many: else to sort all is quicker."""
 
 _SPREAD: Final = 0x9E3779B97F4A7C15
 """2^64 divided by the golden ratio: multiplied with it, neighbours come far from each other."""
@@ -74,7 +78,8 @@ class ConsistentHash(PlacementPolicy):
 
     def has_its_share(self, worker: Worker, *, of: int) -> bool:
         """Whether a worker has as many tasks as one of so many may have."""
-        return self._counts.get(worker.number, 0) >= max(SHARE_LEAST, ceil(BOUND * (self._total + 1) / of))
+        count = self._counts.get(worker.number, 0)
+        return count >= SHARE_LEAST and count * of >= BOUND * (self._total + 1)
 
 
 def point_of_key(key: str) -> int:
@@ -92,42 +97,49 @@ def points_of(worker: Worker, count: int) -> list[int]:
 
 
 class _Ring:
-    """Points of workers in order. Who was refused is skipped, and taken off the ring with half of the others."""
+    """Points of workers in order. Who was refused is skipped, and taken off the ring with half of the others.
 
-    __slots__ = ("_away", "_on_ring", "_points", "_points_each", "_policy", "_workers")
+    The points are 8 bytes each, so that those of 10,000 workers stay in the processor's cache; as pairs with their
+    workers they cost 8 MB, and four times as long to search.
+    """
+
+    __slots__ = ("_away", "_new", "_owners", "_points", "_points_each", "_policy", "_workers")
 
     def __init__(self, policy: ConsistentHash, workers: Sequence[Worker]) -> None:
         self._policy = policy
         self._points_each = max(POINTS_MIN, min(POINTS, POINTS_ALL_MAX // max(len(workers), 1)))
-        self._workers = {worker.number: worker for worker in workers}
-        self._on_ring = set(self._workers)
+        self._points = array("Q")
+        self._owners: dict[int, Worker] = {}
+        self._workers: dict[int, Worker] = {}
         self._away: set[int] = set()
-        self._points = sorted(self._points_of(workers))
+        self._new: list[int] = []
+        for worker in workers:
+            self.offer(worker)
 
     def offer(self, worker: Worker) -> None:
-        number = worker.number
-        self._workers[number] = worker
-        self._away.discard(number)
-        if number not in self._on_ring:
-            self._on_ring.add(number)
-            for point in self._points_of([worker]):
-                insort(self._points, point)
+        self._away.discard(worker.number)
+        if worker.number not in self._workers:
+            self._workers[worker.number] = worker
+            for point in points_of(worker, self._points_each):
+                self._own(point, worker)
 
     def choose(self, key: str, has_room: HasRoom) -> Worker | None:
         """The first worker from the key on that has room and not yet its share; else the first that has room."""
+        if self._new:
+            self._put_on()
+        points, owners, away, has_its_share = self._points, self._owners, self._away, self._policy.has_its_share
+        start, here = bisect_left(points, point_of_key(key)), len(self._workers) - len(away)
         spare: Worker | None = None
         passed: set[int] = set()
-        points, here = self._points, len(self._workers) - len(self._away)
-        start = bisect_left(points, (point_of_key(key), 0))
-        for step in range(len(points)):
-            number = points[(start + step) % len(points)][1]
-            if number in self._away or number in passed:
+        for place in chain(range(start, len(points)), range(start)):
+            worker = owners[points[place]]
+            number = worker.number
+            if number in away or number in passed:
                 continue
-            worker = self._workers[number]
             if not has_room(worker):
-                self._away.add(number)
+                away.add(number)
                 here -= 1
-            elif self._policy.has_its_share(worker, of=max(here, 1)):
+            elif has_its_share(worker, of=here):
                 spare = spare or worker
                 passed.add(number)
             else:
@@ -135,18 +147,31 @@ class _Ring:
                 break
             if len(passed) >= here:
                 break
-        self._tidy()
+        if 2 * len(away) > len(self._workers):
+            self._take_off()
         return spare
 
-    def _tidy(self) -> None:
-        """Take those off the ring that were refused, once they are half of it."""
-        if 2 * len(self._away) <= len(self._on_ring):
-            return
-        self._on_ring -= self._away
+    def _own(self, point: int, worker: Worker) -> None:
+        """Give a point to a worker; if two have the same one, which is rarer than anything, to the first of them."""
+        before = self._owners.get(point)
+        if before is None:
+            self._new.append(point)
+        if before is None or worker.number < before.number:
+            self._owners[point] = worker
+
+    def _put_on(self) -> None:
+        """Put new points in their places: one by one if they are few, else all are sorted again."""
+        new, self._new = self._new, []
+        if FEW_NEW * len(new) < len(self._points):
+            for point in new:
+                insort(self._points, point)
+        else:
+            self._points = array("Q", sorted([*self._points, *new]))
+
+    def _take_off(self) -> None:
+        """Take those off the ring that were refused."""
         for number in self._away:
             del self._workers[number]
-        self._points = [point for point in self._points if point[1] not in self._away]
         self._away = set()
-
-    def _points_of(self, workers: Sequence[Worker]) -> list[tuple[int, int]]:
-        return [(point, worker.number) for worker in workers for point in points_of(worker, self._points_each)]
+        self._owners = {point: worker for point, worker in self._owners.items() if worker.number in self._workers}
+        self._points = array("Q", [point for point in self._points if point in self._owners])

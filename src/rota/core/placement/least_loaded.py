@@ -1,22 +1,28 @@
 """Least-loaded: a worker whose dominant resource is used least, those within 0.05 of each other by lot.
 
-Cost: O(log n) a choice in the number of workers of the shape, amortised.
+Cost: O(1) a choice, amortised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from rota.core.cluster import Room, Worker
-from rota.core.placement.base import PlacementPolicy, RoomIndex
-from rota.core.placement.heaps import LazyHeap
+from rota.core.placement.base import HasRoom, PlacementPolicy, RoomIndex
 
 __all__ = ["TIE", "LeastLoaded"]
 
 TIE: Final = 0.05
 """Loads in one step of this width are equal: a fraction less says nothing of which machine is the better one, and
 all who start at once would go to it."""
+
+STEPS: Final = 21
+"""Of the load, from nothing to all of it, which is a step of its own. Who has more than all has no room."""
+
+STALE_FACTOR: Final = 4
+"""There may be so many entries a worker before the stale ones are thrown out."""
 
 
 class LeastLoaded(PlacementPolicy):
@@ -30,8 +36,92 @@ class LeastLoaded(PlacementPolicy):
     name = "least-loaded"
 
     def make_index(self, room: Room, workers: Sequence[Worker]) -> RoomIndex:  # noqa: ARG002 - the same for all shapes
-        return LazyHeap(_load_step, self._rng, workers)
+        return _Steps(self._rng, workers)
 
 
-def _load_step(worker: Worker) -> int:
-    return int(worker.ledger.load / TIE)
+_Entry = tuple[int, Worker]
+
+
+class _Steps:
+    """Workers by the step of their load, in no order within a step.
+
+    A worker's latest entry counts. It may be in too low a step, because load rises without a word; then it is put
+    right when it is drawn. Who was chosen last is put right before the next choice, while the processor has it in its
+    cache.
+    """
+
+    __slots__ = ("_entries", "_last", "_lowest", "_rng", "_size", "_steps")
+
+    def __init__(self, rng: random.Random, workers: Iterable[Worker]) -> None:
+        self._rng = rng
+        self._last: tuple[int, int] | None = None
+        self._begin(workers)
+
+    def offer(self, worker: Worker) -> None:
+        before, step = self._entries.get(worker.number), _step_of(worker)
+        if before is not None and before[0] == step:
+            return
+        self._note(worker, step)
+        if self._size > STALE_FACTOR * len(self._entries) + 64:
+            self._begin([worker for _, worker in self._entries.values()])
+
+    def choose(self, key: str, has_room: HasRoom) -> Worker | None:  # noqa: ARG002 - all tasks are the same here
+        if self._last is not None:
+            self._put_right(*self._last)
+        entries, steps, draw = self._entries, self._steps, self._rng.random
+        while self._lowest < STEPS:
+            step = steps[self._lowest]
+            if not step:
+                self._lowest += 1
+                continue
+            place = int(draw() * len(step))
+            entry = step[place]
+            worker = entry[1]
+            if entries.get(worker.number) is not entry:
+                self._take_out(self._lowest, place)
+            elif _step_of(worker) > self._lowest:
+                self._put_right(self._lowest, place)
+            elif has_room(worker):
+                self._last = self._lowest, place
+                return worker
+            else:
+                self._take_out(self._lowest, place)
+                del entries[worker.number]
+        return None
+
+    def _begin(self, workers: Iterable[Worker]) -> None:
+        self._entries: dict[int, _Entry] = {}
+        self._steps: list[list[_Entry]] = [[] for _ in range(STEPS)]
+        self._size = 0
+        self._lowest = STEPS
+        self._last = None
+        for worker in workers:
+            self._note(worker, _step_of(worker))
+
+    def _note(self, worker: Worker, step: int) -> None:
+        entry = self._entries[worker.number] = (step, worker)
+        self._steps[step].append(entry)
+        self._size += 1
+        self._lowest = min(self._lowest, step)
+
+    def _put_right(self, step: int, place: int) -> None:
+        """See to it that the worker of an entry stands where its load is now."""
+        self._last = None
+        entry = self._steps[step][place]
+        worker = entry[1]
+        now = _step_of(worker)
+        if now != step:
+            self._take_out(step, place)
+            if self._entries.get(worker.number) is entry:
+                self._note(worker, now)
+
+    def _take_out(self, step: int, place: int) -> None:
+        """Remove an entry, by putting the last one in its place."""
+        entries = self._steps[step]
+        entries[place] = entries[-1]
+        entries.pop()
+        self._size -= 1
+
+
+def _step_of(worker: Worker) -> int:
+    return min(int(worker.ledger.load / TIE), STEPS - 1)

@@ -6,8 +6,9 @@ Cost: O(log n) a choice, amortised, and O(n) for the first task of a job; O(zone
 from __future__ import annotations
 
 import random
-from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from rota.core.cluster import Room, Worker
@@ -24,6 +25,14 @@ JOBS_MAX: Final = 32
 """Jobs for which an index keeps its order of workers, those placed last: one more costs a look at every worker."""
 
 
+ZONES_MAX: Final = 1_024
+"""Sets of tags whose zone is remembered: to look for it costs a microsecond, and each placement does."""
+
+Place = str | int
+_Counts = dict[Place, int]
+_NONE: Final[_Counts] = {}
+
+
 class Spread(PlacementPolicy):
     """Place where fewest tasks of the same job are: in the zone with the fewest, then on the worker with the fewest.
 
@@ -36,7 +45,7 @@ class Spread(PlacementPolicy):
 
     def __init__(self, rng: random.Random) -> None:
         super().__init__(rng)
-        self._counts: dict[tuple[str, str | int], int] = defaultdict(int)
+        self._counts: dict[str, _Counts] = {}
 
     def make_index(self, room: Room, workers: Sequence[Worker]) -> RoomIndex:  # noqa: ARG002 - the same for all shapes
         return _Jobs(self, self._rng, workers)
@@ -45,23 +54,30 @@ class Spread(PlacementPolicy):
         return task.terms.affinity or task.terms.class_key
 
     def opened(self, worker: Worker, key: str) -> None:
-        self._counts[key, worker.number] += 1
-        self._counts[key, zone_of(worker)] += 1
+        counts = self._counts.get(key)
+        if counts is None:
+            counts = self._counts[key] = {}
+        for place in (worker.number, zone_of(worker.tags)):
+            counts[place] = counts.get(place, 0) + 1
 
     def closed(self, worker: Worker, key: str) -> None:
-        for place in (worker.number, zone_of(worker)):
-            self._counts[key, place] -= 1
-            if not self._counts[key, place]:
-                del self._counts[key, place]
+        counts = self._counts[key]
+        for place in (worker.number, zone_of(worker.tags)):
+            counts[place] -= 1
+            if not counts[place]:
+                del counts[place]
+        if not counts:
+            del self._counts[key]
 
-    def count(self, key: str, place: str | int) -> int:
-        """How many tasks of a job are on a worker, by its number, or in a zone."""
-        return self._counts.get((key, place), 0)
+    def counts(self, key: str) -> Mapping[Place, int]:
+        """How many tasks of a job are on each worker, by its number, and in each zone; those with none are left out."""
+        return self._counts.get(key, _NONE)
 
 
-def zone_of(worker: Worker) -> str:
-    """The zone of a worker, empty if it says none."""
-    return next((tag for tag in sorted(worker.tags) if tag.startswith(ZONE)), "")
+@lru_cache(maxsize=ZONES_MAX)
+def zone_of(tags: frozenset[str]) -> str:
+    """The zone that tags name, empty if they name none."""
+    return next((tag for tag in sorted(tags) if tag.startswith(ZONE)), "")
 
 
 class _Jobs:
@@ -78,28 +94,25 @@ class _Jobs:
     def offer(self, worker: Worker) -> None:
         self._noted[worker.number] = worker
         for key, zones in self._heaps.items():
-            self._zone(zones, key, zone_of(worker)).offer(worker)
+            self._zone(zones, key, zone_of(worker.tags)).offer(worker)
 
     def choose(self, key: str, has_room: HasRoom) -> Worker | None:
-        zones = self._zones(key)
-        for zone in sorted(zones, key=lambda zone: (self._policy.count(key, zone), zone)):
-            worker = zones[zone].choose(key, lambda worker: self._is_still_good(worker, has_room))
+        zones, counts = self._zones(key), self._policy.counts(key)
+        for zone in sorted(zones, key=lambda zone: (counts.get(zone, 0), zone)):
+            worker = zones[zone].choose(has_room, self._forget)
             if worker is not None:
                 return worker
         return None
 
-    def _is_still_good(self, worker: Worker, has_room: HasRoom) -> bool:
-        if has_room(worker):
-            return True
+    def _forget(self, worker: Worker) -> None:
         self._noted.pop(worker.number, None)
-        return False
 
     def _zones(self, key: str) -> dict[str, LazyHeap]:
         zones = self._heaps.get(key)
         if zones is None:
             zones = self._heaps[key] = {}
             for worker in self._noted.values():
-                self._zone(zones, key, zone_of(worker)).offer(worker)
+                self._zone(zones, key, zone_of(worker.tags)).offer(worker)
             if len(self._heaps) > JOBS_MAX:
                 self._heaps.popitem(last=False)
         self._heaps.move_to_end(key)
@@ -108,11 +121,10 @@ class _Jobs:
     def _zone(self, zones: dict[str, LazyHeap], key: str, zone: str) -> LazyHeap:
         heap = zones.get(zone)
         if heap is None:
-            count = self._policy.count
-            heap = zones[zone] = LazyHeap(lambda worker: count(key, worker.number) + _below_one(worker), self._rng, ())
+            heap = zones[zone] = LazyHeap(self._score_for(key), self._rng)
         return heap
 
-
-def _below_one(worker: Worker) -> float:
-    """Its load, made small enough never to outweigh a task."""
-    return min(max(worker.ledger.load, 0.0), 0.99)
+    def _score_for(self, key: str) -> Callable[[Worker], float]:
+        """Fewer tasks of a job first, then less load, which is made small enough never to outweigh a task."""
+        counts_of = self._policy.counts
+        return lambda worker: counts_of(key).get(worker.number, 0) + min(worker.ledger.load, 0.99)
