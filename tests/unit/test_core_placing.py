@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from rota.core.cluster import INDEXES_MAX, ROOMS_MAX, Room, Worker
+from rota.core.cluster import INDEXES, ROOMS_MAX, Room, Worker
 from rota.core.effects import Effect, WorkerKnown
 from rota.core.model import TaskSeq
 from rota.core.placement.base import RoomIndex
@@ -294,11 +294,11 @@ def test_shape_of_its_own_costs_nothing_a_worker_while_it_waits() -> None:
 
 def test_indexes_of_shapes_that_nobody_waits_for_are_bounded() -> None:
     core = Core()
-    core.hello(cpu=10_000_000, memory=1_000_000)
-    for memory in range(2 * INDEXES_MAX):
+    core.hello(cpu=10_000_000, memory=10_000_000)
+    for memory in range(2 * INDEXES[1]):
         core.submit(resources={"memory": 1 + memory})
     indexes = [room for room in core.state.cluster.rooms.values() if room.index is not None]
-    assert len(indexes) == INDEXES_MAX
+    assert len(indexes) == INDEXES[1]
 
 
 def test_end_of_a_task_serves_the_first_of_many_shapes_that_wait() -> None:

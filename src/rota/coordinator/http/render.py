@@ -16,7 +16,7 @@ from typing import Final, Literal
 from msgspec import UNSET, Struct, UnsetType
 
 from rota.coordinator.service import TaskView
-from rota.core.model import AttemptRecord, Cause, GangTerms, Progress, Reason, TaskState
+from rota.core.model import AttemptRecord, Cause, GangTerms, Progress, Reason, SyntheticWork, TaskState
 from rota.core.spec import TaskSpec, backoff_of, decode_spec, kind_of
 
 __all__ = [
@@ -87,6 +87,7 @@ class TaskJson(Struct, gc=False):
     command: list[str] | None
     shell: str | None
     image: str | None
+    workload: SyntheticWork | None
     cwd: str | None
     resources: dict[str, int]
     tags: list[str]
@@ -169,6 +170,7 @@ def task_json(view: TaskView, *, is_listed: bool = False) -> TaskJson:
         spec.command,
         spec.shell,
         spec.image,
+        spec.workload,
         spec.cwd,
         {"cpu": 1000, **spec.resources},
         spec.tags,
