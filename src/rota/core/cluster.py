@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rota.core.placement.placements import Placements
     from rota.core.task import Task
 
-__all__ = ["ROOMS_MAX", "Cluster", "Lane", "Room", "Worker"]
+__all__ = ["INDEXES", "ROOMS_MAX", "Cluster", "Lane", "Room", "Worker", "indexes_max"]
 
 ROOMS_MAX: Final = 256
 """Rooms that may be there before the idle ones are looked for: each remembers how long its tasks take."""
@@ -42,7 +42,7 @@ INDEXES: Final = (64, 256)
 """Indexes kept for shapes that don't wait, at least and at most: who gains room is offered to each of them."""
 
 INDEX_ENTRIES_MAX: Final = 250_000
-"""Workers in all of these together, 130 bytes each. One that is made anew takes 1 ms for 1,000 workers, and where shapes
+"""Workers in all of these together, 130 bytes each. To make one anew takes 1 ms for 1,000 workers, and where shapes
 take turns the one that was dropped is the next that is wanted."""
 
 
@@ -339,17 +339,11 @@ class Cluster:
             )
         return room.index
 
-    @property
-    def indexes_max(self) -> int:
-        """How many indexes are kept for shapes that don't wait."""
-        least, most = INDEXES
-        return min(most, max(least, INDEX_ENTRIES_MAX // max(1, len(self.workers))))
-
     def keep_index(self, room: Room, index: RoomIndex) -> None:
         """Keep the index of a room for which nothing waits any more, in place of the oldest."""
         room.index = index
         self.indexed[room] = None
-        if len(self.indexed) > self.indexes_max:
+        if len(self.indexed) > indexes_max(len(self.workers)):
             oldest = next(iter(self.indexed))
             del self.indexed[oldest]
             oldest.index = None
@@ -465,6 +459,12 @@ class Cluster:
 
     def _present(self) -> Iterator[Worker]:
         return (worker for worker in self.workers.values() if worker.state is not WorkerState.OFFLINE)
+
+
+def indexes_max(workers: int) -> int:
+    """How many indexes are kept for shapes that don't wait, with so many workers."""
+    least, most = INDEXES
+    return min(most, max(least, INDEX_ENTRIES_MAX // max(1, workers)))
 
 
 def _cards(gpus: tuple[Gpu, ...]) -> dict[str, int]:

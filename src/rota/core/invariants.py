@@ -5,7 +5,7 @@ Runs after every command in tests and simulations; costs O(everything), so never
 
 from __future__ import annotations
 
-from rota.core.cluster import Lane, Worker
+from rota.core.cluster import Lane, Worker, indexes_max
 from rota.core.gang_invariants import check_gangs
 from rota.core.model import ACTIVE_STATES, Reason, TaskSeq, TaskState
 from rota.core.pending import Group
@@ -74,7 +74,7 @@ def _check_nobody_is_forgotten(state: State) -> None:
         if room.index is not None:
             assert room in pending.groups or room in cluster.indexed, room.shape
             assert (room.index.choose("", room.fits_now) is not None) == bool(fitting), room.shape
-    assert len(cluster.indexed) <= cluster.indexes_max
+    assert len(cluster.indexed) <= indexes_max(len(cluster.workers))
 
 
 def _is_blocked(state: State, group: Group) -> bool:
