@@ -31,6 +31,7 @@ def pack(**fields: object) -> bytes:
         (Submission(pack(comand=["true"]), []), "bad_spec", "comand: there is no such field; did you mean `command`?"),
         (Submission(pack(command=["true"], id="mine"), []), "bad_spec", "id: can't be chosen on a channel"),
         (Submission(pack(command=["true"], retries=-1), []), "bad_spec", "retries: is -1"),
+        (Submission(pack(command=["true"], limits={"x": 1}), []), "bad_spec", "limits: there is no limit 'x'"),
         (Submission(pack(), []), "bad_spec", "command, shell, code"),
         (Submission(TRUE, [b"x"]), "bad_spec", "args: goes with function only"),
         (Submission(pack(function=DIGEST, args=b"x"), [b"y"]), "bad_spec", "args: is in the template already"),

@@ -14,10 +14,11 @@ from rota.coordinator.templates import Templates
 from rota.core.changes import Changes
 from rota.core.client_protocol import Outcome, Outcomes, Submission
 from rota.core.commands import SessionId
-from rota.core.errors import BadRequest
+from rota.core.errors import BadRequest, BadSpec
 from rota.core.model import Cause, Progress, TaskSeq, TaskState, WorkerId
 from rota.core.protocol import Mark
 from rota.core.requests import parse_requests
+from rota.core.spec import TaskRequest
 from rota.wire.messages import COORDINATOR_CODEC
 from tests.support.core import Core, only
 from tests.support.raw_client import TRUE, template_of
@@ -127,12 +128,16 @@ class Shelf:
         return [digest for digest in digests if digest not in self.digests]
 
 
+def no_limits(request: TaskRequest) -> None:
+    raise AssertionError(f"asked for the limits of {request}")
+
+
 HERE, LACKING = "ab" * 32, "cd" * 32
 
 
 def test_a_template_is_checked_once_and_its_blobs_every_time() -> None:
     shelf = Shelf(HERE)
-    templates = Templates(shelf.missing)
+    templates = Templates(shelf.missing, check_limits=no_limits)
     function = template_of(function=HERE)
     (first, second), refusals = templates.groups(
         [Submission(function, [b"x", b"y"]), Submission(function, [])], number=1, wall=0.0
@@ -147,14 +152,33 @@ def test_a_template_is_checked_once_and_its_blobs_every_time() -> None:
     assert (refusal.number, refusal.count, refusal.problem.code) == (7, 2, "blob_missing")
 
 
+def test_a_template_is_known_and_its_limits_are_checked_every_time() -> None:
+    sizes: dict[str, int] = {}
+
+    def check_limits(request: TaskRequest) -> None:
+        if not request.limits.keys() <= sizes.keys():
+            raise BadSpec("limits", "there is no such limit")
+
+    templates = Templates(Shelf().missing, check_limits=check_limits)
+    template = template_of(command=["true"], limits={"licence-x": 1})
+    (group,), (refusal,) = templates.groups([Submission(template, [])], number=4, wall=0.0)
+    assert (group.draft, group.count) == (None, 1)
+    assert (refusal.number, refusal.problem.code) == (4, "bad_spec")
+    sizes["licence-x"] = 1
+    (group,), refusals = templates.groups([Submission(template, [])], number=5, wall=0.0)
+    assert group.draft is not None
+    assert not refusals
+    assert len(templates) == 1
+
+
 def test_what_needs_no_blob_asks_for_none() -> None:
     shelf = Shelf()
-    Templates(shelf.missing).groups([Submission(TRUE, [])], number=1, wall=0.0)
+    Templates(shelf.missing, check_limits=no_limits).groups([Submission(TRUE, [])], number=1, wall=0.0)
     assert shelf.looks == 0
 
 
 def test_durations_count_from_each_submission() -> None:
-    templates = Templates(Shelf().missing)
+    templates = Templates(Shelf().missing, check_limits=no_limits)
     template = template_of(command=["true"], delay=5.0, deadline=60.0)
     for wall in (1000.0, 2000.0):
         (group,), _ = templates.groups([Submission(template, [])], number=1, wall=wall)
@@ -166,7 +190,7 @@ def test_durations_count_from_each_submission() -> None:
 
 def test_only_so_many_templates_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(templates_module, "KNOWN_MAX", 3)
-    templates = Templates(Shelf().missing)
+    templates = Templates(Shelf().missing, check_limits=no_limits)
     for name in "abcad":
         templates.groups([Submission(template_of(shell=name), [])], number=1, wall=0.0)
     assert len(templates) == 3
@@ -178,7 +202,7 @@ def test_only_so_many_templates_are_remembered(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_function_that_came_by_rest_needs_its_blobs_too() -> None:
-    templates = Templates(Shelf(HERE).missing)
+    templates = Templates(Shelf(HERE).missing, check_limits=no_limits)
     body = f'[{{"function": "{HERE}"}}, {{"shell": ":"}}, {{"function": "{HERE}", "blobs": ["{LACKING}"]}}]'
     requests, _ = parse_requests(body.encode(), tasks_max=10)
     templates.check(requests[:2])

@@ -17,6 +17,7 @@ from rota.coordinator.metrics import Counters
 from rota.coordinator.nodes import NodeFactsBook
 from rota.coordinator.outcomes import Followers
 from rota.coordinator.room import WaitingRoom
+from rota.coordinator.shares import check_limits
 from rota.coordinator.templates import Templates
 from rota.core.changes import Changes
 from rota.core.client_protocol import ClientHello, ClientWelcome
@@ -26,6 +27,7 @@ from rota.core.errors import RotaError
 from rota.core.model import TaskSeq
 from rota.core.placement.policies import POLICIES, PolicyFactory
 from rota.core.protocol import PROTOCOL_VERSION, BlobHome
+from rota.core.spec import TaskRequest
 from rota.store.base import Store
 from rota.wire.channel import Channel, CloseCode
 from rota.wire.messages import ToPeer
@@ -66,7 +68,7 @@ class ClientDesk:
     ) -> None:
         self.loop = loop
         self.store = store
-        self.templates = Templates(missing, policies=policies)
+        self.templates = Templates(missing, check_limits=self._check_limits, policies=policies)
         self.followers = Followers()
         self.room = room
         self.counters = counters
@@ -100,6 +102,11 @@ class ClientDesk:
             self._facts.facts_of(workers),
             self._blob_home,
         )
+
+    def _check_limits(self, request: TaskRequest) -> None:
+        turn = self.loop.turn
+        if turn is not None:  # else nothing is accepted just now
+            check_limits([request], turn.scheduler.state)
 
     def ask(
         self, session: ClientSession, make: Callable[[ReplyTo], Command], answered: Callable[[Answer], None]

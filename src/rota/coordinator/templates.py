@@ -63,6 +63,7 @@ class Templates:
 
     Args:
         missing: Says which of some blobs are not here.
+        check_limits: Raises `BadSpec` for a task that names a limit which there is not, or more of one than there is.
         policies: The placement policies that tasks may name.
     """
 
@@ -70,9 +71,11 @@ class Templates:
         self,
         missing: Callable[[Sequence[str]], Sequence[str]],
         *,
+        check_limits: Callable[[TaskRequest], None],
         policies: Mapping[str, PolicyFactory] = POLICIES,
     ) -> None:
         self._missing = missing
+        self._check_limits = check_limits
         self._policies = policies
         self._known: OrderedDict[bytes, _Template] = OrderedDict()
         self._known_bytes = 0
@@ -136,6 +139,8 @@ class Templates:
             template = self._template(submission.template)
             if submission.args:
                 _check_args(template.request, submission.args)
+            if template.request.limits:  # each time: limits come, go and change
+                self._check_limits(template.request)
         except RotaError as error:
             return Problem(error.code, str(error))
         if not template.is_relative:
