@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.support.network import free_port
 from tests.support.processes import RunningProcess, running_rota
@@ -116,6 +117,23 @@ def test_a_token_is_asked_for_and_on_no_command_line(tmp_path: Path) -> None:
         with running_rota("nodes", log_path=tmp_path / "nodes.log", env={"ROTA_URL": url}) as nodes:
             assert nodes.wait_for_exit() == 1
             assert "token" in nodes.output()
+
+
+@pytest.mark.parametrize(
+    "option,sentence",
+    [
+        ("--overcommit=cpu=0", "overcommit: the factor of cpu must be 0.01 to 100, got 0"),
+        ("--tags=ssd,!spot", "tags: '!spot' is not a tag"),
+    ],
+)
+def test_what_each_worker_would_refuse_is_refused_before_anything_starts(
+    option: str, sentence: str, tmp_path: Path
+) -> None:
+    with up(tmp_path, "--port", "0", "--workers", "2", option) as cluster:
+        assert cluster.wait_for_exit() == 2
+        assert sentence in cluster.output()
+        assert "starting it again" not in cluster.output()
+    assert not (tmp_path / ".rota").exists()
 
 
 def test_a_taken_port_is_told_in_a_sentence(tmp_path: Path) -> None:

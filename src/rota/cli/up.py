@@ -30,6 +30,8 @@ from rota.cli.children import (
 from rota.cli.coordinator import arguments_of, coordinator_config, coordinator_options
 from rota.cli.exits import OK, REFUSED
 from rota.cli.shares import CORE, divided
+from rota.cli.worker import command as worker_command
+from rota.cli.worker import worker_config
 from rota.client.http import HttpClient
 from rota.coordinator.config import CoordinatorConfig
 from rota.core.errors import RotaError
@@ -81,13 +83,14 @@ def command(
     waiting. A worker that was killed is started again. GPUs are offered by the first worker.
     """
     config = coordinator_config(given, log_level="warning")
-    _make_state_dir(config.state_dir)
-    _check_port(config.host, config.port)
-    block_signals()
     arguments = _worker_arguments(workers, resources, tags=tags)
     if overcommit:
         for each in arguments:
             each.append("--overcommit=" + ",".join(f"{name}={factor:g}" for name, factor in overcommit.items()))
+    _check_workers(arguments)
+    _make_state_dir(config.state_dir)
+    _check_port(config.host, config.port)
+    block_signals()
     raise click.exceptions.Exit(_Cluster(config).live(arguments))
 
 
@@ -231,6 +234,16 @@ def _worker_arguments(count: int, resources: dict[str, int] | None, *, tags: str
     for extra in arguments[1:]:
         extra.append("--gpus=0")
     return [[*extra, f"--tags={tags}"] if tags else extra for extra in arguments]
+
+
+def _check_workers(arguments: list[list[str]]) -> None:
+    """Tell before anything is started what each worker would refuse: a cluster without workers is of no use.
+
+    Raises:
+        click.UsageError: They would.
+    """
+    for given in arguments:
+        worker_config(worker_command.make_context("worker", list(given)).params)
 
 
 def _found_resources() -> dict[str, int]:
