@@ -216,3 +216,21 @@ def test_an_own_id_makes_one_task(rota: Rota) -> None:
     result = rota.run("submit", "--id", "mine", "--", "false")
     assert result.returncode == 1
     assert "id 'mine' is taken by a task with another spec" in result.stderr
+
+
+def test_reserve_says_where_it_is_in_force_and_what_is_missing(rota: Rota) -> None:
+    def added(*options: str) -> str:
+        said = rota.ok("reserve", "add", "demo", "--for", "1h", *options)
+        rota.ok("reserve", "end", "demo")
+        return said.partition("=demo, ")[2]
+
+    assert added("--resources", "cpu=1000") == "on 2 workers\n"
+    assert re.fullmatch(r"on w[12]\n", added("--resources", "cpu=1000", "--workers", "1"))
+    assert added("--resources", "cpu=1000", "--workers", "9").startswith("on 2 of 9 workers: no more that are online")
+    assert added("--resources", "cpu=64000").startswith("on no worker yet: none that is online offers so much")
+    assert added("--resources", "cpu=1000", "--start-at", "2090-01-31T12:00:00Z").startswith("begins in ")
+
+
+def test_a_queue_that_is_removed_has_the_defaults_again(rota: Rota) -> None:
+    rota.ok("queues", "set", "once", "--weight", "3")
+    assert rota.ok("queues", "remove", "once") == "queue once has the defaults again\n"

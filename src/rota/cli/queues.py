@@ -92,7 +92,11 @@ def resume_command(client: HttpClient, *, name: str, as_json: bool) -> None:
 @with_client
 def remove_command(client: HttpClient, *, name: str, as_json: bool) -> None:
     """Give a queue the defaults again. Its tasks stay."""
-    _show(client.shares.forget_queue(name), as_json)
+    queue = client.shares.forget_queue(name)
+    if as_json:
+        print_json(queue)
+        return
+    click.echo(f"queue {escaped(name)} has the defaults again")
 
 
 def _settings_of(client: HttpClient, name: str) -> Json:

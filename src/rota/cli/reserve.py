@@ -14,7 +14,7 @@ from rota.cli.text import escaped, from_now, quantity
 from rota.cli.views import ShownReservation, view_of
 
 if TYPE_CHECKING:
-    from rota.client.http import HttpClient, Json
+    from rota.client.http import HttpClient
 
 __all__ = ["command"]
 
@@ -60,7 +60,13 @@ def command(ctx: click.Context, client: HttpClient, *, as_json: bool) -> None:
 @with_client
 def add_command(client: HttpClient, /, *, as_json: bool, tags: tuple[str, ...], **given: Any) -> None:
     """Reserve room on workers."""
-    _show(client.shares.reserve({**given, "tags": list(tags)}), as_json)
+    reservation = client.shares.reserve({**given, "tags": list(tags)})
+    if as_json:
+        print_json(reservation)
+        return
+    shown = view_of(reservation, ShownReservation)
+    where = _where(shown, given["workers"], time.time())
+    click.echo(f"reservation {escaped(shown.name)}: {_each(shown)} for {_for(shown)}, {where}")
 
 
 @command.command("end")
@@ -76,13 +82,16 @@ def end_command(client: HttpClient, *, name: str, as_json: bool) -> None:
     click.echo(f"reservation {escaped(name)} is over")
 
 
-def _show(reservation: Json, as_json: bool) -> None:
-    if as_json:
-        print_json(reservation)
-        return
-    shown = view_of(reservation, ShownReservation)
-    where = f", on {len(shown.on)} workers" if len(shown.on) != 1 else f", on {shown.on[0]}"
-    click.echo(f"reservation {escaped(shown.name)}: {_each(shown)} for {_for(shown)}{where}")
+def _where(one: ShownReservation, wanted: int | None, now: float) -> str:
+    """On which workers it is in force, and whether that is less than was asked for."""
+    begins = from_now(one.start_at, now)
+    if begins.startswith("in "):
+        return f"begins {begins}"
+    if not one.on:
+        return "on no worker yet: none that is online offers so much and has these tags"
+    if wanted is not None and len(one.on) < wanted:
+        return f"on {len(one.on):,} of {wanted:,} workers: no more that are online offer so much and have these tags"
+    return f"on {len(one.on):,} workers" if len(one.on) > 1 else f"on {one.on[0]}"
 
 
 def _row(one: ShownReservation, now: float) -> tuple[str, ...]:

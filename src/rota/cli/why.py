@@ -54,7 +54,9 @@ def _lines(why: ShownWhy, now: float) -> Iterator[str]:
 
 
 def _ahead(count: int) -> str:
-    return "the first" if count == 0 else f"{count:,} go before it"
+    if count < 2:
+        return "one goes before it" if count else "the first"
+    return f"{count:,} go before it"
 
 
 def _range(earliest: str, latest: str, now: float) -> str:
