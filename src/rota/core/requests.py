@@ -136,6 +136,8 @@ def _explain(problem: str) -> BadSpec:
         what, index, field = at[1], at[2], at[3].replace("[...]", "")
         if field == "command" and "got `str`" in what:
             what = "must be an array of strings; use `shell` for a command line"
+        elif field == "resources" and what.startswith("Expected `int`"):
+            what = "amounts are whole numbers, cpu in thousandths of a core (500 is half of one) and memory in MiB"
         return BadSpec(field or "task", what, index=int(index) if index else None)
     return BadSpec("task", problem)
 
@@ -387,7 +389,7 @@ def _check_moment(field: str, moment: datetime) -> None:
 
 def _check_seconds(field: str, seconds: float, *, least: float) -> None:
     if not math.isfinite(seconds) or not least <= seconds <= SECONDS_MAX:
-        raise BadSpec(field, f"is {seconds:g} seconds: it must be {least:g} to {SECONDS_MAX:g}")
+        raise BadSpec(field, f"is {seconds:g} seconds: it must be {least:g} to {SECONDS_MAX:,.0f}")
 
 
 def _check_priority(priority: int | str | None) -> int | None:

@@ -109,7 +109,7 @@ def _checked(body: ReservationBody) -> Reservation:
     if GPU_MEMORY in body.resources:
         raise BadRequest("resources: gpu_memory can't be reserved: reserve whole cards with gpu")
     if not 1 <= body.seconds <= SPAN_S_MAX:
-        raise BadRequest(f"seconds is {body.seconds:g}: it must be 1 to {SPAN_S_MAX:g}")
+        raise BadRequest(f"seconds is {body.seconds:g}: it must be 1 to {SPAN_S_MAX:,.0f}")
     if body.workers is not None and not 1 <= body.workers <= 10**6:
         raise BadRequest(f"workers is {body.workers}: it must be 1 to 1,000,000")
     start_at = time.time() if body.start_at is None else body.start_at.timestamp()
