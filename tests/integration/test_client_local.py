@@ -8,12 +8,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 import rota
-from rota import Client, NoCoordinator
+from rota import AsyncClient, Client, NoCoordinator
 from rota.client.http import HttpClient
 from tests.support.waiting import wait_until
 
@@ -48,6 +49,34 @@ def test_cluster_comes_and_goes_with_its_client(own_folder: Path) -> None:
     assert list(own_folder.iterdir()) == []
     assert processes_in(own_folder) == []
     client.shutdown()
+
+
+@pytest.mark.parametrize(
+    "workers,options,sentence",
+    [
+        (0, (), "workers must be at least 1, got 0"),
+        (1.5, (), "workers must be a whole number, got 1.5"),
+        ("two", (), "workers must be a whole number, got 'two'"),
+        (1, "--tags ssd", "options must be a list of texts"),
+    ],
+)
+def test_cluster_that_could_run_nothing_is_refused(workers: Any, options: Any, sentence: str, own_folder: Path) -> None:
+    with pytest.raises((TypeError, ValueError), match=sentence):
+        Client.local(workers=workers, options=options)
+    assert list(own_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    "arguments,sentence",
+    [
+        ({"url": 8080}, "url must be a text such as 'http://127.0.0.1:8080', got 8080"),
+        ({"url": "http://127.0.0.1:1", "job": 3}, "the name of a job must be a text, got 3"),
+    ],
+)
+def test_client_of_no_sense_is_refused_at_once(make: Any, arguments: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(TypeError, match=sentence):
+        make(**arguments)
 
 
 def test_cluster_dies_with_a_program_that_is_killed(own_folder: Path) -> None:

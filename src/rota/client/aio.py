@@ -17,6 +17,7 @@ from rota.client.aio_hub import AsyncFuture, AsyncHub
 from rota.client.callables import Callables, Template, dump_arguments
 from rota.client.calls import encoded_large, find_inline, warn_of_workers
 from rota.client.client import CONNECT_S, address_of
+from rota.client.jobs import checked_name
 from rota.client.link import Address
 from rota.client.local import LocalCluster
 from rota.client.mapping import BLOCK, window_of
@@ -48,7 +49,7 @@ class AsyncClient:
         connect_timeout: float = CONNECT_S,
     ) -> None:
         self._address = address_of(url, token, ca_file)
-        self._job = job
+        self._job = None if job is None else checked_name(job)
         self._connect_timeout = connect_timeout
         self._callables = Callables()
         self._hub: AsyncHub | None = None

@@ -20,7 +20,7 @@ from rota.client.calls import encoded_call, warn_of_workers
 from rota.client.default import enter_client, leave_client
 from rota.client.futures import Future, cancel_all
 from rota.client.hub import Hub
-from rota.client.jobs import Job
+from rota.client.jobs import Job, checked_name
 from rota.client.link import Address
 from rota.client.local import LocalCluster
 from rota.client.mapping import Feed, ordered, unordered, window_of
@@ -69,7 +69,7 @@ class Client(concurrent.futures.Executor):
         self._begin(address_of(url, token, ca_file), None, job, connect_timeout)
 
     def _begin(self, address: Address, cluster: LocalCluster | None, job: str | None, connect_timeout: float) -> None:
-        self._job = job
+        self._job = None if job is None else checked_name(job)
         self._callables = Callables()
         self._hub = Hub(address, cluster=cluster)
         # Thrown away without a word, it takes nothing more and ends when its tasks have.
@@ -82,7 +82,7 @@ class Client(concurrent.futures.Executor):
         """Start a cluster on this machine that ends with this client, and connect to it.
 
         Args:
-            workers: How many, which share the machine's cores.
+            workers: How many, at least 1; they share the machine's cores.
             job: As for any client.
             options: Of ``rota up``, such as ``["--resources=cpu=4000"]``.
         """
@@ -224,6 +224,8 @@ class Client(concurrent.futures.Executor):
 
 def address_of(url: str | None, token: str | None, ca_file: str | os.PathLike[str] | None) -> Address:
     """What was given, else what the environment says."""
+    if not isinstance(url, str | None):
+        raise TypeError(f"url must be a text such as 'http://127.0.0.1:8080', got {url!r}")
     ca_text = os.environ.get("ROTA_CA_FILE") if ca_file is None else os.fspath(ca_file)
     return Address(
         url=(url or os.environ.get("ROTA_URL") or DEFAULT_URL).rstrip("/"),

@@ -19,7 +19,7 @@ from rota.core.model import TaskSeq, find_generated_seq
 if TYPE_CHECKING:
     from rota.client.client import Client
 
-__all__ = ["JOB_LABEL", "Job", "job"]
+__all__ = ["JOB_LABEL", "Job", "checked_name", "job"]
 
 JOB_LABEL: Final = "job"
 
@@ -39,9 +39,7 @@ class Job:
     """
 
     def __init__(self, client: Client, name: str) -> None:
-        if not name:
-            raise BadRequest("a job needs a name")
-        self.name = name
+        self.name = checked_name(name)
         self._client = client
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
@@ -111,3 +109,17 @@ def _own_client() -> Client:
     from rota.client.client import Client  # noqa: PLC0415 - it needs us
 
     return Client()
+
+
+def checked_name(name: str) -> str:
+    """Return the name of a job.
+
+    Raises:
+        BadRequest: It is empty.
+        TypeError: It is no text.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a job must be a text, got {name!r}")
+    if not name:
+        raise BadRequest("a job needs a name")
+    return name

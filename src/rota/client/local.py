@@ -52,14 +52,17 @@ class LocalCluster:
     """A coordinator and workers on this machine.
 
     Args:
-        workers: How many.
+        workers: How many, at least 1.
         options: Of ``rota up``, such as ``--resources=cpu=4000``.
 
     Raises:
+        TypeError: ``workers`` is no whole number, or ``options`` is a text.
+        ValueError: ``workers`` is not at least 1: nothing would run, and ``with`` would wait for ever.
         NoCoordinator: It did not come up; says what it wrote.
     """
 
     def __init__(self, workers: int, options: Sequence[str] = ()) -> None:
+        _check(workers, options)
         self._folder = Path(tempfile.mkdtemp(prefix="rota-"))
         self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         environment = {name: value for name, value in os.environ.items() if name not in ("ROTA_URL", "ROTA_TOKEN")}
@@ -125,3 +128,13 @@ def _read_url(pipe: IO[bytes], found: list[str]) -> None:
         if match is not None:
             found.append(match[1].decode())
             return
+
+
+def _check(workers: int, options: Sequence[str]) -> None:
+    """Refuse in a sentence what ``rota up`` would refuse as options that the caller never wrote."""
+    if not isinstance(workers, int):
+        raise TypeError(f"workers must be a whole number, got {workers!r}")
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    if isinstance(options, str):
+        raise TypeError(f"options must be a list of texts, such as ['--tags=ssd'], got {options!r}")
