@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 from typing import Final
-from weakref import WeakSet
+from weakref import ref
 
 from rota.core.cluster import Room, Worker
 from rota.core.placement.base import HasRoom, PlacementPolicy, RoomIndex
@@ -37,16 +37,18 @@ class BinPack(PlacementPolicy):
 
     def __init__(self, rng: random.Random) -> None:
         super().__init__(rng)
-        self._indexes: WeakSet[_Fullest] = WeakSet()
+        self._indexes: list[ref[_Fullest]] = []  # a WeakSet costs 3 µs to go through, once a lane
 
     def make_index(self, room: Room, workers: Sequence[Worker]) -> RoomIndex:
         index = _Fullest(room, workers)
-        self._indexes.add(index)
+        self._indexes = [*(known for known in self._indexes if known() is not None), ref(index)]
         return index
 
     def lane_opened(self, worker: Worker) -> None:
-        for index in self._indexes:
-            index.rose(worker)
+        for known in self._indexes:
+            index = known()
+            if index is not None:
+                index.rose(worker)
 
 
 def utilisation(worker: Worker, room: Room) -> Score:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from heapq import heappop, heappush, heapreplace
 from typing import Final
 
 from rota.core.cluster import Room, Worker
 from rota.core.placement.base import HasRoom, PlacementPolicy, RoomIndex
-from rota.core.placement.heaps import LazyHeap
 from rota.core.task import Task
 
 __all__ = ["Spread"]
@@ -27,6 +27,12 @@ JOBS_MAX: Final = 32
 
 ZONES_MAX: Final = 1_024
 """Sets of tags whose zone is remembered: to look for it costs a microsecond, and each placement does."""
+
+STALE_FACTOR: Final = 4
+"""A heap may hold so many entries a worker before the stale ones are thrown out."""
+
+LOAD_MAX: Final = 0.99
+"""A load counts as this if it is more."""
 
 Place = str | int
 _Counts = dict[Place, int]
@@ -89,42 +95,99 @@ class _Jobs:
         self._policy = policy
         self._rng = rng
         self._noted = {worker.number: worker for worker in workers}
-        self._heaps: OrderedDict[str, dict[str, LazyHeap]] = OrderedDict()
+        self._heaps: OrderedDict[str, _Zones] = OrderedDict()
 
     def offer(self, worker: Worker) -> None:
         self._noted[worker.number] = worker
         for key, zones in self._heaps.items():
-            self._zone(zones, key, zone_of(worker.tags)).offer(worker)
+            self._offer(worker, zones, self._policy.counts(key))
 
     def choose(self, key: str, has_room: HasRoom) -> Worker | None:
         zones, counts = self._zones(key), self._policy.counts(key)
-        for zone in sorted(zones, key=lambda zone: (counts.get(zone, 0), zone)):
-            worker = zones[zone].choose(has_room, self._forget)
+        for _, zone in sorted([(counts.get(zone, 0), zone) for zone in zones]):
+            worker = zones[zone].choose(counts, has_room, self._noted)
             if worker is not None:
                 return worker
         return None
 
-    def _forget(self, worker: Worker) -> None:
-        self._noted.pop(worker.number, None)
-
-    def _zones(self, key: str) -> dict[str, LazyHeap]:
+    def _zones(self, key: str) -> _Zones:
         zones = self._heaps.get(key)
         if zones is None:
             zones = self._heaps[key] = {}
+            counts = self._policy.counts(key)
             for worker in self._noted.values():
-                self._zone(zones, key, zone_of(worker.tags)).offer(worker)
+                self._offer(worker, zones, counts)
             if len(self._heaps) > JOBS_MAX:
                 self._heaps.popitem(last=False)
         self._heaps.move_to_end(key)
         return zones
 
-    def _zone(self, zones: dict[str, LazyHeap], key: str, zone: str) -> LazyHeap:
+    def _offer(self, worker: Worker, zones: _Zones, counts: Mapping[Place, int]) -> None:
+        zone = zone_of(worker.tags)
         heap = zones.get(zone)
         if heap is None:
-            heap = zones[zone] = LazyHeap(self._score_for(key), self._rng)
-        return heap
+            heap = zones[zone] = _Heap(self._rng)
+        heap.offer(worker, counts)
 
-    def _score_for(self, key: str) -> Callable[[Worker], float]:
-        """Fewer tasks of a job first, then less load, which is made small enough never to outweigh a task."""
-        counts_of = self._policy.counts
-        return lambda worker: counts_of(key).get(worker.number, 0) + min(worker.ledger.load, 0.99)
+
+class _Heap:
+    """The workers of a zone, those with the fewest tasks of a job first, equals by lot.
+
+    A worker whose score rose keeps its old entry, which is too low and is corrected when it comes
+    to the top. One whose score fell must be offered again, and so has a second, lower entry. Who was chosen last has no
+    entry until the next look: its score has most likely risen, and so is reckoned once.
+    """
+
+    __slots__ = ("_heap", "_last", "_noted", "_rng")
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._noted: dict[int, Worker] = {}
+        self._heap: list[tuple[float, float, int, Worker]] = []
+        self._last: Worker | None = None
+
+    def offer(self, worker: Worker, counts: Mapping[Place, int]) -> None:
+        """Note a worker, with the score that it has now."""
+        self._put_back(counts)
+        self._push(worker, counts)
+        self._noted[worker.number] = worker
+        if len(self._heap) > STALE_FACTOR * len(self._noted) + 64:
+            self._heap = []
+            for one in self._noted.values():
+                self._push(one, counts)
+
+    def choose(self, counts: Mapping[Place, int], has_room: HasRoom, noted: dict[int, Worker]) -> Worker | None:
+        """The first worker that has room; those before it are forgotten, by ``noted`` as well."""
+        self._put_back(counts)
+        heap = self._heap
+        while heap:
+            entry_score, lot, number, worker = heap[0]
+            score = _score(worker, counts)
+            if score > entry_score:
+                heapreplace(heap, (score, lot, number, worker))
+                continue
+            heappop(heap)
+            if has_room(worker):
+                self._last = worker
+                return worker
+            self._noted.pop(number, None)
+            noted.pop(number, None)
+        return None
+
+    def _put_back(self, counts: Mapping[Place, int]) -> None:
+        """Give who was chosen last an entry again, with a new lot: else it would be chosen while its score stays."""
+        last, self._last = self._last, None
+        if last is not None:
+            self._push(last, counts)
+
+    def _push(self, worker: Worker, counts: Mapping[Place, int]) -> None:
+        heappush(self._heap, (_score(worker, counts), self._rng.random(), worker.number, worker))
+
+
+def _score(worker: Worker, counts: Mapping[Place, int]) -> float:
+    """Fewer tasks of a job first, then less load, which is made small enough never to outweigh a task."""
+    load = worker.ledger.load
+    return counts.get(worker.number, 0) + (load if load < LOAD_MAX else LOAD_MAX)
+
+
+_Zones = dict[str, _Heap]
