@@ -38,6 +38,8 @@ __all__ = ["INDEXES", "ROOMS_MAX", "Cluster", "Lane", "Room", "Worker", "indexes
 ROOMS_MAX: Final = 256
 """Rooms that may be there before the idle ones are looked for: each remembers how long its tasks take."""
 
+_ONLINE: Final = WorkerState.ONLINE
+
 INDEXES: Final = (64, 256)
 """Indexes kept for shapes that don't wait, at least and at most: who gains room is offered to each of them."""
 
@@ -224,7 +226,9 @@ class Room:
             if free.get(name, 0) < amount:
                 return False
         return (
-            worker.is_open
+            worker.session is not None
+            and worker.state is _ONLINE
+            and not (worker.drained or worker.leaving)  # that is `is_open`: a call less, once a placement
             and (not worker.kept or fits_beside(worker, self))
             and self.accepts(worker)
             and len(worker.lanes) + worker.quarantined < worker.max_tasks

@@ -33,6 +33,9 @@ LINE_MAX: Final = 2048
 No-op functions on two lanes: 36,000 a second with 512, 42,000 with 1,024, 46,000 with this. It must cover two turns.
 """
 
+AT_ONCE: Final = 256
+"""Lanes that are opened before their attempts are made: those of more are not in the processor's cache any more."""
+
 IN_VAIN_MAX: Final = 16
 """Lanes that are asked in vain to take more, in one look: they may be as many as the cluster has cores."""
 
@@ -153,7 +156,7 @@ class Dispatch:
                 group.block = self._find_block(group)
                 if group.block is not None:
                     return False
-            count = 1 if one_by_one else group.size
+            count = 1 if one_by_one else min(group.size, AT_ONCE)
             if self._give_lanes(group, index, has_room, count=count) < count:
                 if room.hungry and not (room.policy.looks_at_tasks or is_capped):
                     self._extend_lines(group, bound)

@@ -40,7 +40,7 @@ from rota.core.placement.placements import Placements
 from rota.core.protocol import Assign, Assignment, FromCoordinator, GangSeats, Recall, Stop
 from rota.core.queues import Queues
 from rota.core.reservations import Reservations
-from rota.core.task import Task, progress_of
+from rota.core.task import Task, progress_so_far
 from rota.core.timers import Timers
 
 __all__ = ["HOLD_REASONS", "Counts", "State", "TurnNotes"]
@@ -225,7 +225,7 @@ class State:
         """Turn the notes into effects, in the order of the duties, and begin new notes."""
         notes, self.notes = self.notes, TurnNotes()
         changes = notes.changes
-        progress = {seq: progress_of(task, ended=None, ended_at=None, cause=None) for seq, task in notes.dirty.items()}
+        progress = {seq: progress_so_far(task) for seq, task in notes.dirty.items()}
         progress.update(notes.ended)
         changes.progress = list(progress.items())
         changes.chosen_ids = notes.chosen_ids
