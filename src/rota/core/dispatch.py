@@ -73,7 +73,7 @@ class Dispatch:
             cluster.stirred.update(dict.fromkeys(pending.groups))
         stirred, cluster.stirred = cluster.stirred, {}
         freed, cluster.freed = list(cluster.freed), {}
-        for room in {**cluster.indexed, **stirred}:
+        for room in {**cluster.indexed, **stirred} if freed else ():
             _offer(room, freed)
         waiting = pending.groups if freed else ()
         hopeful = dict.fromkeys(room for room in waiting if room not in stirred and _can_use(room, freed))

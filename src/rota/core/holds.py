@@ -128,6 +128,8 @@ class Holds:
 
     def end_those_over(self) -> None:
         """Let go of workers that are kept for what no longer waits, or that can't be given anything now."""
+        if not self._holds:  # asked twice a turn
+            return
         for worker, hold in list(self._holds.items()):
             head = hold.group.head() if hold.group in self._pending.waiting_for_room else None
             if head is None or head.seq != hold.head or not _will_have_room(worker, hold.group.room):

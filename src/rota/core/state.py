@@ -224,7 +224,7 @@ class State:
     def finish_turn(self) -> list[Effect]:
         """Turn the notes into effects, in the order of the duties, and begin new notes."""
         notes, self.notes = self.notes, TurnNotes()
-        changes = notes.changes
+        changes, leased, gangs = notes.changes, notes.leased, notes.gangs
         progress = {seq: progress_so_far(task) for seq, task in notes.dirty.items()}
         progress.update(notes.ended)
         changes.progress = list(progress.items())
@@ -239,7 +239,7 @@ class State:
         ]
         effects += notes.messages
         effects += [
-            Send(session, Assign(self.epoch, batch, notes.leased.get(session, []), notes.gangs.get(session, [])))
+            Send(session, Assign(self.epoch, batch, leased.get(session, []), gangs.get(session, [])))
             for session, batch in notes.assignments.items()
         ]
         effects += [
