@@ -19,6 +19,9 @@ __all__ = ["installed_packages", "make_offer", "overcommitted"]
 MAX_TASKS_UNSAID = 100_000
 """No bound: the resources decide."""
 
+PROGRAM_KINDS: Final = frozenset({"process", "workload"})
+"""What every worker runs."""
+
 PACKAGES_MAX: Final = 500
 """Of those installed: what goes into each hello."""
 
@@ -36,7 +39,7 @@ def make_offer(config: WorkerConfig) -> Offer:
         tags=config.tags,
         max_tasks=config.max_tasks if config.max_tasks is not None else MAX_TASKS_UNSAID,
         gpus=config.gpus if config.gpus is not None else machine.gpus,
-        kinds=frozenset({"process", "function"} if runs_functions else {"process"}),
+        kinds=PROGRAM_KINDS | {"function"} if runs_functions else PROGRAM_KINDS,
         addr=config.addr,
         host=machine.host,
         version=__version__,

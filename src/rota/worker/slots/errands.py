@@ -15,6 +15,7 @@ from rota.core.spec import decode_spec, kind_of
 from rota.worker.executors.base import Executor, LaunchRefused
 from rota.worker.executors.function import CallReader, FunctionCall
 from rota.worker.executors.process import ProcessExecutor
+from rota.worker.executors.workload import WorkloadExecutor
 from rota.worker.slots.base import Work
 from rota.worker.slots.frames import Order
 from rota.worker.slots.sources import FUNCTIONS, PROGRAMS, SourceKey
@@ -62,6 +63,7 @@ class ErrandReader:
         self._calls = CallReader()
         self._executors: Mapping[str, Executor] = {
             "process": ProcessExecutor(worker_id=worker_id, has_gpus=has_gpus),
+            "workload": WorkloadExecutor(worker_id=worker_id, has_gpus=has_gpus),
         }
 
     def read(self, work: Work) -> Errand:
