@@ -105,6 +105,11 @@ COORDINATOR_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
         show_default=True,
         help="Which task goes first.",
     ),
+    click.option(
+        "--shadow",
+        metavar="POLICY",
+        help="Ask another placement, too, without effect: see rota stats.",
+    ),
     click.option("--ageing", type=float, default=0.0, show_default=True, help="Priority gained for a minute's wait."),
     click.option(
         "--algorithm",
@@ -137,7 +142,7 @@ def coordinator_config(given: dict[str, Any], *, log_level: LogLevel = "info") -
     token_file = given["token_file"]
     token = token_file.read(TOKEN_BYTES_MAX).strip() if token_file is not None else given["token"]
     same = ("host", "port", "state_dir", "store", "durability", "insecure", "allow_hosts", "max_pending")
-    names = ("placement", "ordering", "ageing", "seed", "log_format")
+    names = ("placement", "ordering", "shadow", "ageing", "seed", "log_format")
     if given["algorithm"] is not None:
         given = {**given, **dict(zip(("ordering", "placement"), ALGORITHMS[given["algorithm"]], strict=True))}
     try:
@@ -194,6 +199,7 @@ def arguments_of(config: CoordinatorConfig) -> list[str]:
     arguments = [f"{name}={value}" for name, value in pairs.items()]
     arguments += [f"--allow-host={host}" for host in config.allow_hosts]
     arguments += ["--insecure"] if config.insecure else []
+    arguments += [f"--shadow={config.shadow}"] if config.shadow is not None else []
     return arguments + ([f"--seed={config.seed}"] if config.seed is not None else [])
 
 

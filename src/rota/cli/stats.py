@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from rota.cli.options import json_option, print_json, with_client
 from rota.cli.text import duration, escaped, quantity
-from rota.cli.views import ShownStats, view_of
+from rota.cli.views import ShownShadow, ShownStats, view_of
 
 if TYPE_CHECKING:
     from rota.client.http import HttpClient
 
 __all__ = ["command"]
+
+EXAMPLES: Final = 3
+"""Of tasks that would have gone elsewhere: the last ones."""
 
 
 @click.command()
@@ -39,6 +42,25 @@ def _lines(stats: ShownStats) -> Iterator[tuple[str, str]]:
     yield "reserved", ", ".join(_reserved(stats)) or "nothing"
     if stats.rates:
         yield "rates", ", ".join(f"{rate:g} {name}/s" for name, rate in sorted(stats.rates.items()))
+    if stats.shadow is not None:
+        for text in _shadow(stats.shadow):
+            yield "shadow", text
+
+
+def _shadow(shadow: ShownShadow) -> Iterator[str]:
+    """What another policy would have done, in sentences."""
+    part = shadow.same / shadow.decisions if shadow.decisions else 1.0
+    yield (
+        f"{shadow.policy} would have chosen the same worker for {100 * part:.0f} % of {shadow.decisions:,} lanes "
+        f"in {duration(shadow.seconds)}"
+    )
+    yield (
+        f"with {shadow.other_workers_in_use:.1f} workers in use on average instead of {shadow.workers_in_use:.1f}; "
+        f"for {shadow.no_room:,} lanes it had no room"
+    )
+    yield f"for {duration(shadow.would_start_s)} a task waited that it would have started"
+    for each in shadow.examples[-EXAMPLES:]:
+        yield f"{each.task} went to {each.worker}, and would have gone to {each.other or 'nobody'}"
 
 
 def _reserved(stats: ShownStats) -> Iterator[str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ShownAttempt",
+    "ShownDifference",
     "ShownEvent",
     "ShownGpu",
     "ShownLimit",
@@ -26,6 +27,7 @@ __all__ = [
     "ShownProgress",
     "ShownQueue",
     "ShownReservation",
+    "ShownShadow",
     "ShownStats",
     "ShownTask",
     "ShownUsage",
@@ -285,6 +287,28 @@ class ShownEvent(Struct, kw_only=True):
     text: str | None = None
 
 
+class ShownDifference(Struct, kw_only=True):
+    """A task that another policy would have placed elsewhere."""
+
+    task: str = ""
+    worker: str = ""
+    other: str | None = None
+
+
+class ShownShadow(Struct, kw_only=True):
+    """What another placement policy would have done."""
+
+    policy: str = ""
+    seconds: float = 0.0
+    decisions: int = 0
+    same: int = 0
+    no_room: int = 0
+    workers_in_use: float = 0.0
+    other_workers_in_use: float = 0.0
+    would_start_s: float = 0.0
+    examples: list[ShownDifference] = []
+
+
 class ShownStats(Struct, kw_only=True):
     """The coordinator's counts."""
 
@@ -298,6 +322,7 @@ class ShownStats(Struct, kw_only=True):
     version: str = ""
     cluster: str = ""
     epoch: int = 0
+    shadow: ShownShadow | None = None
 
 
 def view_of(answer: Json, shape: type[V]) -> V:

@@ -69,6 +69,7 @@ class CoordinatorConfig:
         blob_retention_bytes: How much of functions and large values is kept; what was not used for longest goes first.
         placement: Which worker gets a task.
         ordering: Which task goes first.
+        shadow: A placement policy that is asked beside the one that decides, without effect.
         ageing: Points of priority that a task gains in each minute that it waits.
         seed: Of all chance in the core, to repeat a run; ``None`` draws one.
         log_format: ``auto`` is human on a terminal, JSON elsewhere.
@@ -102,6 +103,7 @@ class CoordinatorConfig:
     blob_retention_bytes: int = 20 << 30
     placement: str = "least-loaded"
     ordering: OrderingName = "priority"
+    shadow: str | None = None
     ageing: float = 0.0
     seed: int | None = None
     log_format: LogFormat = "auto"

@@ -67,6 +67,7 @@ class House:
             kill_grace_s=config.kill_grace_s,
             placement=config.placement,
             ordering=config.ordering,
+            shadow=config.shadow,
             ageing=config.ageing,
             lease_s=config.lease_s,
             lease_grace_s=config.lease_grace_s,

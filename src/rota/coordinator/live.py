@@ -40,6 +40,7 @@ from rota.core.model import (
     find_generated_seq,
 )
 from rota.core.scheduler import Scheduler
+from rota.core.shadow import ShadowReport
 from rota.core.spec import TaskRequest, decode_spec
 from rota.core.why import Why, why_it_waits
 from rota.process.clock import steady_s, wall_s
@@ -225,7 +226,13 @@ class LiveService:
             version=__version__,
             cluster=self._leadership.cluster,
             epoch=self._leadership.epoch,
+            shadow=self._shadow_report(),
         )
+
+    def _shadow_report(self) -> ShadowReport | None:
+        turn = self._loop.turn
+        shadow = turn.scheduler.shadow if turn is not None else None
+        return shadow.report(steady_s()) if shadow is not None else None
 
     def is_ready(self) -> bool:
         """Say whether tasks are accepted now."""

@@ -64,6 +64,8 @@ def run(config: CoordinatorConfig) -> int:
     try:
         policies = load_policies()
         check_placement(config.placement, policies)
+        if config.shadow is not None:
+            check_placement(config.shadow, policies)
     except (ValueError, BadSpec) as error:
         sys.stderr.write(f"rota: {error}\n")
         return EXIT_USAGE

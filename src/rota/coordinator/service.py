@@ -24,6 +24,7 @@ from rota.core.model import (
     WorkerState,
 )
 from rota.core.protocol import Mark, Usage
+from rota.core.shadow import ShadowReport
 from rota.core.spec import TaskRequest
 from rota.core.why import Why
 from rota.store.base import TaskQuery
@@ -84,7 +85,10 @@ class Event(Struct, frozen=True):
 
 
 class Stats(Struct, frozen=True):
-    """Counts for people and dashboards. ``rates`` are per second over the last 10 s."""
+    """Counts for people and dashboards. ``rates`` are per second over the last 10 s.
+
+    ``shadow`` is what another placement policy would have done, where one is asked.
+    """
 
     tasks: dict[TaskState, int]
     reasons: dict[Reason, int]
@@ -96,6 +100,7 @@ class Stats(Struct, frozen=True):
     version: str
     cluster: str
     epoch: int
+    shadow: ShadowReport | None = None
 
 
 class Service(Protocol):

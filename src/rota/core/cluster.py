@@ -13,7 +13,7 @@ few are kept. What changes with a worker is noted here and looked at once, by th
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rota.core.placement.placements import Placements
     from rota.core.task import Task
 
-__all__ = ["INDEXES", "ROOMS_MAX", "Cluster", "Lane", "Room", "Worker", "indexes_max"]
+__all__ = ["INDEXES", "ROOMS_MAX", "Cluster", "Lane", "LaneWatcher", "Room", "Worker", "indexes_max"]
 
 ROOMS_MAX: Final = 256
 """Rooms that may be there before the idle ones are looked for: each remembers how long its tasks take."""
@@ -162,6 +162,14 @@ class Worker:
             yield from lane.line
 
 
+class LaneWatcher(Protocol):
+    """Who wants to know of every lane, when it is opened and when it is closed."""
+
+    def lane_opened(self, lane: Lane) -> None: ...
+
+    def lane_closed(self, lane: Lane) -> None: ...
+
+
 class Room:
     """All that belongs to one shape in one queue: who may have room for it, which lanes have it, how long it runs.
 
@@ -242,7 +250,7 @@ class Cluster:
     For the next pass: ``stirred`` are rooms to look at, ``freed`` workers that may have room that they had not,
     and ``has_changed`` says that workers came or went, so that whatever waits may wait for another reason.
     ``indexed`` are the rooms that have an index though nothing waits for them, ``long_lines`` the lanes in which
-    somebody stands behind the head.
+    somebody stands behind the head. ``watcher`` is told of all lanes, if there is one.
     """
 
     def __init__(self, placements: Placements, queues: Queues) -> None:
@@ -258,6 +266,7 @@ class Cluster:
         self.long_lines: dict[Lane, None] = {}
         self.has_changed = False
         self.version = 0
+        self.watcher: LaneWatcher | None = None
         self._numbers = 0
         self._shared: tuple[int, dict[str, int]] = (-1, {})
         self._rooms_max = ROOMS_MAX
@@ -416,6 +425,8 @@ class Cluster:
             worker.ledger.devices.take(devices, room.cards, room.memory_mib)
         for policy in self._placements.watching:
             policy.lane_opened(worker)
+        if self.watcher is not None:
+            self.watcher.lane_opened(lane)
         return lane
 
     def _count(self, room: Room, lanes: int) -> None:
@@ -441,6 +452,8 @@ class Cluster:
         self.long_lines.pop(lane, None)
         if lane.policy is not None:
             lane.policy.closed(worker, lane.key)
+        if self.watcher is not None:
+            self.watcher.lane_closed(lane)
 
     def give_key(self, lane: Lane, key: str) -> None:
         """Let the policy of a lane know what task it is for, if that looks at tasks."""

@@ -30,6 +30,7 @@ class SchedulerConfig:
         ordering: The name of the policy that says which task goes first.
         ageing: Points of priority that a task gains in each minute that it waits.
         seed: Of everything that is drawn by lot.
+        shadow: The name of a policy that is asked beside the one that decides, without effect; none if not given.
         blob_home: Where blobs are kept, for workers on the same machine.
     """
 
@@ -48,6 +49,7 @@ class SchedulerConfig:
     ordering: str = "priority"
     ageing: float = 0.0
     seed: int = 0
+    shadow: str | None = None
     blob_home: BlobHome | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

@@ -45,6 +45,7 @@ from rota.core.placement.placements import Placements
 from rota.core.placement.policies import POLICIES, PolicyFactory
 from rota.core.protocol import ReportAck
 from rota.core.settings import Settings
+from rota.core.shadow import Shadow
 from rota.core.spec import decode_spec, terms_of
 from rota.core.state import State, TurnNotes
 from rota.core.task import Task, task_from_record
@@ -93,6 +94,11 @@ class Scheduler:
         self._settings = Settings(self.state)
         self._fleet = Fleet(self.state, self._attempts, cluster_id=cluster_id, started_at=now)
         self._dispatch = Dispatch(self.state, self._attempts)
+        self.shadow: Shadow | None = None
+        if config.shadow is not None:
+            lots = f"{config.seed}/{epoch}/shadow"
+            self.shadow = Shadow(config.shadow, self.state.cluster, factories=policies, seed=lots, now=now)
+            self.state.cluster.watcher = self.shadow
         self._restored: list[tuple[Task, Progress]] = []
 
     # At a start
@@ -160,6 +166,8 @@ class Scheduler:
         state.forget_ended()
         state.timers.drop_unwanted(self._is_wanted)
         state.cluster.forget_idle_rooms(state.pending.groups)
+        if self.shadow is not None:
+            self.shadow.follow(state.pending.waiting_for_room, now=now)
         return [*state.finish_turn(), *self._wake()]
 
     def apply_unsaved(self, commands: Sequence[WorkerBeat], *, now: float, wall: float) -> list[Effect]:

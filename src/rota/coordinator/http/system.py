@@ -10,6 +10,7 @@ from rota.coordinator.http.render import StateWord, state_word
 from rota.coordinator.service import Stats
 from rota.core.errors import Unavailable
 from rota.core.model import Reason, WorkerState
+from rota.core.shadow import ShadowReport
 
 __all__ = ["HealthJson", "StatsJson", "get_stats", "is_alive", "is_ready", "read_metrics", "stats_json"]
 
@@ -21,7 +22,10 @@ class HealthJson(Struct, frozen=True):
 
 
 class StatsJson(Struct, frozen=True, kw_only=True):
-    """Counts: of tasks and workers by state, of waiting tasks by reason; ``rates`` a second over the last 10 s."""
+    """Counts: of tasks and workers by state, of waiting tasks by reason; ``rates`` a second over the last 10 s.
+
+    ``shadow`` is what the policy of ``--shadow`` would have done since the start of the coordinator, or ``null``.
+    """
 
     tasks: dict[StateWord, int]
     reasons: dict[Reason, int]
@@ -33,6 +37,7 @@ class StatsJson(Struct, frozen=True, kw_only=True):
     version: str
     cluster: str
     epoch: int
+    shadow: ShadowReport | None = None
 
 
 async def is_alive(call: Call) -> Answer:  # noqa: ARG001 - all handlers are called alike
@@ -73,4 +78,5 @@ def stats_json(stats: Stats) -> StatsJson:
         version=stats.version,
         cluster=stats.cluster,
         epoch=stats.epoch,
+        shadow=stats.shadow,
     )

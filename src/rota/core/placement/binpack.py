@@ -37,7 +37,7 @@ class BinPack(PlacementPolicy):
 
     def __init__(self, rng: random.Random) -> None:
         super().__init__(rng)
-        self._indexes: list[ref[_Fullest]] = []  # a WeakSet costs 3 µs to go through, once a lane
+        self._indexes: list[ref[_Fullest]] = []  # a WeakSet costs 2.3 µs to go through, once a lane
 
     def make_index(self, room: Room, workers: Sequence[Worker]) -> RoomIndex:
         index = _Fullest(room, workers)
