@@ -118,6 +118,7 @@ def test_options_alone_give_the_defaults_of_the_configuration() -> None:
         retention_s=st.floats(1.0, 1e9),
         log_retention_bytes=st.integers(1 << 20, 1 << 50),
         blob_retention_bytes=st.integers(1 << 20, 1 << 50),
+        shadow=st.none() | st.just("binpack"),
         seed=st.none() | st.integers(0, 2**63),
     )
 )
