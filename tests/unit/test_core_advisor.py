@@ -10,7 +10,7 @@ import pytest
 from rota.core.advisor import advisor as advisor_module
 from rota.core.advisor import demands as demands_module
 from rota.core.advisor.advisor import Advisor
-from rota.core.advisor.index import RankIndex
+from rota.core.advisor.index import SPARE_RANKS, RankIndex
 from rota.core.advisor.model import Beat, Ticket, WorkerGroup
 from rota.core.config import SchedulerConfig
 from rota.core.errors import Overloaded
@@ -371,3 +371,12 @@ def test_ranks_that_came_and_went_are_cleared_away() -> None:
         index.offer(worker)
     assert len(index._ranks) < 100
     assert index.find(heard_after=0.0) is worker
+
+
+def test_rank_that_is_cleared_away_while_it_is_looked_at_does_no_harm(desk: Desk) -> None:
+    desk.ask()
+    for most in range(SPARE_RANKS, 2 * SPARE_RANKS):  # one of these leaves as many empty ranks as are just kept
+        for current in range(most, 0, -1):
+            desk.beat("a", 2 * current, 10_000, tags="x")
+        assert desk.ask("x") == "a"  # so that it stands elsewhere than the other index thinks
+        assert desk.ask() == "a"

@@ -95,16 +95,17 @@ class RankIndex:
         while self._ranks:
             rank = self._ranks[0]
             bucket = self._buckets[rank]
-            while bucket:
-                worker = bucket[int(self._random() * len(bucket))]
-                is_able = worker.last_seen > heard_after and self.has_room(worker)
-                if is_able and self._rank_of(worker) == rank:
-                    return worker
-                self.discard(worker)
-                if is_able:
-                    self._file(worker)
-            heappop(self._ranks)
-            del self._buckets[rank]
+            if not bucket:
+                heappop(self._ranks)
+                del self._buckets[rank]
+                continue
+            worker = bucket[int(self._random() * len(bucket))]
+            is_able = worker.last_seen > heard_after and self.has_room(worker)
+            if is_able and self._rank_of(worker) == rank:
+                return worker
+            self.discard(worker)
+            if is_able:
+                self._file(worker)  # which may clear empty buckets away, this one among them
         return None
 
     def refile(self, worker: AdvisedWorker) -> None:
