@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from rota.core.commands import RetryTask
+from rota.core.commands import ReplyTo, ReportArrived, RetryTask, SubmitTasks
 from rota.core.effects import Effect, GangRefused
 from rota.core.explain import explain_wait, reasons
 from rota.core.model import Cause, Reason, TaskSeq
-from rota.core.protocol import Assign, Stop
-from tests.support.core import QUIET, Core, assignments, messages, only, stopped
+from rota.core.protocol import Assign, Ended, Report, Stop
+from tests.support.core import QUIET, Core, assignments, drafts_of, messages, only, stopped
 
 
 def gang(size: int, name: str = "g") -> dict[str, Any]:
@@ -451,3 +451,42 @@ def test_gang_waits_until_a_limit_has_enough_for_all() -> None:
         "a limit of the cluster has not enough left for all 2 members of its gang",
     )
     assert given(core.end(blocker)) == seqs
+
+
+@pytest.mark.parametrize("before, after", [({"paused": True}, {"paused": False}), ({"max_running": 1}, {})])
+def test_gang_goes_on_with_its_queue_though_its_shape_was_forgotten(
+    before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    core = Core()
+    core.hello(cpu=100_000)
+    core.set_queue("q", **before)
+    seqs = submit(core, 2, queue="q")
+    let_idle_rooms_be_forgotten(core)
+    core.set_queue("q", **after)
+    assert core.states(seqs) == ["assigned"] * 2
+
+
+def let_idle_rooms_be_forgotten(core: Core) -> None:
+    """Let shapes come and go until that happens; without checks of the state, which would look at the gang's."""
+    rooms = core.state.cluster.rooms
+    for number in range(1, 1000):
+        known, drafts = len(rooms), drafts_of(1, core.wall, resources={"cpu": number})
+        core.scheduler.apply([SubmitTasks(drafts, ReplyTo(number))], now=core.now, wall=core.wall)
+        if len(rooms) <= known:
+            return
+        ended = [Ended(max(core.state.tasks), 1, None, run_s=10.0)]
+        report = ReportArrived(core.sessions["w1"], Report(number, [], ended, []))
+        core.scheduler.apply([report], now=core.now, wall=core.wall)
+    pytest.fail("nothing was forgotten")
+
+
+def test_restart_knows_which_gang_of_an_id_still_takes_members() -> None:
+    core = Core()
+    old = submit(core, 2)
+    core.cancel(old[0])
+    new = core.submit(2, gang=gang(3))
+    core.retry(old[0])
+    again = core.restarted()
+    last = only(again.submit(gang=gang(3)))
+    again.hello(cpu=8000)
+    assert again.states([*old, *new, last]) == ["assigned"] * 5

@@ -332,7 +332,12 @@ class Cluster:
         return self.room(terms.shape, terms.queue)
 
     def queue_changed(self, queue: Queue) -> None:
-        """Look again at what waits in a queue, by the policy that it has now."""
+        """Look again at what waits in a queue, by the policy that it has now.
+
+        Also at the rooms that the queue knows itself: those of a gang may have been forgotten here while it waited.
+        """
+        self.stirred.update(queue.rooms)
+        queue.rooms.clear()
         for room in self.rooms.values():
             if room.queue is queue:
                 policy = self._policy_of(room.shape, queue)

@@ -159,7 +159,9 @@ class Gangs:
         gang = self.by_name.get(name)
         if gang is None:
             gang = self._make(name, terms)
-            self._latest.setdefault(terms.id, gang)
+            latest = self._latest.get(terms.id)
+            if latest is None or latest.accepted >= latest.size:  # else that is the one that still takes members
+                self._latest[terms.id] = gang
         self._take(gang, task)
         if task.state in ACTIVE_STATES:
             gang.active += 1
