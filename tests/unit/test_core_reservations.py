@@ -117,3 +117,64 @@ def test_what_runs_when_it_begins_is_not_stopped() -> None:
     waiting: TaskSeq = only(core.submit())
     core.end(running[0])
     assert core.states([urgent, waiting]) == ["assigned", "pending"]
+
+
+def test_share_of_a_card_is_kept_out_of_the_cards_that_are_reserved() -> None:
+    core = Core()
+    core.hello(gpus=[8000, 8000])
+    core.reserve("demo", resources={"gpu": 1}, queue="urgent")
+    shares = core.submit(3, resources={"cpu": 100, "gpu_memory": 3000})
+    assert core.states(shares) == ["assigned", "assigned", "pending"]  # on one card, as many as it holds
+    assert core.states(core.submit(resources={"gpu": 1}, queue="urgent")) == ["assigned"]
+
+
+def test_two_reservations_are_not_kept_by_the_same_room() -> None:
+    core = Core()
+    core.hello("w1", cpu=1000)
+    core.hello("w2", cpu=1000)
+    core.reserve("a", resources={"cpu": 1000}, queue="qa", workers=1)
+    core.reserve("b", resources={"cpu": 1000}, queue="qb", workers=1)
+    assert (kept_on(core, "a"), kept_on(core, "b")) == (["w1"], ["w2"])
+    assert core.states([only(core.submit(queue="qa")), only(core.submit(queue="qb"))]) == ["assigned"] * 2
+
+
+def test_where_there_is_room_for_one_the_first_to_begin_has_it_until_it_is_over() -> None:
+    core = Core()
+    core.hello(cpu=1000)
+    core.reserve("z", resources={"cpu": 1000}, queue="qz")
+    core.now += 1.0
+    core.reserve("a", resources={"cpu": 1000}, queue="qa")
+    assert (kept_on(core, "z"), kept_on(core, "a")) == (["w1"], [])
+    assert core.states(core.submit(queue="qz")) == ["assigned"]
+    core.end_reservation("z")
+    assert kept_on(core, "a") == ["w1"]
+
+
+def test_no_worker_is_held_for_a_task_from_which_it_is_reserved() -> None:
+    core = Core()
+    core.hello("w1")
+    core.hello("w2")
+    core.reserve("demo", resources={"cpu": 4000}, queue="urgent", workers=1)
+    assert kept_on(core, "demo") == ["w1"]
+    core.submit(4)
+    core.submit(resources={"cpu": 4000})
+    core.pass_time(10.0)
+    core.do()
+    assert [worker.id for worker in core.state.holds.workers] == ["w2"]
+    assert core.workers_of(core.submit(queue="urgent")) == ["w1"]
+
+
+def test_quick_tasks_do_not_fill_up_lines_on_a_worker_that_is_reserved() -> None:
+    core = Core()
+    core.hello(cpu=1000)
+    core.end(only(core.submit()), run_s=0.01)
+    core.submit(500)
+    core.reserve("demo", resources={"cpu": 1000}, queue="urgent")
+    urgent = only(core.submit(queue="urgent"))
+    ended = 0
+    while core.task(urgent).run is None:
+        core.now += 0.01
+        lane = only(only(core.state.cluster.workers.values()).lanes.values())
+        core.end(lane.line[0].seq, run_s=0.01)
+        ended += 1
+    assert ended < 50  # what stood in the line, and one filling that was under way

@@ -19,6 +19,7 @@ from rota.core.model import (
 )
 from rota.core.ordering import stream_of
 from rota.core.protocol import Assignment, Ended, Report, Started
+from rota.core.reservations import is_owed
 from rota.core.state import State
 from rota.core.task import CurrentAttempt, Task, attempt_record_of, progress_of
 from rota.core.timers import LineOverdue, TaskReady
@@ -368,8 +369,14 @@ class Attempts:
             self._state.cluster.stirred[lane.room] = None
 
     def _note_hunger(self, lane: Lane) -> bool:
-        """Refill by quarters, not at every end: that makes messages of many tasks."""
+        """Refill by quarters, not at every end: that makes messages of many tasks.
+
+        Not where a reservation waits for the lane to end: one that is filled up again never does.
+        """
+        worker = lane.worker
         is_hungry = lane.backlog_s < REFILL_BELOW_S and not lane.recalled and not lane.room.shape.alone
+        if is_hungry and worker.kept:
+            is_hungry = not is_owed(worker, lane.room)
         if is_hungry:
             lane.room.hungry[lane] = None
         else:

@@ -25,6 +25,7 @@ from rota.core.cluster import Cluster, Room, Worker
 from rota.core.model import TaskSeq
 from rota.core.ordering import Ordering, Rank
 from rota.core.pending import Group, PendingTasks
+from rota.core.reservations import could_fit_beside
 
 __all__ = ["HOLDS_MAX", "HOLD_AFTER_S", "Holds"]
 
@@ -174,7 +175,12 @@ class Holds:
 
 def _will_have_room(worker: Worker, room: Room) -> bool:
     """Say whether a worker takes a task of the shape as soon as it is empty."""
-    return worker.is_open and worker.quarantined < worker.max_tasks and room.could_ever_run_on(worker)
+    return (
+        worker.is_open
+        and worker.quarantined < worker.max_tasks
+        and room.could_ever_run_on(worker)
+        and (not worker.kept or could_fit_beside(worker, room))
+    )
 
 
 def _share_free(worker: Worker, room: Room) -> tuple[bool, float]:

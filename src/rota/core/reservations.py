@@ -2,12 +2,12 @@
 
 While one is in force, its workers give others only what is left beside it: what is kept, less what those it is for have
 there already. What runs when it begins is not stopped, so it fills up as that ends. A worker that comes takes the place
-of one that went.
+of one that went. No worker promises more than it has: of several reservations the one that began first comes first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -18,9 +18,17 @@ from rota.core.resources import GPU
 from rota.core.tags import TagFilter
 
 if TYPE_CHECKING:
-    from rota.core.cluster import Cluster, Room, Worker
+    from rota.core.cluster import Cluster, Lane, Room, Worker
 
-__all__ = ["RESERVATION_KIND", "Kept", "Reservation", "Reservations", "fits_beside"]
+__all__ = [
+    "RESERVATION_KIND",
+    "Kept",
+    "Reservation",
+    "Reservations",
+    "could_fit_beside",
+    "fits_beside",
+    "is_owed",
+]
 
 RESERVATION_KIND: Final = "reservation"
 """Of the settings that a store keeps."""
@@ -56,15 +64,19 @@ class Kept:
         """Whether tasks of a room may have what is kept."""
         return room.queue.name == self.reservation.queue or room.shape.claim == self.name
 
-    def unused(self, worker: Worker) -> Mapping[str, int]:
-        """What nobody that it is for has yet. O(lanes of the worker)."""
-        left = dict(self.reservation.resources)
-        for lane in worker.lanes.values():
+    def used(self, lanes: Iterable[Lane]) -> dict[str, int]:
+        """What those it is for have in some lanes. O(lanes)."""
+        used: dict[str, int] = {}
+        for lane in lanes:
             if self.is_for(lane.room):
                 for name, amount in lane.room.shape.resources:
-                    if name in left:
-                        left[name] = max(0, left[name] - amount)
-        return left
+                    used[name] = used.get(name, 0) + amount
+        return used
+
+    def unused(self, worker: Worker) -> dict[str, int]:
+        """What nobody that it is for has yet. O(lanes of the worker)."""
+        used = self.used(worker.lanes.values())
+        return {name: max(0, amount - used.get(name, 0)) for name, amount in self.reservation.resources.items()}
 
 
 class Reservations:
@@ -112,14 +124,21 @@ class Reservations:
         if not (self._all or self._has_changed):
             return
         in_force = [(name, one) for name, one in self.all() if one.start_at <= wall < one.end_at]
+        in_force.sort(key=lambda pair: pair[1].start_at)
         key = cluster.version, frozenset(name for name, _ in in_force)
         if key == self._seated_for and not self._has_changed:
             return
         self._seated_for, self._has_changed = key, False
         kept: dict[Worker, list[Kept]] = {}
+        left = {
+            worker: {**worker.ledger.capacity, GPU: len(worker.offer.gpus)}
+            for worker in cluster.workers.values()
+            if worker.is_open
+        }
         for name, reservation in in_force:
-            for worker in _choose(reservation, name, cluster):
+            for worker in _choose(reservation, name, left):
                 kept.setdefault(worker, []).append(Kept(name, reservation))
+                _take(left[worker], reservation.resources)
         for worker in cluster.workers.values():
             before, worker.kept = worker.kept, tuple(kept.get(worker, ()))
             if before:
@@ -128,25 +147,50 @@ class Reservations:
 
 def fits_beside(worker: Worker, room: Room) -> bool:
     """Whether a worker with reservations has room for a shape besides what is kept for others."""
-    free = worker.ledger.free
+    free, devices, kept = worker.ledger.free, worker.ledger.devices, _kept_from(worker, room)
+    if room.needs_cards and kept.get(GPU):
+        needed = devices.untouched_needed(room.cards, room.memory_mib)
+        if needed and devices.untouched_count() - needed < kept[GPU]:
+            return False
+    return all(free.get(name, 0) - amount >= kept.get(name, 0) for name, amount in room.plain)
+
+
+def could_fit_beside(worker: Worker, room: Room) -> bool:
+    """Whether a worker would have room for a shape besides what is kept for others, if it were empty."""
+    left = {**worker.ledger.capacity, GPU: len(worker.offer.gpus)}
+    for one in worker.kept:
+        if not one.is_for(room):
+            _take(left, one.reservation.resources)
+    needed = (*room.plain, (GPU, room.cards or int(room.needs_cards)))
+    return all(left.get(name, 0) >= amount for name, amount in needed if amount)
+
+
+def is_owed(worker: Worker, room: Room) -> bool:
+    """Whether a worker has less free than it keeps for others than a shape: so the lanes of that must end."""
+    free = {**worker.ledger.free, GPU: worker.ledger.devices.untouched_count()}
+    return any(amount > free.get(name, 0) for name, amount in _kept_from(worker, room).items())
+
+
+def _kept_from(worker: Worker, room: Room) -> dict[str, int]:
+    """What a worker keeps for others than a shape, and they don't have yet."""
     kept: dict[str, int] = {}
     for one in worker.kept:
         if not one.is_for(room):
             for name, amount in one.unused(worker).items():
                 kept[name] = kept.get(name, 0) + amount
-    cards = len(worker.offer.gpus) - worker.ledger.devices.taken_count()
-    if room.cards and cards - room.cards < kept.get(GPU, 0):
-        return False
-    return all(free.get(name, 0) - amount >= kept.get(name, 0) for name, amount in room.plain)
+    return kept
 
 
-def _choose(reservation: Reservation, name: str, cluster: Cluster) -> list[Worker]:
-    """The workers that keep it: those that have it already first, then the ones with most of it free."""
+def _choose(reservation: Reservation, name: str, left: Mapping[Worker, dict[str, int]]) -> list[Worker]:
+    """The workers that keep it, of those that have so much ``left`` to promise.
+
+    Those that have it already come first, then the ones with most of it free.
+    """
     tags = TagFilter(reservation.tags)
     able = [
         worker
-        for worker in cluster.workers.values()
-        if worker.is_open and tags.accepts(worker.tags) and _could_keep(worker, reservation)
+        for worker, amounts in left.items()
+        if tags.accepts(worker.tags) and all(amounts.get(n, 0) >= amount for n, amount in reservation.resources.items())
     ]
     able.sort(
         key=lambda worker: (
@@ -159,6 +203,6 @@ def _choose(reservation: Reservation, name: str, cluster: Cluster) -> list[Worke
     return able[: reservation.workers]
 
 
-def _could_keep(worker: Worker, reservation: Reservation) -> bool:
-    capacity = {**worker.ledger.capacity, GPU: len(worker.offer.gpus)}
-    return all(capacity.get(name, 0) >= amount for name, amount in reservation.resources.items())
+def _take(left: dict[str, int], amounts: Mapping[str, int]) -> None:
+    for name, amount in amounts.items():
+        left[name] = left.get(name, 0) - amount

@@ -96,6 +96,15 @@ class Devices:
         """Cards that are taken whole or in part."""
         return sum(taken or shares > 0 for taken, shares in zip(self._taken, self._shares, strict=True))
 
+    def untouched_count(self) -> int:
+        """Cards that nobody has, not even in part."""
+        return len(self._cards) - self.taken_count()
+
+    def untouched_needed(self, cards: int, memory_mib: int) -> int:
+        """How many of those `find` would choose now: a share may be the first on its card."""
+        found = () if cards else self.find(0, memory_mib) or ()
+        return cards + sum(not self._shares[index] for index in found)
+
 
 class Ledger:
     """What one worker has and what is reserved of it. Used plus free is capacity, always."""
