@@ -270,3 +270,50 @@ def test_nothing_is_kept_for_tasks_that_no_smaller_one_could_overtake() -> None:
     core.pass_time(LONG_S)
     core.submit()
     assert not core.state.holds
+
+
+def test_cards_are_not_taken_one_by_one_from_a_task_that_needs_several() -> None:
+    core = Core()
+    core.hello(gpus=[8000, 8000], cpu=64_000)
+    running = deque(core.submit(2, resources={"gpu": 1}))
+    large = only(core.submit(resources={"gpu": 2}))
+    core.submit(20, resources={"gpu": 1})
+    core.pass_time(LONG_S)
+    core.do()
+    while running:
+        core.pass_time(1.0)
+        running += [given.task for given in assignments(core.end(running.popleft()))]
+        if large in running:
+            break
+    assert core.states([large]) == ["assigned"]
+    assert len(core.state.tasks) == 21  # nobody went first
+
+
+def test_card_that_the_large_task_does_not_need_is_given_to_others() -> None:
+    core = Core()
+    core.hello(gpus=[8000] * 3, cpu=64_000)
+    running = core.submit(3, resources={"gpu": 1})
+    large = only(core.submit(resources={"gpu": 2}))
+    small = core.submit(3, resources={"gpu": 1})
+    core.pass_time(LONG_S)
+    core.do()
+    core.end(running[0])
+    core.end(running[1])
+    assert core.states([large, *small]) == ["assigned", "pending", "pending", "pending"]
+    core.end(running[2])
+    assert core.states(small) == ["assigned", "pending", "pending"]
+
+
+def test_room_that_is_reserved_is_not_reckoned_with() -> None:
+    core = Core()
+    core.hello()
+    core.reserve("demo", resources={"cpu": 2000}, queue="urgent")
+    running = core.submit(2)
+    large = only(core.submit(resources={"cpu": 2000}))
+    small = core.submit(2)
+    core.pass_time(LONG_S)
+    core.do()
+    core.end(running[0])
+    assert core.states([large, *small]) == ["pending"] * 3  # beside it and what is reserved there is no room for more
+    core.end(running[1])
+    assert core.states([large, *small]) == ["assigned", "pending", "pending"]

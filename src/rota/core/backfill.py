@@ -17,7 +17,7 @@ from typing import Final
 
 from rota.core.cluster import Lane, Room, Worker
 from rota.core.estimates import UNKNOWN_S
-from rota.core.model import Resources
+from rota.core.prospects import Prospect
 from rota.core.task import Task
 
 __all__ = ["delays", "longest_run_s", "shadow_of"]
@@ -39,13 +39,12 @@ def shadow_of(worker: Worker, room: Room, now: float) -> float:
 
     Cost: O(lanes × log lanes).
     """
-    free = dict(worker.ledger.free)
-    if _fits(free, room.plain):
+    prospect = Prospect(worker, room)
+    if prospect.has_room():
         return now
     for end, lane in sorted(((_end_of(lane, now), lane.id), lane) for lane in worker.lanes.values()):
-        for name, amount in lane.room.plain:
-            free[name] += amount
-        if _fits(free, room.plain):
+        prospect.close(lane)
+        if prospect.has_room():
             return end[0]
     return math.inf
 
@@ -57,19 +56,12 @@ def delays(worker: Worker, candidate: Room, run_s: float, *, large: Room, shadow
     """
     if now + run_s <= shadow < math.inf:
         return False
-    free = dict(worker.ledger.capacity)
-    for need in (candidate.plain, large.plain, *(_need(lane) for lane in _still_there(worker, shadow, now))):
-        for name, amount in need:
-            free[name] = free.get(name, 0) - amount
-    return any(amount < 0 for amount in free.values())
-
-
-def _still_there(worker: Worker, shadow: float, now: float) -> list[Lane]:
-    return [lane for lane in worker.lanes.values() if _end_of(lane, now) > shadow or shadow == math.inf]
-
-
-def _need(lane: Lane) -> Resources:
-    return lane.room.plain
+    prospect = Prospect(worker, large)
+    prospect.open(candidate)
+    for lane in worker.lanes.values():
+        if _end_of(lane, now) <= shadow < math.inf:
+            prospect.close(lane)
+    return not prospect.has_room()
 
 
 def _end_of(lane: Lane, now: float) -> float:
@@ -77,7 +69,3 @@ def _end_of(lane: Lane, now: float) -> float:
     head_s = longest_run_s(lane.room, lane.line[0])
     behind_s = sum(longest_run_s(lane.room, task) for task in lane.line[1:])
     return max(now, lane.head_since + head_s) + behind_s
-
-
-def _fits(free: dict[str, int], need: Resources) -> bool:
-    return all(free.get(name, 0) >= amount for name, amount in need)
