@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rota.core.model import Cause, TaskSeq
+from rota.core.commands import SlotsLostArrived
+from rota.core.model import Cause, TaskSeq, WorkerId
 from tests.support.core import QUIET, Core, assignments, only, recalled, stopped
 
 
@@ -159,3 +160,70 @@ def test_preemption_never_goes_in_circles(tasks: list[tuple[int, str]], by: int,
             core.end(min(running, key=lambda task: task.seq).seq)
     assert not core.state.tasks  # all have ended: nobody was put off for ever
     assert all(count <= len(tasks) for count in preempted.values())
+
+
+def test_task_makes_room_where_the_worker_may_run_no_more_at_once() -> None:
+    core = core_that_preempts()
+    core.hello(cpu=4000, max_tasks=1)
+    victim = only(core.submit(priority=10))
+    assert stopped(core.submit_and_see(queue="urgent", priority=90)) == [core.key_of(victim)]
+
+
+def test_nobody_is_preempted_for_a_slot_that_would_not_be_there() -> None:
+    core = core_that_preempts()
+    core.hello(cpu=1000, max_tasks=1)
+    core.submit(priority=10)
+    core.do(SlotsLostArrived(core.sessions["w1"], 1, "could not be emptied"))
+    assert not stopped(core.submit_and_see(queue="urgent", priority=90))
+
+
+def test_nobody_is_preempted_for_room_that_is_reserved_for_others() -> None:
+    core = core_that_preempts()
+    core.hello(cpu=1000)
+    core.reserve("demo", resources={"cpu": 1000}, queue="batch")
+    core.submit(queue="batch", priority=10)
+    assert not stopped(core.submit_and_see(queue="urgent", priority=90))
+
+
+def test_those_for_whom_it_is_reserved_may_preempt_there() -> None:
+    core = core_that_preempts()
+    core.hello(cpu=1000)
+    other = only(core.submit(priority=10))
+    core.reserve("demo", resources={"cpu": 1000}, queue="urgent")
+    assert stopped(core.submit_and_see(queue="urgent", priority=90)) == [core.key_of(other)]
+
+
+def test_what_is_left_of_a_gang_is_not_preempted_because_that_would_be_its_end() -> None:
+    core = core_that_preempts()
+    core.hello(cpu=2000)
+    done, rest = core.submit(2, priority=10, gang={"id": "g", "size": 2})
+    core.end(done)
+    assert not stopped(core.submit_and_see(queue="urgent", priority=90, resources={"cpu": 2000}))
+    assert core.states([rest]) == ["assigned"]
+
+
+def test_gang_that_is_being_stopped_already_is_room_on_its_way() -> None:
+    core = core_that_preempts()
+    core.hello(cpu=2000)
+    seqs = core.submit(2, priority=10, gang={"id": "g", "size": 2}, retries=1)
+    core.start(*seqs)
+    core.end(seqs[0], "exit", exit_code=1)
+    core.submit(priority=95)  # takes the room of the one that has ended
+    effects = core.submit_and_see(queue="urgent", priority=90)
+    assert not stopped(effects)
+    assert [given.task for given in assignments(core.end(seqs[1], Cause.GANG))] == [TaskSeq(4)]
+
+
+def test_nothing_joins_the_line_of_a_victim_whose_worker_was_away() -> None:
+    core = core_that_preempts(ordering="fcfs")
+    core.hello(cpu=1000)
+    core.end(only(core.submit(priority=10)), run_s=0.001)
+    head, *behind = core.submit(300, priority=10)
+    urgent = only(core.submit(queue="urgent", priority=90))
+    line = [task.seq for task in only(core.state.cluster.workers[WorkerId("w1")].lanes.values()).line]
+    core.close()
+    core.hello(cpu=1000, holds=[core.held(seq, started=seq == head) for seq in line])
+    for seq in line[1:]:
+        core.end(seq, Cause.RETURNED)
+    core.end(head, Cause.PREEMPTED)
+    assert core.states([urgent, *behind]) == ["assigned", *["pending"] * len(behind)]

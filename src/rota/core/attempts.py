@@ -141,7 +141,9 @@ class Attempts:
 
     def ask_again(self, lane: Lane) -> None:
         """See to the line of a worker that is back: what was asked meanwhile may never have reached it."""
-        lane.recalled = lane.is_shared = False
+        head = lane.line[0].run
+        lane.recalled = head is not None and head.is_preempted  # asked just now, with the stop: nothing joins it
+        lane.is_shared = False
         lane.head_since = self._state.now  # the end of its head may be on its way
         if lane.worker.is_open:
             self._watch_line(lane)

@@ -15,8 +15,7 @@ from collections.abc import Iterator
 
 from rota.core.attempts import Attempts
 from rota.core.cluster import Lane, Room, Worker
-from rota.core.model import Resources
-from rota.core.resources import Devices
+from rota.core.prospects import Prospect
 from rota.core.state import State
 from rota.core.task import Task
 
@@ -41,7 +40,7 @@ class Preemption:
         highest = head.terms.priority - max(gap, 1)
         best: tuple[tuple[int, float, int], Worker, list[Lane]] | None = None
         for worker in self._state.cluster.could_ever_run(room):
-            victims = _find_victims(worker, room, highest) if worker.is_open else None
+            victims = self._find_victims(worker, room, highest) if worker.is_open else None
             if victims is None:
                 continue
             cost = (len(victims), -sum(lane.head_since for lane in victims), worker.number)
@@ -53,38 +52,49 @@ class Preemption:
             self._attempts.preempt(lane)
         return best[1]
 
+    def _find_victims(self, worker: Worker, room: Room, highest: int) -> list[Lane] | None:
+        """The lanes of a worker that must end; none if its room is on its way; ``None`` if all would not do."""
+        prospect = Prospect(worker, room)
+        if prospect.has_room():
+            return None  # there is nothing to make: it is kept for another
+        able: list[Lane] = []
+        for lane in worker.lanes.values():
+            if self._is_going(lane):
+                prospect.close(lane)
+            elif self._may_take(lane, highest):
+                able.append(lane)
+        if prospect.has_room():
+            return []
+        # Tried twice, the youngest first and the largest first: whichever way fewer have to go.
+        ways = [
+            _choose(sorted(able, key=order, reverse=True), prospect.copy())
+            for order in (_youth, lambda lane: (_size(lane, worker), *_youth(lane)))
+        ]
+        found = [way for way in ways if way is not None]
+        return min(found, key=len, default=None)
 
-def _find_victims(worker: Worker, room: Room, highest: int) -> list[Lane] | None:
-    """The lanes of a worker that must end; none of them if its room is on its way; ``None`` if all would not do."""
-    free = dict(worker.ledger.free)
-    cards = _Cards(worker.ledger.devices, room)
-    if _has_room(free, room, cards):
-        return None  # there is nothing to make: it is kept for another
-    going = [lane for lane in worker.lanes.values() if _is_going(lane)]
-    for lane in going:
-        _add(free, lane.room.plain)
-        cards.give(lane)
-    if _has_room(free, room, cards):
-        return []
-    able = [lane for lane in worker.lanes.values() if not _is_going(lane) and _may_take(lane, highest)]
-    # Tried twice, the youngest first and the largest first: whichever way fewer have to go.
-    ways = [
-        _choose(sorted(able, key=order, reverse=True), dict(free), room, cards.copy())
-        for order in (_youth, lambda lane: (_size(lane, worker), *_youth(lane)))
-    ]
-    found = [way for way in ways if way is not None]
-    return min(found, key=len, default=None)
+    def _is_going(self, lane: Lane) -> bool:
+        head, run = lane.line[0], lane.line[0].run
+        if head.wish is not None or (run is not None and run.is_preempted):
+            return True
+        return head.terms.gang is not None and self._state.gangs.of(head).is_stopping
+
+    def _may_take(self, lane: Lane, highest: int) -> bool:
+        """Whether all of a line may be put off: not who would end by that, because its gang can't run again."""
+        return all(
+            task.terms.priority <= highest and (task.terms.gang is None or self._state.gangs.of(task).is_whole)
+            for task in lane.line
+        )
 
 
-def _choose(lanes: list[Lane], free: dict[str, int], room: Room, cards: _Cards) -> list[Lane] | None:
+def _choose(lanes: list[Lane], prospect: Prospect) -> list[Lane] | None:
     """Take lanes in order until there is room; then spare those that were not needed, the older ones first."""
     chosen: list[Lane] = []
     for lane in lanes:
         chosen.append(lane)
-        _add(free, lane.room.plain)
-        cards.give(lane)
-        if _has_room(free, room, cards):
-            return list(_needed(chosen, free, room, cards))
+        prospect.close(lane)
+        if prospect.has_room():
+            return list(_needed(chosen, prospect))
     return None
 
 
@@ -99,51 +109,10 @@ def _size(lane: Lane, worker: Worker) -> float:
     return max([len(lane.devices) / max(len(worker.offer.gpus), 1), *shares])
 
 
-def _needed(chosen: list[Lane], free: dict[str, int], room: Room, cards: _Cards) -> Iterator[Lane]:
+def _needed(chosen: list[Lane], prospect: Prospect) -> Iterator[Lane]:
     """Those of the chosen without which there would be no room."""
     for lane in sorted(chosen, key=_youth):
-        _add(free, lane.room.plain, sign=-1)
-        cards.take(lane)
-        if not _has_room(free, room, cards):
-            _add(free, lane.room.plain)
-            cards.give(lane)
+        prospect.reopen(lane)
+        if not prospect.has_room():
+            prospect.close(lane)
             yield lane
-
-
-def _is_going(lane: Lane) -> bool:
-    run = lane.line[0].run
-    return lane.line[0].wish is not None or (run is not None and run.is_preempted)
-
-
-def _may_take(lane: Lane, highest: int) -> bool:
-    return all(task.terms.priority <= highest for task in lane.line)
-
-
-def _has_room(free: dict[str, int], room: Room, cards: _Cards) -> bool:
-    return all(free.get(name, 0) >= amount for name, amount in room.plain) and cards.are_enough()
-
-
-def _add(free: dict[str, int], need: Resources, *, sign: int = 1) -> None:
-    for name, amount in need:
-        free[name] = free.get(name, 0) + sign * amount
-
-
-class _Cards:
-    """The cards of a worker as if some of its lanes had given theirs back."""
-
-    def __init__(self, devices: Devices, room: Room) -> None:
-        self._devices = devices.copy()
-        self._room = room
-
-    def copy(self) -> _Cards:
-        return _Cards(self._devices, self._room)
-
-    def give(self, lane: Lane) -> None:
-        self._devices.give_back(lane.devices, lane.room.cards, lane.room.memory_mib)
-
-    def take(self, lane: Lane) -> None:
-        self._devices.take(lane.devices, lane.room.cards, lane.room.memory_mib)
-
-    def are_enough(self) -> bool:
-        room = self._room
-        return not (room.cards or room.memory_mib) or self._devices.find(room.cards, room.memory_mib) is not None
