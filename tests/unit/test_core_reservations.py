@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from rota.core.effects import SettingDone
+from rota.core.commands import ReplyTo, SetLimit, SetQueue, SetReservation
+from rota.core.effects import Reply, SettingDone
 from rota.core.explain import explain_wait, reasons
 from rota.core.model import Reason, TaskSeq
+from rota.core.queues import QueueSettings
+from rota.core.reservations import Reservation
 from rota.core.timers import CALENDAR_LOOK_S
 from rota.core.why import why_it_waits
 from tests.support.core import Core, assignments, only
@@ -178,3 +181,30 @@ def test_quick_tasks_do_not_fill_up_lines_on_a_worker_that_is_reserved() -> None
         core.end(lane.line[0].seq, run_s=0.01)
         ended += 1
     assert ended < 50  # what stood in the line, and one filling that was under way
+
+
+def test_name_that_is_taken_is_refused_also_in_the_same_turn() -> None:
+    core = Core()
+    core.hello()
+    wanted = [Reservation(core.wall, core.wall + 60.0, {"cpu": amount}) for amount in (1000, 2000)]
+    effects = core.do(*(SetReservation("demo", one, ReplyTo(n)) for n, one in enumerate(wanted, 1000)))
+    answers = [effect.answer for effect in effects if isinstance(effect, Reply)]
+    assert answers == [SettingDone(existed=False), SettingDone(True, "end it first, or choose another name")]
+    assert core.state.reservations.all() == [("demo", wanted[0])]
+
+
+def test_what_is_set_and_removed_in_one_turn_does_not_come_back() -> None:
+    core = Core()
+    soon_over = Reservation(core.wall, core.wall + 60.0, {"cpu": 1000})
+    core.do(
+        SetReservation("r", soon_over, ReplyTo(1001)),
+        SetReservation("r", None, ReplyTo(1002)),
+        SetLimit("l", 3, ReplyTo(1003)),
+        SetLimit("l", None, ReplyTo(1004)),
+        SetQueue("q", QueueSettings(paused=True), ReplyTo(1005)),
+        SetQueue("q", None, ReplyTo(1006)),
+        SetQueue("kept", None, ReplyTo(1007)),
+        SetQueue("kept", QueueSettings(weight=2.0), ReplyTo(1008)),
+    )
+    again = core.restarted().state
+    assert (again.reservations.all(), again.limits.all(), list(again.queues.set_names)) == ([], [], ["kept"])

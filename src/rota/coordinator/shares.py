@@ -105,10 +105,10 @@ class Shares:
 
     async def set_reservation(self, name: str, reservation: Reservation | None) -> bool:
         """Reserve, or end a reservation; return whether there was one of this name. Raises `NotFound`, `Conflict`."""
-        if reservation is not None and self._loop.scheduler().state.reservations.find(name) is not None:
-            raise Conflict(f"there is a reservation {name!r} already: end it first, or choose another name")
         of = self._loop.scheduler()
         done = await self._loop.ask(lambda to: SetReservation(name, reservation, to), SettingDone, of=of)
+        if done.problem is not None:
+            raise Conflict(f"there is a reservation {name!r} already: {done.problem}")
         if reservation is None and not done.existed:
             raise NotFound(f"there is no reservation {name!r}, or its time is over")
         return done.existed

@@ -99,7 +99,7 @@ class Reservations:
         return sorted(self._all.items(), key=lambda pair: pair[0])
 
     def set(self, name: str, reservation: Reservation) -> Setting:
-        """Add one, or put it in the place of another; return what a store keeps of it."""
+        """Add one under a name that is free; return what a store keeps of it."""
         self._all[name] = reservation
         self._has_changed = True
         return Setting(RESERVATION_KIND, name, _encode(reservation).decode())

@@ -40,10 +40,10 @@ class Settings:
         queue.change(command.settings or QueueSettings())
         if command.settings is None:
             state.queues.set_names.pop(command.name, None)
-            state.notes.changes.settings_gone.append((QUEUE_KIND, command.name))
+            self._drop(QUEUE_KIND, command.name)
         else:
             state.queues.set_names[command.name] = None
-            state.notes.changes.settings.append(queue.setting())
+            self._keep(queue.setting())
         state.cluster.queue_changed(queue)
         state.notes.replies.append((command.reply_to, SettingDone(existed)))
 
@@ -55,28 +55,45 @@ class Settings:
             self._remove_limit(command)
             return
         changed = state.limits.set(command.name, command.size)
-        state.notes.changes.settings.append(changed.setting())
+        self._keep(changed.setting())
         state.cluster.stirred.update(changed.rooms)
         changed.rooms.clear()
         state.notes.replies.append((command.reply_to, SettingDone(limit is not None)))
 
     def set_reservation(self, command: SetReservation) -> None:
-        """Reserve from now on, or for later; or end a reservation."""
+        """Reserve from now on, or for later, under a name that is free; or end a reservation."""
         state = self._state
         existed = state.reservations.find(command.name) is not None
-        if command.reservation is not None:
-            state.notes.changes.settings.append(state.reservations.set(command.name, command.reservation))
+        problem = None
+        if command.reservation is None:
+            self._end(command.name)
+        elif existed:
+            problem = "end it first, or choose another name"
+        else:
+            self._keep(state.reservations.set(command.name, command.reservation))
             self._watch(command.name, command.reservation)
-        elif state.reservations.remove(command.name):
-            state.notes.changes.settings_gone.append((RESERVATION_KIND, command.name))
-        state.notes.replies.append((command.reply_to, SettingDone(existed)))
+        state.notes.replies.append((command.reply_to, SettingDone(existed, problem)))
 
     def reservation_due(self, timer: ReservationDue) -> None:
         """Forget a reservation that is over; one that begins is put in force by the pass that follows."""
         state = self._state
         if timer.name in state.reservations.over(state.wall):
-            state.reservations.remove(timer.name)
-            state.notes.changes.settings_gone.append((RESERVATION_KIND, timer.name))
+            self._end(timer.name)
+
+    # Helpers
+
+    def _keep(self, setting: Setting) -> None:
+        self._state.notes.changes.settings.append(setting)
+
+    def _drop(self, kind: str, name: str) -> None:
+        """Let the store forget a setting; also one of this turn, which it would write after that."""
+        changes = self._state.notes.changes
+        changes.settings = [one for one in changes.settings if (one.kind, one.name) != (kind, name)]
+        changes.settings_gone.append((kind, name))
+
+    def _end(self, name: str) -> None:
+        if self._state.reservations.remove(name):
+            self._drop(RESERVATION_KIND, name)
 
     def _watch(self, name: str, reservation: Reservation) -> None:
         for at in (reservation.start_at, reservation.end_at):
@@ -89,5 +106,5 @@ class Settings:
         problem = f"{named:,} unfinished tasks name it: cancel them, or let them end" if named else None
         if existed and not named:
             state.limits.remove(command.name)
-            state.notes.changes.settings_gone.append((LIMIT_KIND, command.name))
+            self._drop(LIMIT_KIND, command.name)
         state.notes.replies.append((command.reply_to, SettingDone(existed, problem)))
