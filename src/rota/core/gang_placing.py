@@ -180,7 +180,7 @@ class GangPlacer:
         return seated
 
     def _rooms(self, gang: Gang) -> Iterator[Room]:
-        for terms in dict.fromkeys(task.terms for task in gang.members.values()):
+        for terms in gang.kinds:
             yield self._state.cluster.room_of(terms)
 
     def _rank(self, gang: Gang) -> Rank:
@@ -193,7 +193,7 @@ class GangPlacer:
 
 def gang_verdict(state: State, gang: Gang) -> Reason:
     """Say why a gang waits whose members are all ready: for room, or for what no known workers could ever give."""
-    rooms = [state.cluster.room_of(terms) for terms in dict.fromkeys(task.terms for task in gang.ready.values())]
+    rooms = [state.cluster.room_of(terms) for terms in gang.kinds]
     for room in rooms:
         reason = state.cluster.refusal(room)
         if reason is not Reason.RESOURCES:

@@ -23,7 +23,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from rota.core.model import ACTIVE_STATES, GangTerms, Reason, TaskFacts, TaskSeq
+from rota.core.model import ACTIVE_STATES, GangTerms, Reason, TaskFacts, TaskSeq, Terms
 from rota.core.spec import GANG_LABEL
 from rota.core.task import Task
 from rota.core.timers import GangImpossible
@@ -43,10 +43,11 @@ class Gang:
     """One gang that has not ended.
 
     ``members`` are those that have not ended, ``ready`` those of them that wait for nothing but the gang; ``active``
-    counts those that a worker has. ``fate`` says which member's end is that of all, once there is one. ``block`` is
-    the pause or cap that keeps all from being placed, if one does, ``fits`` how many had room when it was looked
-    last. ``verdict`` is how many could ever have room, as found when the workers were as `Cluster.version` says;
-    ``impossible`` the timer that ends the patience if that is not all.
+    counts those that a worker has. ``kinds`` are the different terms of its members, found when it became complete: it
+    may be looked at often while it waits, and has up to a thousand members. ``fate`` says which member's end is that of
+    all, once there is one. ``block`` is the pause or cap that keeps all from being placed, if one does, ``fits`` how
+    many had room when it was looked last. ``verdict`` is how many could ever have room, as found when the workers were
+    as `Cluster.version` says; ``impossible`` the timer that ends the patience if that is not all.
     """
 
     __slots__ = (
@@ -57,6 +58,7 @@ class Gang:
         "fits",
         "impossible",
         "is_new",
+        "kinds",
         "members",
         "name",
         "ready",
@@ -71,6 +73,7 @@ class Gang:
         self.members: dict[TaskSeq, Task] = {}
         self.ready: dict[TaskSeq, Task] = {}
         self.active = 0
+        self.kinds: tuple[Terms, ...] = ()
         self.block: Reason | None = None
         self.fate: str | None = None
         self.fits: int | None = None
@@ -178,6 +181,7 @@ class Gangs:
         gang.ready[task.seq] = task
         if gang.is_complete:
             gang.is_new = True
+            gang.kinds = tuple(dict.fromkeys(member.terms for member in gang.members.values()))
             self.complete[gang] = None
         return gang
 
