@@ -120,6 +120,7 @@ def test_options_alone_give_the_defaults_of_the_configuration() -> None:
         blob_retention_bytes=st.integers(1 << 20, 1 << 50),
         shadow=st.none() | st.just("binpack"),
         seed=st.none() | st.integers(0, 2**63),
+        workload=st.booleans(),
     )
 )
 def test_a_configuration_survives_the_command_line(config: CoordinatorConfig) -> None:

@@ -39,7 +39,15 @@ LAYERS: Final[dict[str, tuple[str, ...]]] = {
     "store": ("rota.core", "rota.store"),
     "wire": ("rota.core", "rota.wire"),
     "process": ("rota.process",),
-    "coordinator": ("rota.core", "rota.store", "rota.wire", "rota.process", "rota.plugins", "rota.coordinator"),
+    "coordinator": (
+        "rota.core",
+        "rota.store",
+        "rota.wire",
+        "rota.process",
+        "rota.plugins",
+        "rota.workloads",
+        "rota.coordinator",
+    ),
     "functions": ("rota.functions",),
     "worker": ("rota.core", "rota.wire", "rota.process", "rota.functions", "rota.worker"),
     "client": (*NOUNS, "rota.wire", "rota.functions", "rota.client"),
@@ -58,6 +66,7 @@ PROCESS_COMMANDS: Final = ("rota.cli.coordinator", "rota.cli.worker", "rota.cli.
 
 LOCAL_COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "rota.cli.simulated": ("rota.core", "rota.simulator", "rota.workloads", "rota.store", "rota.plugins", "rota.cli"),
+    "rota.cli.generated": (*LAYERS["cli"], "rota.workloads"),
 }
 """What commands need that do their work here: imported when they run, like those of the processes."""
 

@@ -117,6 +117,15 @@ COORDINATOR_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
         help="Ordering and placement by the name of a classic scheduler; instead of the two.",
     ),
     click.option("--seed", type=int, help="Of all chance, to repeat a run."),
+    click.option(
+        "--workload",
+        type=bool,
+        is_flag=False,
+        flag_value="true",
+        default=_DEFAULT.workload,
+        metavar="[true|false]",
+        help="Submit synthetic tasks without end, to the queue 'workload'.",
+    ),
     click.option("--log-format", type=click.Choice(get_args(LogFormat)), default=_DEFAULT.log_format),
     click.option("--log-level", type=click.Choice(get_args(LogLevel)), help="Least severe to write."),
 )
@@ -142,7 +151,7 @@ def coordinator_config(given: dict[str, Any], *, log_level: LogLevel = "info") -
     token_file = given["token_file"]
     token = token_file.read(TOKEN_BYTES_MAX).strip() if token_file is not None else given["token"]
     same = ("host", "port", "state_dir", "store", "durability", "insecure", "allow_hosts", "max_pending")
-    names = ("placement", "ordering", "shadow", "ageing", "seed", "log_format")
+    names = ("placement", "ordering", "shadow", "ageing", "seed", "workload", "log_format")
     if given["algorithm"] is not None:
         given = {**given, **dict(zip(("ordering", "placement"), ALGORITHMS[given["algorithm"]], strict=True))}
     try:
@@ -200,6 +209,7 @@ def arguments_of(config: CoordinatorConfig) -> list[str]:
     arguments += [f"--allow-host={host}" for host in config.allow_hosts]
     arguments += ["--insecure"] if config.insecure else []
     arguments += [f"--shadow={config.shadow}"] if config.shadow is not None else []
+    arguments += ["--workload=true"] if config.workload else []
     return arguments + ([f"--seed={config.seed}"] if config.seed is not None else [])
 
 

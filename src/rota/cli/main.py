@@ -32,6 +32,7 @@ COMMANDS: Final = {
         "submit": "Submit one task, or many from a file.",
         "cancel": "Cancel tasks.",
         "retry": "Bring failed or cancelled tasks back.",
+        "workload": "Put a made-up load on the cluster.",
     },
     "Look": {
         "ps": "List tasks, newest first.",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 from msgspec import Struct
 
-from rota.cli.text import command_line
+from rota.cli.text import command_line, duration
 from rota.core.errors import NoCoordinator
 
 if TYPE_CHECKING:
@@ -147,6 +147,20 @@ class ShownGang(Struct, kw_only=True):
     size: int = 0
 
 
+class ShownWork(Struct, kw_only=True):
+    """What synthetic work does: in seconds and MiB."""
+
+    mix: str = ""
+    seconds: float = 0.0
+    mib: int = 0
+
+    @property
+    def line(self) -> str:
+        """What it is, in a few words."""
+        size = f", {self.mib} MiB" if self.mib else ""
+        return f"{self.mix} for {duration(self.seconds)}{size}"
+
+
 class ShownTask(Struct, kw_only=True):
     """A task: what it is, and where it stands. Durations are seconds."""
 
@@ -159,6 +173,7 @@ class ShownTask(Struct, kw_only=True):
     image: str | None = None
     code: str | None = None
     data: str | None = None
+    workload: ShownWork | None = None
     env: dict[str, str] = {}
     cwd: str | None = None
     resources: dict[str, int] = {}
@@ -213,6 +228,8 @@ class ShownTask(Struct, kw_only=True):
             return f"{self.image} {command_line(self.command or [])}".rstrip()
         if self.command is not None:
             return command_line(self.command)
+        if self.workload is not None:
+            return self.workload.line
         return self.callable or self.shell or self.data or self.code or self.kind or ""
 
     @property

@@ -72,6 +72,7 @@ class CoordinatorConfig:
         shadow: A placement policy that is asked beside the one that decides, without effect.
         ageing: Points of priority that a task gains in each minute that it waits.
         seed: Of all chance in the core, to repeat a run; ``None`` draws one.
+        workload: Submit synthetic tasks to itself, for a cluster to look at.
         log_format: ``auto`` is human on a terminal, JSON elsewhere.
         log_level: The least severe messages to write.
 
@@ -106,6 +107,7 @@ class CoordinatorConfig:
     shadow: str | None = None
     ageing: float = 0.0
     seed: int | None = None
+    workload: bool = False
     log_format: LogFormat = "auto"
     log_level: LogLevel = "info"
 

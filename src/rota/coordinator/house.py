@@ -14,6 +14,7 @@ from rota.coordinator.advice import AdviceDesk
 from rota.coordinator.clients import ClientDesk
 from rota.coordinator.config import CoordinatorConfig
 from rota.coordinator.events import EventHub
+from rota.coordinator.generator import Generator
 from rota.coordinator.http.app import HttpApp, build_app
 from rota.coordinator.http.guard import Guard, GuardConfig, check_headers
 from rota.coordinator.inbox import Inbox
@@ -166,13 +167,15 @@ class House:
             StoreError: The process must leave.
         """
         turning = asyncio.create_task(self._loop.run(self._performer))
-        beside = (
+        beside = [
             self._retention.run(),
             self._blob_retention.run(),
             self._sample_rates(),
             self._advice.run(),
             _collect_garbage(),
-        )
+        ]
+        if self._config.workload:
+            beside.append(Generator(self._service, seed=self._core_config.seed).run())
         self._background = [turning, *map(asyncio.create_task, beside)]
         # None of them ends by itself: whichever does has failed, and the process with it.
         done, _ = await asyncio.wait(self._background, return_when=asyncio.FIRST_COMPLETED)

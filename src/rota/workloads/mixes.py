@@ -14,7 +14,7 @@ from typing import ClassVar, Final, Protocol
 from msgspec import Struct
 
 from rota.core.model import SyntheticWork
-from rota.core.spec import TaskSpec
+from rota.core.spec import TaskRequest, TaskSpec
 from rota.workloads.durations import Durations
 from rota.workloads.named import check_amount, pick
 
@@ -35,6 +35,19 @@ class WorkloadTask(Struct, frozen=True, gc=False):
     def spec(self, *, queue: str = "default") -> TaskSpec:
         """The task as a user would submit it."""
         return TaskSpec(name=self.name, resources=dict(self.resources), queue=queue, workload=self.work)
+
+    def request(
+        self, *, queue: str = "default", task_id: str | None = None, labels: Mapping[str, str] = MappingProxyType({})
+    ) -> TaskRequest:
+        """The task as it is submitted, by an id and labels of the caller's if there are any."""
+        return TaskRequest(
+            id=task_id,
+            name=self.name,
+            resources=dict(self.resources),
+            queue=queue,
+            workload=self.work,
+            labels=dict(labels),
+        )
 
 
 class Mix(Protocol):
