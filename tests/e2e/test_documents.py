@@ -26,6 +26,7 @@ DOCUMENTS: Final = (
     "docs/placement-only.md",
     "docs/sharing.md",
     "docs/simulation.md",
+    "docs/workloads.md",
     "docs/reference/rest.md",
 )
 
