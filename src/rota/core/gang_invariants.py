@@ -8,7 +8,7 @@ from rota.core.model import Reason
 from rota.core.ordering import stream_of
 from rota.core.state import State
 
-__all__ = ["check_gangs"]
+__all__ = ["check_gang", "check_gangs"]
 
 
 def check_gangs(state: State) -> None:
@@ -18,14 +18,14 @@ def check_gangs(state: State) -> None:
     assert members == in_gangs, (sorted(members), sorted(in_gangs))
     for name, gang in state.gangs.by_name.items():
         assert gang.name == name
-        _check_gang(state, gang)
+        check_gang(state, gang)
         assert (gang in state.gangs.complete) == gang.is_complete, name
     if not state.cluster.is_restless:
         for gang in state.gangs.complete:
             _check_has_no_room(state, gang)
 
 
-def _check_gang(state: State, gang: Gang) -> None:
+def check_gang(state: State, gang: Gang) -> None:
     """Where it stands follows from where its members stand, and is one of the few places where a gang can stand."""
     tasks = list(gang.members.values())
     assert 0 < len(tasks) <= gang.accepted <= gang.size, gang.name

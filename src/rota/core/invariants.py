@@ -1,47 +1,62 @@
 """The state checks itself: both sides of every relation, and every sum.
 
-Runs after every command in tests and simulations; costs O(everything), so never in the product's loop.
+Runs after every command in tests and simulations. `check_invariants` costs O(everything), so it is never in the
+product's loop; its parts, which are there by themselves, are for those who know what a command has touched.
 """
 
 from __future__ import annotations
 
-from rota.core.cluster import Lane, Worker, indexes_max
+from collections.abc import Collection
+
+from rota.core.cluster import Lane, Room, Worker, indexes_max
 from rota.core.gang_invariants import check_gangs
 from rota.core.model import ACTIVE_STATES, Reason, TaskSeq, TaskState
 from rota.core.pending import Group
 from rota.core.resources import GPU, GPU_MEMORY
 from rota.core.state import HOLD_REASONS, State
+from rota.core.task import Task
 
-__all__ = ["check_invariants"]
+__all__ = [
+    "check_invariants",
+    "check_pending",
+    "check_room",
+    "check_sessions",
+    "check_task",
+    "check_use",
+    "check_worker",
+]
 
 
 def check_invariants(state: State) -> None:
     """Raise `AssertionError` if the state contradicts itself."""
-    _check_tasks(state)
-    _check_pending(state)
+    for task in state.tasks.values():
+        check_task(state, task)
+    check_pending(state)
     _check_nobody_is_forgotten(state)
     _check_long_lines(state)
     for worker in state.cluster.workers.values():
-        _check_worker(worker)
-    _check_sessions(state)
-    _check_use(state)
+        check_worker(worker)
+    check_sessions(state)
+    check_use(state)
     check_gangs(state)
 
 
-def _check_tasks(state: State) -> None:
-    for seq, task in state.tasks.items():
-        assert task.seq == seq < state.next_seq
-        assert (task.run is not None) == (task.state in ACTIVE_STATES), task
-        assert task.state in ACTIVE_STATES or task.state is TaskState.PENDING, task
-        assert task.hold is None or task.state is TaskState.PENDING, task
-        assert task.wish is None or task.state in ACTIVE_STATES, task
-        assert task.chosen_id is None or state.chosen_ids[task.chosen_id] == seq
-        if task.run is not None:
-            assert task in task.run.lane.line
-            assert task.run.lane.worker.lanes[task.run.lane.id] is task.run.lane
+def check_task(state: State, task: Task) -> None:
+    """A task is in one state, and stands where that says. O(length of its line)."""
+    seq = task.seq
+    assert state.tasks[seq] is task, task
+    assert seq < state.next_seq
+    assert (task.run is not None) == (task.state in ACTIVE_STATES), task
+    assert task.state in ACTIVE_STATES or task.state is TaskState.PENDING, task
+    assert task.hold is None or task.state is TaskState.PENDING, task
+    assert task.wish is None or task.state in ACTIVE_STATES, task
+    assert task.chosen_id is None or state.chosen_ids[task.chosen_id] == seq
+    if task.run is not None:
+        assert any(other is task for other in task.run.lane.line)
+        assert task.run.lane.worker.lanes[task.run.lane.id] is task.run.lane
 
 
-def _check_pending(state: State) -> None:
+def check_pending(state: State) -> None:
     """Every pending task is in exactly one place: held, or in one group."""
     queued = [task for group in state.pending.all_groups() for task in group.tasks()]
     pending = [task for task in state.tasks.values() if task.state is TaskState.PENDING]
@@ -62,19 +77,27 @@ def _check_nobody_is_forgotten(state: State) -> None:
     cluster, pending = state.cluster, state.pending
     if cluster.is_restless:
         return
+    workers = cluster.workers.values()
     for room in cluster.rooms.values():
-        fitting = [worker for worker in cluster.workers.values() if room.fits_now(worker)]
-        for group in pending.of_room(room):
-            head = group.head()
-            if group.block is not None:  # then it is still so, and somebody will say when it is not
-                assert _is_blocked(state, group), (room.shape, group.stream)
-                continue
-            rank = state.ordering.rank(group.stream, head.seq if head else TaskSeq(0))
-            assert all(state.holds.may_keep_out(worker, group, rank) for worker in fitting), room.shape
+        check_room(state, room, workers)
         if room.index is not None:
+            has_room = any(map(room.fits_now, workers))
             assert room in pending.groups or room in cluster.indexed, room.shape
-            assert (room.index.choose("", room.fits_now) is not None) == bool(fitting), room.shape
-    assert len(cluster.indexed) <= indexes_max(len(cluster.workers))
+            assert (room.index.choose("", room.fits_now) is not None) == has_room, room.shape
+    assert len(cluster.indexed) <= indexes_max(len(workers))
+
+
+def check_room(state: State, room: Room, workers: Collection[Worker]) -> None:
+    """Nothing of a room waits that one of these workers has room for, once a pass is over."""
+    groups = state.pending.of_room(room)
+    fitting = [worker for worker in workers if room.fits_now(worker)] if groups else ()
+    for group in groups:
+        head = group.head()
+        if group.block is not None:  # then it is still so, and somebody will say when it is not
+            assert _is_blocked(state, group), (room.shape, group.stream)
+            continue
+        rank = state.ordering.rank(group.stream, head.seq if head else TaskSeq(0))
+        assert all(state.holds.may_keep_out(worker, group, rank) for worker in fitting), room.shape
 
 
 def _is_blocked(state: State, group: Group) -> bool:
@@ -86,7 +109,7 @@ def _is_blocked(state: State, group: Group) -> bool:
     return reason is group.block and (reason is Reason.PAUSED or group.room in queue.rooms)
 
 
-def _check_use(state: State) -> None:
+def check_use(state: State) -> None:
     """What is used of queues and limits is what live attempts use, and what lanes reserve."""
     running: dict[str, int] = {}
     held: dict[str, int] = {}
@@ -116,7 +139,7 @@ def _check_long_lines(state: State) -> None:
         assert lane.worker.lanes[lane.id] is lane
 
 
-def _check_worker(worker: Worker) -> None:
+def check_worker(worker: Worker) -> None:
     """Used plus free is capacity; what is used is the sum of the lanes."""
     used: dict[str, int] = {}
     cards = 0
@@ -144,7 +167,8 @@ def _check_lane(lane: Lane, worker: Worker) -> None:
     assert all(task.state is TaskState.ASSIGNED or index == 0 for index, task in enumerate(lane.line))
 
 
-def _check_sessions(state: State) -> None:
+def check_sessions(state: State) -> None:
+    """Sessions and workers name each other."""
     cluster = state.cluster
     for session, worker in cluster.sessions.items():
         assert worker.session == session
