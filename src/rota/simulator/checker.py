@@ -14,8 +14,8 @@ from msgspec import Struct
 from rota.core.changes import Changes
 from rota.core.commands import CancelTasks, Command
 from rota.core.effects import Accepted, Answer
+from rota.core.errors import RotaError
 from rota.core.gangs import gang_name
-from rota.core.invariants import check_invariants
 from rota.core.model import (
     ACTIVE_STATES,
     ENDED_STATES,
@@ -28,11 +28,16 @@ from rota.core.model import (
     TaskSeq,
     TaskState,
     WorkerId,
+    WorkerRecord,
 )
 from rota.core.protocol import Assign, Assignment, FromCoordinator, Report, Stop
-from rota.core.spec import decode_spec
+from rota.core.scheduler import Scheduler
 from rota.core.state import State
+from rota.simulator.books import spec_of, terms_of_spec
+from rota.simulator.promises import Promise, keeps
 from rota.simulator.record import Record
+from rota.simulator.restarts import Restarts
+from rota.simulator.stepwise import StepChecks
 from rota.simulator.watch import Watch
 from rota.simulator.world import World
 
@@ -56,12 +61,15 @@ class Execution(Struct):
 
 
 class Checker(Watch):
-    """Raises `AssertionError` at the first broken promise."""
+    """Raises `BrokenPromise` at the first one. ``restarts`` tries one now and then, if given."""
 
     is_strict = True
 
-    def __init__(self, world: World, record: Record, *, workers_may_be_lost: bool) -> None:
+    def __init__(
+        self, world: World, record: Record, *, workers_may_be_lost: bool, restarts: Restarts | None = None
+    ) -> None:
         self.record = record
+        self.steps = StepChecks(record)
         self.accepted: set[TaskSeq] = set()
         self.cancel_asked: set[TaskSeq] = set()
         self.executions: dict[AttemptKey, Execution] = {}
@@ -70,6 +78,9 @@ class Checker(Watch):
         self._workers_may_be_lost = workers_may_be_lost
         self._ends: dict[AttemptKey, Cause | None] = {}
         self._stopped: set[tuple[str, AttemptKey]] = set()
+        self._preempted: set[AttemptKey] = set()
+        self._of_worker: dict[str, dict[AttemptKey, Execution]] = {}
+        self._restarts = restarts
 
     def count(self, what: str) -> None:
         """Count something that is shown with the run."""
@@ -81,12 +92,9 @@ class Checker(Watch):
         key = (given.task, given.attempt)
         self._world.note(worker, f"runs {given.task}.{given.attempt} in lane {given.lane}")
         self.count("attempts run")
-        progress = self.record.progress[given.task]
-        assert key not in self.executions, f"attempt {key} is run twice"
-        assert progress.attempt >= given.attempt, f"attempt {key} runs and is not on record"
-        assert (worker, key) not in self._stopped, f"attempt {key} starts after its stop"
+        self._check_start(worker, key)
         self._check_exclusive(given)
-        self.executions[key] = Execution(worker)
+        self.executions[key] = self._of_worker.setdefault(worker, {})[key] = Execution(worker)
         del instance
 
     def attempt_ended(self, worker: str, key: AttemptKey, cause: Cause | None) -> None:
@@ -98,14 +106,36 @@ class Checker(Watch):
         self._stopped.update((worker, key) for key in keys)
 
     def machine_down(self, worker: str) -> None:
-        for execution in self.executions.values():
-            if execution.worker == worker:
-                execution.is_held = execution.runs = False
+        for execution in self._of_worker.pop(worker, {}).values():
+            execution.is_held = execution.runs = False
+
+    @keeps(Promise.DURABLE)
+    def _check_start(self, worker: str, key: AttemptKey) -> None:
+        assert key not in self.executions, f"attempt {key} is run twice"
+        assert self.record.progress[key[0]].attempt >= key[1], f"attempt {key} runs and is not on record"
+        if (worker, key) in self._stopped:
+            self._fail_stopped(key)
+
+    @staticmethod
+    @keeps(Promise.CANCELLED)
+    def _fail_stopped(key: AttemptKey) -> None:
+        raise AssertionError(f"attempt {key} starts after its stop")
 
     # What leaves the coordinator
 
-    def state_changed(self, state: State) -> None:
-        check_invariants(state)
+    def state_loaded(self, state: State) -> None:
+        self.steps.loaded(state)
+
+    def state_changed(self, state: State, changes: Changes | None) -> None:
+        self.steps.changed(state, changes)
+
+    def recorded(self, scheduler: Scheduler) -> None:
+        if self._restarts is not None and self._restarts.is_due():
+            self.count("restarts tried")
+            self._restarts.compare(scheduler, self.record)
+
+    def leader_left(self, error: RotaError) -> None:
+        self.count(f"leaders gone: {error.code}")
 
     def message_leaves(self, message: FromCoordinator) -> None:
         """Nothing is told to a worker that is not on record."""
@@ -114,14 +144,11 @@ class Checker(Watch):
                 for given in message.attempts:
                     self._check_assignment(given)
             case Stop():
-                for seq, _ in message.attempts:
-                    progress = self.record.progress[seq]
-                    if message.cause is Cause.GANG and gang_name(self.record.facts[seq]) is not None:
-                        continue
-                    assert progress.wish is message.cause or progress.state in ENDED_STATES, (seq, message)
+                self._check_stop(message)
             case _:
                 pass
 
+    @keeps(Promise.HELD)
     def report_acknowledged(self, report: Report) -> None:
         """What is acknowledged is on record: the worker forgets it now."""
         for started in report.started:
@@ -133,6 +160,7 @@ class Checker(Watch):
             is_known = progress.attempt != ended.attempt or progress.state not in ACTIVE_STATES
             assert is_known, f"the end of {ended} is forgotten"
 
+    @keeps(Promise.DURABLE)
     def answer_leaves(self, command: Command, answer: Answer) -> None:
         """Nothing is promised to a client that is not on record."""
         if isinstance(answer, Accepted):
@@ -146,8 +174,8 @@ class Checker(Watch):
 
     def commit(self, before: Record, changes: Changes) -> None:
         """Look at a commit, with the rows as they were before it."""
-        gone = {worker for worker in before.workers if _is_gone(before, changes, worker)}
-        assert self._workers_may_be_lost or not gone, f"{gone} given up for nothing"
+        gone = {row.id for row in changes.workers if _is_gone(before, row)}
+        self._check_nobody_given_up(gone)
         revived = {facts.seq for facts in changes.revived}
         ends: dict[AttemptKey, Cause | None] = {}
         for row in changes.attempts:
@@ -170,18 +198,58 @@ class Checker(Watch):
 
     def check_over(self) -> None:
         """All that was promised has been kept."""
-        record = self.record
+        self._check_all_are_there()
+        self._check_all_have_ended()
+        self._check_all_is_told()
+
+    @keeps(Promise.ACCEPTED)
+    def _check_all_are_there(self) -> None:
         for seq in self.accepted:
-            assert seq in record.facts, f"task {seq} was acknowledged and is lost"
-        for seq, progress in record.progress.items():
+            assert seq in self.record.facts, f"task {seq} was acknowledged and is lost"
+
+    @keeps(Promise.REST)
+    def _check_all_have_ended(self) -> None:
+        for seq, progress in self.record.progress.items():
             assert progress.state in ENDED_STATES, f"task {seq} is {progress.state.word} for ever"
             if progress.state is TaskState.COMPLETED:
                 assert self.executions[seq, progress.attempt].cause is None
+
+    @keeps(Promise.HELD)
+    def _check_all_is_told(self) -> None:
         for key, execution in self.executions.items():
             assert not execution.is_held, f"what became of {key} on {execution.worker} never got on record"
 
     # Helpers
 
+    @keeps(Promise.HELD)
+    def _check_nobody_given_up(self, gone: set[WorkerId]) -> None:
+        assert self._workers_may_be_lost or not gone, f"{gone} given up for nothing"
+
+    @keeps(Promise.DURABLE)
+    def _check_stop(self, message: Stop) -> None:
+        """Only what is to end on the record is stopped, or what makes room for somebody who may ask for that."""
+        for key in message.attempts:
+            progress = self.record.progress[key[0]]
+            if message.cause is Cause.PREEMPTED:
+                self._check_preemption(key)
+            elif message.cause is not Cause.GANG or gang_name(self.record.facts[key[0]]) is None:
+                assert progress.wish is message.cause or progress.state in ENDED_STATES, (key, message)
+
+    @keeps(Promise.PREEMPTION)
+    def _check_preemption(self, key: AttemptKey) -> None:
+        if key in self._preempted:  # asked again: who wanted its room may be gone by now
+            return
+        self._preempted.add(key)
+        self.count("preempted")
+        priority = self.record.facts[key[0]].priority
+        may = any(
+            gap is not None and facts.priority >= priority + max(gap, 1)
+            for facts in (task.facts for task in self.record.unfinished())
+            for gap in (self.steps.books.settings_of(facts.queue).preempts_by,)
+        )
+        assert may, f"{key} is preempted for nobody who may do that"
+
+    @keeps(Promise.EXCLUSIVE)
     def _check_exclusive(self, given: Assignment) -> None:
         """No two attempts of an exclusive task overlap in time."""
         if self._is_exclusive(given.task):
@@ -191,13 +259,15 @@ class Checker(Watch):
                 assert before is None or not before.runs, f"exclusive task {given.task} runs twice at once"
 
     def _is_exclusive(self, seq: TaskSeq) -> bool:
-        return decode_spec(self.record.facts[seq].spec).exclusive
+        return terms_of_spec(self.record.facts[seq].spec).exclusive
 
+    @keeps(Promise.DURABLE)
     def _check_assignment(self, given: Assignment) -> None:
         progress = self.record.progress[given.task]
         assert (progress.attempt, progress.lane, progress.place) == (given.attempt, given.lane, given.place), given
         assert progress.state in ACTIVE_STATES, f"task {given.task} is assigned while {progress.state.word}"
-        assert progress.wish is None, f"task {given.task} is assigned after its cancel"
+        if progress.wish is not None:
+            self._fail_stopped((given.task, given.attempt))
 
     def _check_progress(
         self,
@@ -210,23 +280,37 @@ class Checker(Watch):
     ) -> None:
         """Budgets are charged for what happened, and a wish is kept."""
         if before is None or is_revived:
-            assert (after.retries_used, after.losses_used) == (0, 0), after
+            self._check_fresh(after)
             return
-        spec = decode_spec(self.record.facts[seq].spec)
-        if after.state in ENDED_STATES:
-            if before.wish is not None:
-                assert after.cause is before.wish, f"task {seq} was to end as {before.wish}, not {after.cause}"
-            cause: Cause | None = after.cause
-            charged = cause in MACHINE_CAUSES or ends.get((seq, before.attempt)) in MACHINE_CAUSES
-        else:
-            assert before.wish in (None, after.wish), f"task {seq} forgot its wish"
-            cause = ends.get((seq, before.attempt))
-            charged = cause in MACHINE_CAUSES
-            assert after.retries_used - before.retries_used == (cause in TASK_CAUSES), (seq, cause)
-        assert after.losses_used - before.losses_used == charged, (seq, cause)
-        assert after.retries_used <= spec.retries
-        assert after.losses_used <= spec.losses + 1
+        self._check_wish(seq, before, after)
+        self._check_budgets(seq, before, after, ended_as=ends.get((seq, before.attempt)))
 
+    @staticmethod
+    @keeps(Promise.BUDGETS)
+    def _check_fresh(after: Progress) -> None:
+        assert (after.retries_used, after.losses_used) == (0, 0), after
+
+    @staticmethod
+    @keeps(Promise.CANCELLED)
+    def _check_wish(seq: TaskSeq, before: Progress, after: Progress) -> None:
+        if after.state not in ENDED_STATES:
+            assert before.wish in (None, after.wish), f"task {seq} forgot its wish"
+        elif before.wish is not None:
+            assert after.cause is before.wish, f"task {seq} was to end as {before.wish}, not {after.cause}"
+
+    @keeps(Promise.BUDGETS)
+    def _check_budgets(self, seq: TaskSeq, before: Progress, after: Progress, *, ended_as: Cause | None) -> None:
+        terms = terms_of_spec(self.record.facts[seq].spec)
+        charged = ended_as in MACHINE_CAUSES
+        if after.state in ENDED_STATES:
+            charged = charged or after.cause in MACHINE_CAUSES
+        else:
+            assert after.retries_used - before.retries_used == (ended_as in TASK_CAUSES), (seq, ended_as)
+        assert after.losses_used - before.losses_used == charged, (seq, ended_as)
+        assert after.retries_used <= terms.retries
+        assert after.losses_used <= terms.losses + 1
+
+    @keeps(Promise.ONE_END)
     def _check_end(self, before: Progress, key: AttemptKey, cause: Cause | None, *, gone: set[WorkerId]) -> None:
         """An attempt ends on record as it ended in the world, unless its worker was given up."""
         assert key not in self._ends, f"attempt {key} ends twice: {self._ends[key]} and {cause}"
@@ -256,6 +340,7 @@ class Checker(Watch):
             return not mates.isdisjoint(self.cancel_asked)
         return cause is Cause.EXPIRED and self.record.facts[seq].deadline_at is not None
 
+    @keeps(Promise.GANGS)
     def _check_gangs(self, before: Record, changes: Changes) -> None:
         """All members of a gang are assigned in one commit, or none."""
         new = {facts.seq: facts for facts in changes.accepted}
@@ -268,10 +353,11 @@ class Checker(Watch):
         for name, seqs in assigned.items():
             self.count("gangs placed")
             first = min(seqs)
-            terms = decode_spec((new.get(first) or before.facts[first]).spec).gang
+            terms = spec_of((new.get(first) or before.facts[first]).spec).gang
             assert terms is not None
             assert len(seqs) == terms.size, f"{len(seqs)} of {terms.size} members of {name} are placed"
 
+    @keeps(Promise.BUDGETS)
     def _check_losses(self, before: Record, ends: dict[AttemptKey, Cause | None]) -> None:
         """Only the first of a lane is charged for the loss of its worker."""
         lost = [key for key, cause in ends.items() if cause is Cause.WORKER_LOST]
@@ -283,15 +369,14 @@ class Checker(Watch):
                     assert cause not in SUPERSEDED, f"{key} is charged a loss behind {seq}"
 
 
-def _is_gone(before: Record, changes: Changes, worker: WorkerId) -> bool:
-    """Whether a commit gives a worker up: it is lost, has left, or was started anew."""
-    return any(
-        row.id == worker and (row.lost_at is not None or row.instance != before.workers[worker].instance)
-        for row in changes.workers
-    )
+def _is_gone(before: Record, row: WorkerRecord) -> bool:
+    """Whether a row gives a worker up: it is lost, has left, or was started anew."""
+    known = before.workers.get(row.id)
+    return known is not None and (row.lost_at is not None or row.instance != known.instance)
 
 
 def _in_lane(record: Record, worker: WorkerId | None, lane: LaneId | None) -> Iterator[tuple[TaskSeq, Progress]]:
-    for seq, progress in record.progress.items():
+    for seq in record.open_seqs():
+        progress = record.progress[seq]
         if progress.state in ACTIVE_STATES and (progress.worker, progress.lane) == (worker, lane):
             yield seq, progress

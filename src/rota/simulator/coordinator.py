@@ -51,6 +51,9 @@ __all__ = ["Coordinator", "OnAnswer"]
 PROBE_S: Final = (0.1, 1.0)
 """Between tries of a store that takes no writes."""
 
+OLD_LINK_S: Final = (0.01, 3.0)
+"""How long a link may be heard that was replaced by another."""
+
 OnAnswer = Callable[[Answer | RotaError | None], None]
 """Is told the answer; ``None`` if the connection broke before it came."""
 
@@ -83,6 +86,9 @@ class Coordinator:
         self._watch = watch
         self._reign = 0
         self._fuse: int | None = None
+        self._commits_left: int | None = None
+        self._stumbles = 0
+        self.hears_old_links = False
         self._numbers = 0
         self._clear()
 
@@ -106,7 +112,13 @@ class Coordinator:
         self._number = self._leadership.number
         self._next_seq = TaskSeq(self._leadership.last_seq + 1)
         self.is_up = True
-        self._load()
+        if self._stumbles:
+            self._stumbles -= 1
+            if self._world.chance(0.5):
+                self._load()
+            self._die()
+        else:
+            self._load()
 
     def kill(self, *, after_effects: int = 0) -> None:
         """Kill -9, now, or after so many more effects."""
@@ -117,9 +129,19 @@ class Coordinator:
         else:
             self._die()
 
+    def kill_at_commit(self, commits: int) -> None:
+        """Kill -9 while the so many next commit is under way: it happens, or not, and nobody is told."""
+        self._commits_left = commits
+
+    def stumble(self, times: int) -> None:
+        """Kill it, and so many of those that follow while they start: before they have loaded, or right after."""
+        self._stumbles = times
+        self.kill()
+
     def spare(self) -> None:
         """Let it live from now on."""
-        self._fuse = None
+        self._fuse = self._commits_left = None
+        self._stumbles = 0
 
     def stall(self, seconds: float) -> None:
         """Stand still, as a process that gets no processor does."""
@@ -166,7 +188,7 @@ class Coordinator:
         """Tell the core that a link is gone."""
         session = self._sessions.pop(link, None)
         if session is not None:
-            del self._links[session]
+            self._links.pop(session, None)
             self.put(SessionClosed(session))
 
     # For clients
@@ -213,7 +235,8 @@ class Coordinator:
             commands = [ObserverStalled(self._stall_s), *commands]
             self._stall_s = 0.0
         changes = turn.begin(commands, now=self._world.now, wall=self._wall())
-        self._watch.state_changed(turn.scheduler.state)
+        if not turn.is_ahead:  # else its state is looked at when its changes are
+            self._watch.state_changed(turn.scheduler.state, changes)
         if changes is not None:
             self._save(changes)
         elif not turn.is_ahead:
@@ -229,6 +252,10 @@ class Coordinator:
                 self._guard(lambda: self._saved(error))
 
         self._store.commit(changes, fence, done)
+        if self._commits_left is not None:
+            self._commits_left -= 1
+            if self._commits_left <= 0:
+                raise _Killed
 
     def _saved(self, error: RotaError | None) -> None:
         turn = self.turn
@@ -238,15 +265,19 @@ class Coordinator:
             following = turn.saved()
             if following is not None:
                 self._watch.count("turns ahead")
+                self._watch.state_changed(turn.scheduler.state, following)
                 self._save(following)
+            else:
+                self._watch.recorded(turn.scheduler)
             turn.perform()
             assert turn.number == self._number
-            self._watch.state_changed(turn.scheduler.state)
             self._go_on()
-        else:
-            assert isinstance(error, StoreUnavailable), error
+        elif isinstance(error, StoreUnavailable):
             turn.abandon(error)
             self._recover(error)
+        else:
+            turn.abandon(error)
+            self._leave(error)
 
     def _go_on(self) -> None:
         if self._inbox:
@@ -278,7 +309,7 @@ class Coordinator:
         scheduler.restore_clients(record.clients[name] for name in sorted(record.clients))
         scheduler.restore_tasks(record.unfinished())
         scheduler.finish_restore()
-        self._watch.state_changed(scheduler.state)
+        self._watch.state_loaded(scheduler.state)
         self.turn = Turn(scheduler, self, number=self._number)
         self._world.note("coordinator", f"loaded {len(scheduler.state.tasks)} tasks at commit {self._number}")
         self._watch.count("loads")
@@ -306,11 +337,13 @@ class Coordinator:
         def done(error: RotaError | None) -> None:
             if self._reign != reign:
                 return
-            if error is not None:
+            if error is None:
+                self._number += 1
+                self._load()
+            elif isinstance(error, StoreUnavailable):
                 self._probe_later()
-                return
-            self._number += 1
-            self._load()
+            else:
+                self._leave(error)
 
         self._world.after(self._world.between(*PROBE_S), probe)
 
@@ -325,8 +358,20 @@ class Coordinator:
     def _die(self) -> None:
         self._world.note("coordinator", "is killed")
         self._watch.count("kills of the coordinator")
+        self._end()
+
+    def _leave(self, error: RotaError) -> None:
+        """End the process: the store is another's, or not as this one left it. Whoever starts it again is outside.
+
+        With several coordinators the others would lead from here on; here the same machine campaigns anew.
+        """
+        self._world.note("coordinator", f"leaves: {error}")
+        self._watch.leader_left(error)
+        self._end()
+
+    def _end(self) -> None:
         self._reign += 1
-        self._fuse = None
+        self._fuse = self._commits_left = None
         self.is_up = False
         self._drop_all(None)
         self._store.abandon()
@@ -371,8 +416,11 @@ class Coordinator:
         link = self._links.pop(session, None)
         if link is not None:
             self._world.note("coordinator", f"disconnects {session}: {reason}")
-            del self._sessions[link]
-            link.close_from_coordinator()
+            if self.hears_old_links:  # what is on its way on it is still heard: nobody may believe it
+                self._world.after(self._world.between(*OLD_LINK_S), link.close_from_coordinator)
+            else:
+                del self._sessions[link]
+                link.close_from_coordinator()
             self.put(SessionClosed(session))
 
     def publish(self, number: int, changes: Changes) -> None:

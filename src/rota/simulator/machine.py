@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol, assert_never
 
 from rota.core.agent import (
@@ -39,6 +40,10 @@ SILENCE_BEATS: Final = 3
 
 LEASE_LOOK_S: Final = 1.0
 """As with the worker's process: how often it is looked whether the lease is over, while something is leased."""
+
+SLOW_LINK_S: Final = (0.3, 0.7)
+STRAGGLING_S: Final = (2.0, 8.0)
+NO_LAG: Final = (0.0, 0.0)
 
 GOODBYE_S: Final = 0.1
 """Between looks at whether a worker that leaves may go."""
@@ -166,6 +171,32 @@ class SimulatedMachine:
         if self.link is not None:
             self._world.rng.choice((self.link.cut, self.link.die))()
 
+    def slow_link(self, seconds: float) -> None:
+        """Let its messages take half a second each way for a while."""
+        link = self.link
+        if link is not None:
+            self._note(f"has a slow link for {seconds:.1f} s")
+            link.set_lag(SLOW_LINK_S, SLOW_LINK_S)
+            self._world.after(seconds, lambda: link.set_lag(NO_LAG, NO_LAG))
+
+    def straggle(self) -> None:
+        """Let what it says be on its way for seconds, and hang up: it is heard when the next link is open already."""
+        if self.link is not None:
+            self.link.set_lag(STRAGGLING_S, NO_LAG)
+            self._world.after(self._world.between(0.1, 2.0), partial(self._hang_up_on, self.link))
+
+    def flap(self, times: int) -> None:
+        """Cut its link again and again."""
+        if times and not self.is_steady:
+            if self.link is not None:
+                self.link.cut()
+            self._world.after(self._world.between(1.0, 4.0), lambda: self.flap(times - 1))
+
+    def set_clock(self, by_s: float) -> None:
+        """Let its wall clock jump. The steady one, by which leases go, does not."""
+        self._note(f"has its clock set by {by_s:g} s")
+        self._skew_s += by_s
+
     def set_speed(self, speed: float) -> None:
         """Let all that starts from now on run so fast; 1 is as it should be."""
         self._note(f"runs at {speed:g} of its speed")
@@ -270,6 +301,10 @@ class SimulatedMachine:
             self._note(f"hangs up: {reason}")
             self.link.close_from_worker()
             self._forget_link()
+
+    def _hang_up_on(self, link: SimulatedLink) -> None:
+        if link is self.link and self.agent is not None:
+            self._hang_up("it takes too long")
 
     def _forget_link(self) -> None:
         self.link = None

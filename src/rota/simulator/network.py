@@ -10,7 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
 
-from rota.core.protocol import FromCoordinator, FromWorker
+from rota.core.protocol import (
+    FromCoordinator,
+    FromWorker,
+    Heartbeat,
+    HeartbeatAck,
+    Leaving,
+    Recall,
+    Report,
+    ReportAck,
+    SlotsLost,
+    Stop,
+)
+from rota.simulator.pace import Range
 from rota.simulator.world import World
 
 __all__ = ["CoordinatorEnd", "SimulatedLink", "WorkerEnd"]
@@ -40,8 +52,15 @@ class CoordinatorEnd(Protocol):
     def lost(self, link: SimulatedLink) -> None: ...
 
 
+REPEATABLE: Final = (Heartbeat, HeartbeatAck, Leaving, Recall, Report, ReportAck, SlotsLost, Stop)
+"""What one end or the other sends again when it is not sure, so that it may come twice, and late."""
+
+REPEATED_PART: Final = 0.3
+REPEATED_S: Final = (0.001, 2.0)
+
+
 class _Pipe(Generic[M]):
-    """One direction. Nothing overtakes."""
+    """One direction. Nothing overtakes, but for what is sent again where that is switched on."""
 
     def __init__(self, world: World, deliver: Callable[[M], None], end: Callable[[], None]) -> None:
         self._world = world
@@ -49,9 +68,15 @@ class _Pipe(Generic[M]):
         self._end = end
         self._arrives_at = 0.0
         self.is_dead = False
+        self.lag_s: Range = (0.0, 0.0)
+        self.repeats = False
 
     def send(self, message: M) -> None:
         self._plan(lambda: self._deliver(message))
+        world = self._world
+        if self.repeats and isinstance(message, REPEATABLE) and world.chance(REPEATED_PART):
+            late_s = self._arrives_at - world.now + world.between(*REPEATED_S)
+            world.after(late_s, lambda: None if self.is_dead else self._deliver(message))
 
     def close(self) -> None:
         """Let the other end hear of it after what was sent before."""
@@ -61,7 +86,10 @@ class _Pipe(Generic[M]):
         world = self._world
         pace = world.pace
         is_late = pace.late_part and world.chance(pace.late_part)
-        self._arrives_at = max(self._arrives_at, world.now + world.draw(pace.late_s if is_late else pace.delay_s))
+        takes_s = world.draw(pace.late_s if is_late else pace.delay_s)
+        if self.lag_s[1]:
+            takes_s += world.draw(self.lag_s)
+        self._arrives_at = max(self._arrives_at, world.now + takes_s)
         world.after(self._arrives_at - world.now, lambda: None if self.is_dead else action())
 
 
@@ -119,6 +147,19 @@ class SimulatedLink:
         """Lose what the worker says; the other direction goes on."""
         self._up.is_dead = True
         self._world.after(self._world.between(*GIVEN_UP_S), self._end_worker)
+
+    def deafen_worker(self) -> None:
+        """Lose what the coordinator says; the other direction goes on."""
+        self._down.is_dead = True
+        self._world.after(self._world.between(*GIVEN_UP_S), self._end_coordinator)
+
+    def set_lag(self, up: Range, down: Range) -> None:
+        """Let everything take so much longer, each way, from now on."""
+        self._up.lag_s, self._down.lag_s = up, down
+
+    def repeat(self) -> None:
+        """Let some of what is said come again, late."""
+        self._up.repeats = self._down.repeats = True
 
     def _break(self, heard_after_s: tuple[float, float]) -> None:
         self._up.is_dead = self._down.is_dead = True

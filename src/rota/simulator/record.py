@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from msgspec.structs import asdict
+import copy
+from collections.abc import Iterable
 
 from rota.core.changes import Changes
 from rota.core.gangs import gang_name
@@ -35,6 +36,22 @@ class Record:
         self.clients: dict[str, ClientRecord] = {}
         self.settings: dict[tuple[str, str], Setting] = {}
         self.output: list[OutputChunk] = []
+        self._chosen: dict[str, TaskSeq] = {}
+        self._open: dict[TaskSeq, None] = {}
+
+    def snapshot(self) -> Record:
+        """The rows as they are now, whatever becomes of these."""
+        other = Record()
+        other.overwrite(self)
+        return other
+
+    def overwrite(self, other: Record) -> None:
+        """Become what another is. Rows themselves never change, so they may be shared."""
+        self.facts, self.progress = dict(other.facts), dict(other.progress)
+        self.attempts = {seq: list(rows) for seq, rows in other.attempts.items()}
+        self.workers, self.clients, self.settings = dict(other.workers), dict(other.clients), dict(other.settings)
+        self.output = list(other.output)
+        self._chosen, self._open = dict(other._chosen), dict(other._open)
 
     def take(self, changes: Changes) -> None:
         """Write the changes of one turn."""
@@ -67,19 +84,28 @@ class Record:
     def mates(self, seq: TaskSeq) -> list[TaskRecord]:
         """The other members of a task's gang, if it has one."""
         name = gang_name(self.facts[seq])
-        return [
-            self.task(other) for other in self.facts if other != seq and name and gang_name(self.facts[other]) == name
-        ]
+        if name is None:
+            return []
+        return [self.task(other) for other in self.facts if other != seq and gang_name(self.facts[other]) == name]
+
+    def find_seq(self, task_id: str) -> TaskSeq | None:
+        """The task whose chosen id this is."""
+        return self._chosen.get(task_id)
+
+    def open_seqs(self) -> Iterable[TaskSeq]:
+        """What has not ended, in no particular order."""
+        return self._open
 
     def unfinished(self) -> list[TaskRecord]:
         """What a start loads, in order."""
-        return [self.task(seq) for seq in sorted(self.facts) if self.progress[seq].state not in ENDED_STATES]
+        return [self.task(seq) for seq in sorted(self._open)]
 
     def _take_facts(self, changes: Changes) -> None:
         for facts in changes.accepted:
             assert facts.seq not in self.facts
             if facts.chosen_id is not None:
-                assert facts.chosen_id not in {known.chosen_id for known in self.facts.values()}
+                assert facts.chosen_id not in self._chosen
+                self._chosen[facts.chosen_id] = facts.seq
             self.facts[facts.seq] = facts
         for facts in changes.revived:
             assert self.progress[facts.seq].state in (TaskState.FAILED, TaskState.CANCELLED)
@@ -98,7 +124,11 @@ class Record:
                 assert progress.attempt >= before.attempt, f"task {seq} goes back to attempt {progress.attempt}"
             assert seq in self.facts
             # What is on disk does not change with what is in memory.
-            self.progress[seq] = Progress(**asdict(progress))
+            self.progress[seq] = copy.copy(progress)
+            if progress.state in ENDED_STATES:
+                self._open.pop(seq, None)
+            else:
+                self._open[seq] = None
 
 
 class LiveRecord(Record):
@@ -108,10 +138,12 @@ class LiveRecord(Record):
         facts, progress = self.facts, self.progress
         for new in (*changes.accepted, *changes.revived):
             facts[new.seq] = new
+            self._open[new.seq] = None
         for seq, latest in changes.progress:
             if latest.state in ENDED_STATES:
                 del facts[seq]
                 progress.pop(seq, None)
+                self._open.pop(seq, None)
             else:
                 progress[seq] = latest
         self._take_others(changes)

@@ -50,6 +50,8 @@ class ModelStore:
         self._full_until = 0.0
         self._world = world
         self._watch = watch
+        self._backup: tuple[Record, int, TaskSeq] | None = None
+        self.is_cut_short = False
         self._epoch = 0
         self._holder = ""
         self._under_way: tuple[Changes, Fence, Planned] | None = None
@@ -67,6 +69,28 @@ class ModelStore:
     def get_well(self) -> None:
         """Nothing more goes wrong."""
         self._slow_part = self._late_part = self._refusal_part = self._full_until = 0.0
+
+    def usurp(self) -> None:
+        """Let somebody else begin a reign who then does nothing: whoever leads now can write no more.
+
+        The seam for several coordinators: each would campaign here, and drive a turn of its own.
+        """
+        self._epoch += 1
+        self._holder = f"somebody else/{self._epoch}"
+
+    def back_up(self) -> None:
+        """Remember the rows as they are, for `cut_short`."""
+        self._backup = self.record.snapshot(), self.number, self.last_seq
+
+    def cut_short(self) -> bool:
+        """Come back as of the backup, as a replica does that was behind: whether that takes anything away."""
+        if self._backup is None or self._backup[1] == self.number:
+            return False
+        rows, self.number, self.last_seq = self._backup
+        self.record.overwrite(rows)
+        self.is_cut_short = True
+        self._world.note("store", f"comes back at commit {self.number}")
+        return True
 
     def campaign(self, candidate: str) -> Reign:
         """Begin a reign."""
@@ -99,10 +123,8 @@ class ModelStore:
 
     def find_task(self, task_id: str) -> TaskRecord | None:
         """A task by its chosen id, as of the last commit."""
-        for seq, facts in self.record.facts.items():
-            if facts.id == task_id:
-                return self.record.task(seq)
-        return None
+        seq = self.record.find_seq(task_id)
+        return None if seq is None else self.record.task(seq)
 
     def _apply_and_report(self, changes: Changes, fence: Fence, done: Done) -> None:
         self._under_way = None

@@ -5,8 +5,10 @@ from __future__ import annotations
 from rota.core.changes import Changes
 from rota.core.commands import Command
 from rota.core.effects import Answer
+from rota.core.errors import RotaError
 from rota.core.model import AttemptKey, Cause
 from rota.core.protocol import Assignment, FromCoordinator, Report
+from rota.core.scheduler import Scheduler
 from rota.core.state import State
 from rota.simulator.record import Record
 
@@ -40,8 +42,17 @@ class Watch:
 
     # In the coordinator
 
-    def state_changed(self, state: State) -> None:
-        """A turn was applied or performed, or a state was loaded."""
+    def state_loaded(self, state: State) -> None:
+        """A state was loaded from the record."""
+
+    def state_changed(self, state: State, changes: Changes | None) -> None:
+        """A turn was applied, and wants these changes saved, if any."""
+
+    def recorded(self, scheduler: Scheduler) -> None:
+        """All that a scheduler has decided is on the record."""
+
+    def leader_left(self, error: RotaError) -> None:
+        """A leader's process has ended because the store is not as it left it."""
 
     def commit(self, before: Record, changes: Changes) -> None:
         """Changes go on record; the rows are as they were before."""
