@@ -381,6 +381,15 @@ def test_start_after_which_most_workers_stay_away_is_a_blackout() -> None:
     assert again.state.counts.blackouts == 1
 
 
+def test_worker_that_nobody_looked_at_for_long_gets_nothing_while_all_are_spared() -> None:
+    core, names = fleet(6, grace_s=GRACE_S)
+    again = core.restarted()
+    again.hello(names[0])
+    again.now += 1000.0  # the machine slept, and this is the first look since
+    assert again.states(again.submit()) == ["pending"]
+    assert again.state.counts.blackouts == 1
+
+
 def test_workers_that_come_back_late_after_a_start_keep_their_tasks() -> None:
     core, names = fleet(3, grace_s=GRACE_S)
     seq = only(core.submit())

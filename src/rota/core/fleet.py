@@ -201,6 +201,8 @@ class Fleet:
             if now >= self._spared_until:
                 self._state.counts.workers_lost += 1
                 self._lose(worker, f"silent for {silent_s:.0f} s")
+            elif worker.state is WorkerState.ONLINE:  # not looked at for long: spared, but not to be trusted
+                self._suspect(worker)
         elif silent_s >= config.suspicious_after_s and worker.state is WorkerState.ONLINE:
             self._suspect(worker)
         self._watch(worker)
