@@ -5,6 +5,7 @@
 PYTHON ?= python3
 JOBS ?= $(shell nproc)
 ARGS ?=
+SEEDS ?= 1000
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -12,7 +13,7 @@ READY := .venv/.ready
 TYPED := src $(patsubst %/,%,$(sort $(dir $(wildcard benchmarks/*.py examples/*.py tests/*.py))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench lock clean
+.PHONY: help demo test lint format bench soak lock clean
 
 help: $(READY)
 	@echo 'Ready: the command is $(BIN)/rota. There is also:'
@@ -21,6 +22,7 @@ help: $(READY)
 	@echo '  make lint     format, lint rules and types'
 	@echo '  make format   put the code into shape'
 	@echo '  make bench    measure, next to yardsticks   (ARGS passes on)'
+	@echo '  make soak     seeded disasters: SEEDS=20000 runs of 50 workers and 500 tasks'
 	@echo '  make lock     resolve the dependencies anew'
 	@echo '  make clean    remove the environment and all caches'
 
@@ -46,6 +48,10 @@ format: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+# The standard fault scenario; what fails is made small and says how to see it again.
+soak: $(READY)
+	@$(BIN)/python -m rota.simulator.chaos --standard --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)
 
 # No address of an index gets into the locks: pip takes the one that it is configured for.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -7,11 +7,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rota.simulator.chaos.scenario import FAULTS, Scenario
+import pytest
+
+from rota.simulator.chaos.faults import FAULTS
+from rota.simulator.chaos.options import RunOptions
+from rota.simulator.chaos.scenario import Scenario
 
 ROOT = Path(__file__).parents[2]
 
-HASHES = "from rota.simulator.chaos.scenario import *; print(*(Scenario(seed).run().trace_hash for seed in range(6)))"
+HASHES = """
+from rota.simulator.chaos.options import RunOptions
+from rota.simulator.chaos.options import RunOptions
+from rota.simulator.chaos.scenario import Scenario
+runs = [RunOptions(seed=seed) for seed in range(6)] + [RunOptions(seed=seed, standard=True) for seed in range(2)]
+print(*(Scenario(options).run().trace_hash for options in runs))
+"""
 
 
 def hashes(hash_seed: str) -> str:
@@ -23,13 +33,14 @@ def hashes(hash_seed: str) -> str:
     return result.stdout
 
 
-def test_same_seed_gives_the_same_trace() -> None:
-    everything = frozenset(FAULTS)
-    assert Scenario(1, faults=everything).run() == Scenario(1, faults=everything).run()
+@pytest.mark.parametrize("standard", [False, True])
+def test_same_seed_gives_the_same_trace(*, standard: bool) -> None:
+    options = RunOptions(seed=1, standard=standard, faults=frozenset(FAULTS) - {"lost suffix"})
+    assert Scenario(options).run() == Scenario(options).run()
 
 
 def test_other_seed_gives_another_trace() -> None:
-    assert Scenario(1).run().trace_hash != Scenario(2).run().trace_hash
+    assert Scenario(RunOptions(seed=1)).run().trace_hash != Scenario(RunOptions(seed=2)).run().trace_hash
 
 
 def test_trace_does_not_depend_on_the_hash_seed() -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from rota.simulator.chaos.scenario import COORDINATOR_FAULTS
+from rota.simulator.chaos.faults import COORDINATOR_FAULTS
 from rota.simulator.chaos.soak import run_seed
 
 SEEDS: Final = 300

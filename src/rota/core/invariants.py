@@ -102,9 +102,9 @@ def check_room(state: State, room: Room, workers: Collection[Worker]) -> None:
 
 def _is_blocked(state: State, group: Group) -> bool:
     queue = group.room.queue
-    if group.block is Reason.LIMIT:  # its queue may be full by now as well
-        limit = state.limits.find_full(group.stream.limits)
-        return limit is not None and group.room in limit.rooms
+    if group.block is Reason.LIMIT:  # its queue may be full by now as well, and others of its limits
+        full = [state.limits.find_full((wanted,)) for wanted in group.stream.limits]
+        return any(limit is not None and group.room in limit.rooms for limit in full)
     reason = queue.find_block(group.room.shape.resources)
     return reason is group.block and (reason is Reason.PAUSED or group.room in queue.rooms)
 

@@ -21,14 +21,14 @@ from rota.core.resources import split_need
 from rota.core.spec import TaskSpec, decode_spec, terms_of
 from rota.simulator.record import Record
 
-__all__ = ["Books", "Seat", "spec_of", "terms_of_spec"]
+__all__ = ["BookedSeat", "Books", "spec_of", "terms_of_spec"]
 
 LaneKey = tuple[WorkerId, LaneId]
 
 DEFAULTS: Final = QueueSettings()
 
 
-class Seat(Struct, frozen=True):
+class BookedSeat(Struct, frozen=True):
     """Which lane an attempt has, and what it uses."""
 
     lane: LaneKey
@@ -53,7 +53,7 @@ class Books:
 
     def begin_anew(self) -> None:
         """Read everything from the record."""
-        self.seats: dict[TaskSeq, Seat] = {}
+        self.seats: dict[TaskSeq, BookedSeat] = {}
         self.reserved: dict[WorkerId, Counter[str]] = {}
         self.running: Counter[str] = Counter()
         self.of_queue: dict[str, Counter[str]] = {}
@@ -104,10 +104,10 @@ class Books:
             assert progress.worker is not None
             assert progress.lane is not None
             lane = progress.worker, progress.lane
-            seat = self.seats[seq] = Seat(lane, progress.attempt, terms_of_spec(spec))
+            seat = self.seats[seq] = BookedSeat(lane, progress.attempt, terms_of_spec(spec))
             self._count(seat, 1)
 
-    def _count(self, seat: Seat, sign: int) -> None:
+    def _count(self, seat: BookedSeat, sign: int) -> None:
         had, terms = self._lanes[seat.lane], seat.terms
         self._lanes[seat.lane] = had + sign
         self.running[terms.queue] += sign

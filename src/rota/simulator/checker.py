@@ -66,10 +66,18 @@ class Checker(Watch):
     is_strict = True
 
     def __init__(
-        self, world: World, record: Record, *, workers_may_be_lost: bool, restarts: Restarts | None = None
+        self,
+        world: World,
+        record: Record,
+        *,
+        workers_may_be_lost: bool,
+        restarts: Restarts | None = None,
+        full_every: int = 1,
     ) -> None:
         self.record = record
-        self.steps = StepChecks(record)
+        self.steps = StepChecks(record, full_every=full_every)
+        self.is_blind = False
+        self.is_refused = False
         self.accepted: set[TaskSeq] = set()
         self.cancel_asked: set[TaskSeq] = set()
         self.executions: dict[AttemptKey, Execution] = {}
@@ -86,11 +94,20 @@ class Checker(Watch):
         """Count something that is shown with the run."""
         self.counts[what] = self.counts.get(what, 0) + 1
 
+    def expect_refusal(self) -> None:
+        """The store has lost what was on it: nothing is known any more, and nothing may be told before a leader leaves.
+
+        One that is killed before it has noticed leaves it to the next, which can't: so that counts as well.
+        """
+        self.is_blind = True
+
     # What really happens on machines
 
     def attempt_started(self, worker: str, instance: str, given: Assignment) -> None:
         key = (given.task, given.attempt)
         self._world.note(worker, f"runs {given.task}.{given.attempt} in lane {given.lane}")
+        if self.is_blind:
+            return
         self.count("attempts run")
         self._check_start(worker, key)
         self._check_exclusive(given)
@@ -99,7 +116,10 @@ class Checker(Watch):
 
     def attempt_ended(self, worker: str, key: AttemptKey, cause: Cause | None) -> None:
         self._world.note(worker, f"ends {key[0]}.{key[1]}: {cause.value if cause else 'done'}")
-        execution = self.executions[key]
+        execution = self.executions.get(key)
+        if execution is None:  # only where nothing is known any more
+            assert self.is_blind
+            return
         execution.has_ended, execution.runs, execution.cause = True, False, cause
 
     def stop_arrived(self, worker: str, keys: list[AttemptKey]) -> None:
@@ -124,10 +144,15 @@ class Checker(Watch):
     # What leaves the coordinator
 
     def state_loaded(self, state: State) -> None:
+        if self.is_blind:
+            self.count("starts on what is left")
+            self.is_refused = True
+            return
         self.steps.loaded(state)
 
     def state_changed(self, state: State, changes: Changes | None) -> None:
-        self.steps.changed(state, changes)
+        if not self.is_blind:
+            self.steps.changed(state, changes)
 
     def recorded(self, scheduler: Scheduler) -> None:
         if self._restarts is not None and self._restarts.is_due():
@@ -135,10 +160,14 @@ class Checker(Watch):
             self._restarts.compare(scheduler, self.record)
 
     def leader_left(self, error: RotaError) -> None:
+        self.is_refused = self.is_blind
         self.count(f"leaders gone: {error.code}")
 
     def message_leaves(self, message: FromCoordinator) -> None:
         """Nothing is told to a worker that is not on record."""
+        if self.is_blind:
+            self._check_silence(is_promise=isinstance(message, Assign))
+            return
         match message:
             case Assign():
                 for given in message.attempts:
@@ -151,6 +180,8 @@ class Checker(Watch):
     @keeps(Promise.HELD)
     def report_acknowledged(self, report: Report) -> None:
         """What is acknowledged is on record: the worker forgets it now."""
+        if self.is_blind:
+            return
         for started in report.started:
             progress = self.record.progress[started.task]
             is_known = progress.attempt != started.attempt or progress.state is not TaskState.ASSIGNED
@@ -163,6 +194,9 @@ class Checker(Watch):
     @keeps(Promise.DURABLE)
     def answer_leaves(self, command: Command, answer: Answer) -> None:
         """Nothing is promised to a client that is not on record."""
+        if self.is_blind:
+            self._check_silence(is_promise=isinstance(answer, Accepted))
+            return
         if isinstance(answer, Accepted):
             assert all(task.facts.seq in self.record.facts for task in answer.tasks)
         if isinstance(command, CancelTasks):
@@ -174,6 +208,7 @@ class Checker(Watch):
 
     def commit(self, before: Record, changes: Changes) -> None:
         """Look at a commit, with the rows as they were before it."""
+        assert not self.is_blind, "a leader writes on what is left of the store"
         gone = {row.id for row in changes.workers if _is_gone(before, row)}
         self._check_nobody_given_up(gone)
         revived = {facts.seq for facts in changes.revived}
@@ -220,6 +255,11 @@ class Checker(Watch):
             assert not execution.is_held, f"what became of {key} on {execution.worker} never got on record"
 
     # Helpers
+
+    @staticmethod
+    @keeps(Promise.NUMBERS)
+    def _check_silence(*, is_promise: bool) -> None:
+        assert not is_promise, "something is promised on a store that has lost what was on it"
 
     @keeps(Promise.HELD)
     def _check_nobody_given_up(self, gone: set[WorkerId]) -> None:

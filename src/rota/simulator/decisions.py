@@ -41,10 +41,12 @@ class Decisions:
 
     @keeps(Promise.CLOSED)
     def _check_workers(self, state: State, new: list[tuple[TaskSeq, Progress]]) -> None:
-        for name in {progress.worker: None for _, progress in new}:
+        for name, queued_at in {progress.worker: progress.queued_at for _, progress in new}.items():
             assert name is not None
+            assert queued_at is not None
             worker = state.cluster.workers[name]
-            silent_s = state.now - worker.last_seen
+            # The turn may be some time ago, if it was ahead of a slow save.
+            silent_s = state.now - worker.last_seen - max(0.0, state.wall - queued_at)
             assert name not in self._books.drained, f"{name} is drained and is given something"
             assert not worker.leaving, f"{name} leaves and is given something"
             assert worker.session is not None, f"{name} is not there and is given something"

@@ -212,6 +212,8 @@ class SimulatedMachine:
     def calm_down(self, offer: Offer) -> None:
         """From now on nothing happens to it any more; what is broken is started anew."""
         self.is_steady = True
+        if self.speed != 1.0:
+            self.set_speed(1.0)
         self._cut_off_until = 0.0
         if self.agent is not None and (self._quarantined or self._left_at is not None or self.offer != offer):
             self.kill()

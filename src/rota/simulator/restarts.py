@@ -22,8 +22,11 @@ from rota.core.task import Task
 from rota.simulator.promises import BrokenPromise, Promise, keeps
 from rota.simulator.record import Record
 from rota.simulator.stepwise import StepChecks
+from rota.simulator.world import WALL_AT_START
 
 __all__ = ["Restarts", "restored"]
+
+WALL_SLACK_S: Final = 0.001
 
 FAR_S: Final = 100_000.0
 """More than any delay, wait or patience."""
@@ -34,10 +37,9 @@ Standing = tuple[object, ...]
 class Restarts:
     """Tries a restart wherever ``is_due`` says so."""
 
-    def __init__(self, config: SchedulerConfig, *, is_due: Callable[[], bool], is_calm: bool) -> None:
+    def __init__(self, config: SchedulerConfig, *, is_due: Callable[[], bool]) -> None:
         self.is_due = is_due
         self._config = config
-        self._is_calm = is_calm
 
     def compare(self, first: Scheduler, record: Record) -> None:
         """Compare a scheduler with what its rows would make of it.
@@ -48,6 +50,8 @@ class Restarts:
         try:
             self._compare(first.state, record.snapshot())
         except BrokenPromise as error:
+            if error.promise is Promise.RECOVERY:
+                raise
             raise BrokenPromise(Promise.RECOVERY, str(error)) from error
 
     @keeps(Promise.RECOVERY)
@@ -56,7 +60,7 @@ class Restarts:
         second = scheduler.state
         steps = StepChecks(record)
         steps.loaded(second)
-        _compare_tasks(first, second, is_calm=self._is_calm)
+        _compare_tasks(first, second)
         _compare_use(first, second)
         self._meet(scheduler, first, steps)
         self._wait(scheduler, steps)
@@ -104,13 +108,15 @@ def restored(config: SchedulerConfig, record: Record, *, like: State) -> Schedul
     return scheduler
 
 
-def _compare_tasks(first: State, second: State, *, is_calm: bool) -> None:
+def _compare_tasks(first: State, second: State) -> None:
+    is_wall_right = abs(first.wall - first.now - WALL_AT_START) < WALL_SLACK_S
     assert first.tasks.keys() == second.tasks.keys(), sorted(first.tasks.keys() ^ second.tasks.keys())
     for seq, task in first.tasks.items():
         mine, theirs = _standing(task), _standing(second.tasks[seq])
         assert mine == theirs, f"task {seq} is {theirs} after a restart, not {mine}"
-        assert not is_calm or _waits_alike(task.hold, second.tasks[seq].hold), (
-            f"task {seq} waits for {second.tasks[seq].hold} after a restart, not {task.hold}"
+        hold = second.tasks[seq].hold
+        assert _waits_alike(task.hold, hold, is_wall_right=is_wall_right), (
+            f"task {seq} waits for {hold} after a restart, not {task.hold}"
         )
 
 
@@ -118,24 +124,31 @@ def _compare_use(first: State, second: State) -> None:
     """Lanes with their lines, what is left of workers, queues and limits."""
     assert first.cluster.workers.keys() == second.cluster.workers.keys()
     for name, worker in first.cluster.workers.items():
-        other = second.cluster.workers[name]
-        assert _lanes(worker) == _lanes(other), f"lanes of {name}"
-        assert worker.ledger.free == other.ledger.free, f"what is free on {name}"
-        assert worker.drained == other.drained, f"whether {name} is drained"
+        _compare_worker(worker, second.cluster.workers[name])
     queues = {queue.name: queue for queue in second.queues.all()}
     for queue in first.queues.all():
         if queue.name in queues:
-            assert queue.settings == queues[queue.name].settings, queue.name
-            assert queue.running == queues[queue.name].running, queue.name
+            other = queues[queue.name]
+            assert queue.settings == other.settings, f"{queue.name} has {other.settings}, not {queue.settings}"
+            assert queue.running == other.running, f"{queue.name} runs {other.running}, not {queue.running}"
     limits = {limit.name: (limit.used, limit.size) for limit in second.limits.all() if limit.used or limit.size}
     assert limits == {limit.name: (limit.used, limit.size) for limit in first.limits.all() if limit.used or limit.size}
     assert first.reservations.all() == second.reservations.all()
     assert _gangs(first) == _gangs(second)
 
 
-def _waits_alike(first: Reason | None, second: Reason | None) -> bool:
-    """A restart may wait for longer, for what an exclusive task may still do, and less for a time that has passed."""
-    return first is second or Reason.EXCLUSIVE in (first, second)
+def _compare_worker(first: Worker, second: Worker) -> None:
+    assert _lanes(first) == _lanes(second), f"lanes of {first.id}"
+    assert first.ledger.free == second.ledger.free, f"what is free on {first.id}"
+    assert first.drained == second.drained, f"whether {first.id} is drained"
+
+
+def _waits_alike(first: Reason | None, second: Reason | None, *, is_wall_right: bool) -> bool:
+    """A restart knows by the wall clock how long to wait, and of what exclusive tasks may still do less than all."""
+    if first is second or Reason.EXCLUSIVE in (first, second):
+        return True
+    by_wall = {None, Reason.START_TIME, Reason.GANG} | (set() if is_wall_right else {Reason.BACKOFF})
+    return {first, second} <= by_wall
 
 
 def _standing(task: Task) -> Standing:

@@ -1,52 +1,113 @@
-"""Replay runs: ``python -m rota.simulator.chaos --seed 17 --trace``, or many: ``--seeds 1000``."""
+"""Replay runs: ``python -m rota.simulator.chaos --seed 17 --trace``, or soak: ``--standard --seeds 20000``."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
-from collections import Counter
+from typing import Final
 
-from rota.simulator.chaos.scenario import FAULTS, Scenario
+from rota.simulator.chaos.faults import FAULTS
+from rota.simulator.chaos.options import RunOptions, numbers_of
+from rota.simulator.chaos.scenario import Scenario
+from rota.simulator.chaos.shrink import TRIES_MAX, shrink
+from rota.simulator.chaos.soak import Failure, Soak, soak
+from rota.simulator.promises import BrokenPromise
 
 __all__ = ["main"]
 
+PROGRESS_S: Final = 5.0
+
 
 def main() -> int:
-    """Run one seed or many, and say what happened."""
+    """Run one seed or many, and say what happened; 1 if a promise was broken."""
+    chosen = _parser().parse_args()
+    options = RunOptions(
+        seed=chosen.seed,
+        standard=chosen.standard,
+        faults=frozenset() if chosen.no_faults else chosen.fault and frozenset(chosen.fault),
+        without=frozenset(chosen.without_fault),
+        events=chosen.events,
+        batches=chosen.batches,
+        tasks=chosen.tasks,
+        workers=chosen.workers,
+        seconds=chosen.seconds,
+        favourite=chosen.favourite,
+    )
+    if chosen.seeds == 1 and not chosen.shrink:
+        return _run_one(options, is_traced=chosen.trace)
+    return _run_many(options, seeds=chosen.seeds, jobs=chosen.jobs, tries=chosen.tries)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m rota.simulator.chaos", description=__doc__)
-    parser.add_argument("--seed", type=int, default=0, help="the first seed")
-    parser.add_argument("--seeds", type=int, default=1, help="how many seeds")
-    parser.add_argument("--trace", action="store_true", help="print all that happens")
-    parser.add_argument("--fault", action="append", choices=FAULTS, help="only this kind; may be repeated")
-    parser.add_argument("--favourite", type=json.loads, metavar="JSON", help="fields that most tasks have")
-    options = parser.parse_args()
-    counts: Counter[str] = Counter()
-    failed = 0
-    began = time.perf_counter()
-    for seed in range(options.seed, options.seed + options.seeds):
-        faults = None if options.fault is None else frozenset(options.fault)
-        scenario = Scenario(seed, faults=faults, favourite=options.favourite, on_line=_say if options.trace else None)
-        try:
-            outcome = scenario.run()
-        except AssertionError as error:
-            failed += 1
-            sys.stderr.write(f"seed {seed}: broken at {scenario.world.now:.4f}: {error}\n")
-            if options.seeds == 1:
-                raise
-        else:
-            counts.update(outcome.counts)
-            if options.seeds == 1:
-                _say(f"seed {seed}: ended at {outcome.ended_s:.1f} s, trace {outcome.trace_hash}")
-    _say(f"{options.seeds} seeds in {time.perf_counter() - began:.1f} s, {failed} broken")
-    for what, count in sorted(counts.items()):
-        _say(f"  {what}: {count}")
-    return 1 if failed else 0
+    say = parser.add_argument
+    say("--seed", type=int, default=0, help="the first seed")
+    say("--seeds", type=int, default=1, help="how many seeds")
+    say("--standard", action="store_true", help="50 workers and 500 tasks, in place of a few of each")
+    say("--trace", action="store_true", help="print all that happens (one seed)")
+    say("--fault", action="append", choices=FAULTS, metavar="KIND", help="only this kind; may be repeated")
+    say("--no-faults", action="store_true", help="none at all")
+    say("--without-fault", action="append", default=[], choices=FAULTS, metavar="KIND", help="not this kind")
+    say("--events", type=numbers_of, metavar="1-3,7", help="of the faults only those with these numbers")
+    say("--batches", type=numbers_of, metavar="1-3,7", help="of what is submitted only these batches")
+    say("--tasks", type=int, help="at most so many tasks")
+    say("--workers", type=int, help="so many workers")
+    say("--seconds", type=float, help="how long faults go on")
+    say("--favourite", type=json.loads, metavar="JSON", help="fields that most tasks have")
+    say("--jobs", type=int, default=os.cpu_count() or 1, help="processes, where there are many seeds")
+    say("--shrink", action="store_true", help="make the run small if it fails; many seeds do that anyway")
+    say("--tries", type=int, default=TRIES_MAX, help="how many runs making one small may take")
+    return parser
+
+
+def _run_one(options: RunOptions, *, is_traced: bool) -> int:
+    scenario = Scenario(options, on_line=_say if is_traced else None)
+    try:
+        outcome = scenario.run()
+    except BrokenPromise as error:
+        if not is_traced:
+            _say("\n".join(scenario.world.last_lines))
+        _say(f"seed {options.seed}: broken at {scenario.world.now:.4f} s: {error}")
+        return 1
+    _say(f"seed {options.seed}: ended at {outcome.ended_s:.1f} s, trace {outcome.trace_hash}")
+    return 0
+
+
+def _run_many(options: RunOptions, *, seeds: int, jobs: int, tries: int) -> int:
+    began, said_at = time.perf_counter(), time.perf_counter()
+
+    def on_progress(so_far: Soak) -> None:
+        nonlocal said_at
+        now = time.perf_counter()
+        if now - said_at >= PROGRESS_S:
+            said_at = now
+            _say(_rate(so_far, now - began))
+
+    done = soak(options, seeds=seeds, jobs=min(jobs, seeds), on_progress=on_progress)
+    _say(_rate(done, time.perf_counter() - began))
+    for what, count in sorted(done.counts.items()):
+        _say(f"  {what}: {count:,}")
+    for failure in done.failures:
+        _explain(failure, tries=tries)
+    return 1 if done.failures else 0
+
+
+def _explain(failure: Failure, *, tries: int) -> None:
+    _say(f"\n{failure.text}")
+    small, tried = shrink(failure.options, failure.promise, tries=tries)
+    _say(f"the least that still breaks {failure.promise.number}, after {tried} runs: {small.command()} --trace")
+
+
+def _rate(so_far: Soak, seconds: float) -> str:
+    return f"{so_far.seeds:,} seeds, {so_far.seeds / seconds:.2f} a second, {len(so_far.failures)} broken"
 
 
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

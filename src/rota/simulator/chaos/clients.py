@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -15,7 +15,8 @@ from rota.core.model import TaskRecord, TaskState, WorkerId
 from rota.core.requests import parse_requests
 from rota.core.spec import decode_spec
 from rota.core.turn import Turn
-from rota.simulator.chaos.chores import ENDLESS, RUN_S
+from rota.simulator.chaos.batches import BATCH_MAX, TaskBatch
+from rota.simulator.chaos.chores import ENDLESS
 from rota.simulator.checker import Checker
 from rota.simulator.coordinator import Coordinator
 from rota.simulator.store import ModelStore
@@ -27,39 +28,10 @@ AGAIN_S: Final = (0.05, 2.0)
 LOOK_UP_S: Final = (0.0005, 0.01)
 """From a look into the store to the command that follows from it."""
 
-BATCH_MAX: Final = 20
-FAVOURITE_PART: Final = 0.8
-
-GANG_PART: Final = 0.2
-GANG_MAX: Final = 5
+TWICE_PART: Final = 0.1
 
 RETRY_PART: Final = 0.3
 """Of those failed or cancelled tasks that somebody thinks of."""
-
-SHAPES: Final[tuple[dict[str, Any], ...]] = (
-    {"resources": {"cpu": 1000}},
-    {"resources": {"cpu": 1000}},
-    {"resources": {"cpu": 500, "memory": 100}},
-    {"resources": {"cpu": 2000}},
-    {"resources": {"cpu": 500}, "tags": ["ssd"]},
-    {"resources": {"cpu": 100, "gpu": 1}},
-    {"resources": {"cpu": 100, "gpu_memory": 3000}},
-    {"resources": {"cpu": 64_000}},  # more than anybody has
-)
-
-EXTRAS: Final[tuple[dict[str, Any], ...]] = (
-    {},
-    {},
-    {},
-    {"retries": 2, "backoff": 0.2},
-    {"losses": 0},
-    {"exclusive": True},
-    {"exclusive": True, "retries": 1, "backoff": 0.2},
-    {"delay": 2},
-    {"deadline": 6},
-    {"priority": "high"},
-    {"priority": "low", "retries": 1, "backoff": 0},
-)
 
 
 class Crowd:
@@ -72,36 +44,23 @@ class Crowd:
         *,
         store: ModelStore,
         checker: Checker,
-        favourite: Mapping[str, object] | None = None,
     ) -> None:
         self.busy = 0
-        self._favourite = favourite or {}
         self._world = world
         self._coordinator = coordinator
         self._store = store
         self._checker = checker
-        self._batches = 0
 
     # What they want
 
-    def submit(self) -> None:
-        """Send a batch of like tasks, with ids of their own or without."""
-        world = self._world
-        self._batches += 1
-        count = world.rng.randint(1, BATCH_MAX)
-        name = world.rng.choice(sorted(RUN_S))
-        extra = {"deadline": 4} if name == "endless" else world.rng.choice(EXTRAS)
-        fields = {"name": name, "command": ["work"], **world.rng.choice(SHAPES), **extra}
-        if self._favourite and world.chance(FAVOURITE_PART):
-            fields |= {name: value for name, value in self._favourite.items() if name != "gang"}
-        count = self._make_gang(fields, count)
-        ids = [f"b{self._batches}-{index}" for index in range(count)] if world.chance(0.7) else [None] * count
-        world.note("client", f"submits {count} {fields['name']} as {ids[0] or 'anything'}")
-        self.busy += 1
-        self._send([{**fields, "id": task_id} if task_id else fields for task_id in ids])
-        if ids[0] is not None and world.chance(0.1):  # somebody else sends the same
+    def submit(self, batch: TaskBatch) -> None:
+        """Send a batch; now and then somebody else sends the same."""
+        ids, fields, world = batch.ids, batch.fields, self._world
+        world.note("client", f"submits batch {batch.number}: {len(ids)} {fields} as {ids[0] or 'anything'}")
+        requests = [{**fields, "id": task_id} if task_id else fields for task_id in ids]
+        for _ in range(2 if ids[0] is not None and world.chance(TWICE_PART) else 1):
             self.busy += 1
-            self._send([{**fields, "id": task_id} for task_id in ids])
+            self._send(requests)
 
     def cancel(self) -> None:
         """Cancel some of the tasks that have not ended."""
@@ -164,15 +123,6 @@ class Crowd:
         )
 
     # Helpers
-
-    def _make_gang(self, fields: dict[str, Any], count: int) -> int:
-        """Let some batches be gangs; of a few a member never comes."""
-        if not self._world.chance(1.0 if "gang" in self._favourite else GANG_PART):
-            return count
-        count = min(count, GANG_MAX)
-        size = count + self._world.chance(0.1)
-        fields["gang"] = {"id": f"g{self._batches}", "size": size}
-        return count
 
     def _send(self, requests: list[dict[str, Any]]) -> None:
         """Look chosen ids up and submit what is not there, as the service does."""

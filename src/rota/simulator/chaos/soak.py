@@ -1,31 +1,109 @@
-"""Runs a seed, and says of a failure how it came about and how to see it again."""
+"""Runs seeds, one or thousands, and says of a failure how it came about and how to see it again."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final
 
+from rota.simulator.chaos.options import RunOptions
 from rota.simulator.chaos.scenario import RunOutcome, Scenario
+from rota.simulator.promises import BrokenPromise, Promise
 
-__all__ = ["run_seed"]
+__all__ = ["Failure", "Soak", "run_options", "run_seed", "soak"]
+
+FAILURES_MAX: Final = 5
+"""After so many nobody learns anything from one more."""
+
+SEEDS_A_TASK: Final = 4
+"""Of those that a process is given at once."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A seed that breaks a promise, in words, with the end of its trace."""
+
+    options: RunOptions
+    promise: Promise
+    text: str
+
+
+@dataclass
+class Soak:
+    """What came of many seeds so far."""
+
+    seeds: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
+
+
+def run_options(options: RunOptions) -> RunOutcome:
+    """Run one scenario.
+
+    Raises:
+        BrokenPromise: Tells the seed, the last lines of the trace and the command.
+    """
+    scenario = Scenario(options)
+    try:
+        return scenario.run()
+    except BrokenPromise as error:
+        error.add_note("\n".join(scenario.world.last_lines))
+        error.add_note(f"seed {options.seed}, at {scenario.world.now:.4f} s; see it all: {options.command()} --trace")
+        raise
 
 
 def run_seed(
-    seed: int, *, faults: frozenset[str] | None = None, favourite: Mapping[str, object] | None = None
+    seed: int,
+    *,
+    standard: bool = False,
+    faults: frozenset[str] | None = None,
+    favourite: Mapping[str, object] | None = None,
 ) -> RunOutcome:
     """Run one scenario, most of whose tasks have the fields of ``favourite``, if given.
 
     Raises:
-        AssertionError: A promise was broken; tells the seed, the last lines of the trace and the command.
+        BrokenPromise: See `run_options`.
     """
-    scenario = Scenario(seed, faults=faults, favourite=favourite)
+    return run_options(RunOptions(seed=seed, standard=standard, faults=faults, favourite=favourite))
+
+
+def soak(options: RunOptions, *, seeds: int, jobs: int, on_progress: Callable[[Soak], None] = lambda _: None) -> Soak:
+    """Run so many seeds from that of ``options`` on, in ``jobs`` processes, until a few have failed.
+
+    ``on_progress`` is called after each.
+    """
+    so_far = Soak()
+    for counts, failure in _results(options, seeds, jobs):
+        so_far.seeds += 1
+        so_far.counts.update(counts)
+        if failure is not None:
+            so_far.failures.append(failure)
+        on_progress(so_far)
+        if len(so_far.failures) >= FAILURES_MAX:
+            break
+    return so_far
+
+
+_Result = tuple[dict[str, int], Failure | None]
+
+
+def _results(options: RunOptions, seeds: int, jobs: int) -> Iterator[_Result]:
+    numbers: Iterable[int] = range(options.seed, options.seed + seeds)
+    run = partial(_run, options)
+    if jobs <= 1:
+        yield from map(run, numbers)
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap_unordered(run, numbers, chunksize=SEEDS_A_TASK)
+
+
+def _run(options: RunOptions, seed: int) -> _Result:
+    options = replace(options, seed=seed)
     try:
-        return scenario.run()
-    except AssertionError as error:
-        chosen = "" if faults is None else "".join(f' --fault "{fault}"' for fault in sorted(faults))
-        chosen += "" if favourite is None else f" --favourite '{json.dumps(favourite)}'"
-        lines = "\n".join(scenario.world.last_lines)
-        raise AssertionError(
-            f"seed {seed}, at {scenario.world.now:.4f} s: {error}\n{lines}\n"
-            f"see it all: python -m rota.simulator.chaos --seed {seed} --trace{chosen}"
-        ) from error
+        return run_options(options).counts, None
+    except BrokenPromise as error:
+        text = "\n".join([*reversed(error.__notes__[:1]), str(error), *error.__notes__[1:]])
+        return {}, Failure(options, error.promise, text)
