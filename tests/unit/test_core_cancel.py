@@ -275,7 +275,7 @@ def test_id_that_a_new_task_has_keeps_the_old_one_from_coming_back() -> None:
     late = core.retry_command(old)
     core.now += REMEMBER_S + 1.0
     core.do()
-    del core.record.facts[old]  # retention was quick
+    core.record.remove(old)  # retention was quick
     core.submit(id="mine")
     assert core.answer(core.do(late)) == Settled([])
 

@@ -27,8 +27,8 @@ async def find_mates(store: Store, record: TaskRecord) -> list[TaskRecord]:
     have_run = any(one.progress.attempt for one in (record, *mates))  # so all of its members were there once
     if have_run and len(mates) < terms.size - 1:
         raise Conflict(
-            f"task {record.facts.id} can't be retried: of the {terms.size} members of its gang {1 + len(mates)} are still "
-            "kept, and a gang runs again as a whole or not at all: submit it again"
+            f"task {record.facts.id} can't be retried: of the {terms.size} members of its gang {1 + len(mates)} are "
+            "still kept, and a gang runs again as a whole or not at all: submit it again"
         )
     for mate in mates:
         if mate.progress.state not in (TaskState.FAILED, TaskState.CANCELLED):

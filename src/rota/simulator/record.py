@@ -77,6 +77,13 @@ class Record:
             self.settings.pop(key, None)
         self.settings |= {(setting.kind, setting.name): setting for setting in changes.settings}
 
+    def remove(self, seq: TaskSeq) -> None:
+        """Forget a task that has ended, as retention does."""
+        facts = self.facts.pop(seq)
+        if facts.chosen_id is not None:
+            del self._chosen[facts.chosen_id]
+        del self.progress[seq]
+
     def task(self, seq: TaskSeq) -> TaskRecord:
         """A task as it was saved last."""
         return TaskRecord(self.facts[seq], self.progress[seq])
