@@ -41,8 +41,8 @@ LABEL: Final = "workload"
 TICK_S: Final = 0.02
 """Between two requests, at least: what falls due meanwhile goes into one."""
 
-BATCH_MAX: Final = 1000
-"""In one request, when it fell behind."""
+BATCH_MAX: Final = 100
+"""In one request, when it fell behind: few enough to find room in a coordinator that takes little."""
 
 PATIENCE_S: Final = 600.0
 """How long tasks are held back while too many wait already: the cluster needs time to work them off."""
@@ -151,10 +151,12 @@ def _largest_worker(client: HttpClient) -> dict[str, int] | None:
 def _submit_all(client: HttpClient, feed: TaskFeed, this: _Run) -> None:
     """Submit everything as it falls due."""
     began = time.monotonic()
+    due: list[WorkloadTask] = []
     try:
         with counting_bar(this.expected) as show:
             while feed.next_s is not None:
-                time.sleep(max(TICK_S, began + feed.next_s - time.monotonic()))
+                if len(due) < BATCH_MAX:  # else more is due already
+                    time.sleep(max(TICK_S, began + feed.next_s - time.monotonic()))
                 due = feed.take_due(time.monotonic() - began, most=BATCH_MAX)
                 if due:
                     _submit(client, due, this)
