@@ -12,10 +12,11 @@ import signal
 import statistics
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from types import FrameType
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import click
 import msgspec
@@ -29,7 +30,7 @@ from rota.cli.text import duration, escaped
 from rota.cli.views import ShownNode, ShownTask, view_of
 from rota.cli.waiting import wait_for_all
 from rota.client.http import HttpClient, Json
-from rota.core.errors import BadRequest, RotaError
+from rota.core.errors import BadRequest, Overloaded, RotaError
 from rota.workloads import WorkloadTask, make_arrivals, make_durations, make_mix
 from rota.workloads.feed import TaskFeed, fitted, largest_of
 
@@ -49,6 +50,9 @@ PATIENCE_S: Final = 600.0
 
 TASKS_MAX: Final = 1_000_000
 """Of one run: a cluster keeps two million ended ones, and they are all read at the end."""
+
+FULL_PAUSE_S: Final = 1.0
+"""Between two tries while it is full: what the coordinator itself asks for."""
 
 PAGE: Final = 1000
 SEED_MAX: Final = 2**32
@@ -71,13 +75,14 @@ class Summary(Struct, kw_only=True):
 
 
 class _Run(Struct):
-    """One run under way. ``submitted`` may be short of the last request when that was interrupted."""
+    """One run under way."""
 
     name: str
     seed: int
     expected: int
     largest: dict[str, int] | None
     queue: str
+    interrupts: _Interrupts
     submitted: int = 0
     submit_seconds: float = 0.0
 
@@ -103,10 +108,9 @@ def run(client: HttpClient, given: dict[str, Any], *, as_json: bool) -> None:
         expected=round(given["rate"] * given["duration"]),
         largest=largest,
         queue=given["queue"],
+        interrupts=_Interrupts(),
     )
     tasks: dict[str, ShownTask] = {}
-    # From here on an interrupt must not lose sight of what was submitted.
-    signal.signal(signal.SIGTERM, _as_interrupt)
     is_interrupted = False
     try:
         _submit_all(client, feed, this)
@@ -173,15 +177,54 @@ def _submit(client: HttpClient, due: Sequence[WorkloadTask], this: _Run) -> None
         for number, task in enumerate(due, start=this.submitted + 1)
     ]
     body = msgspec.json.encode(requests)
-    patience = Patience()
+    patience, full_until = Patience(), time.monotonic() + PATIENCE_S
+    is_told = False
     while True:
         try:
-            client.submit_many(body, patience_s=PATIENCE_S, on_held_back=_say_held_back)
+            with this.interrupts.held():
+                client.submit_many(body)
+                this.submitted += len(due)
+        except Overloaded as error:
+            if time.monotonic() >= full_until:
+                raise
+            if not is_told:
+                _say(f"{error}; trying again")
+            is_told = True
+            time.sleep(FULL_PAUSE_S)
         except RotaError as error:
             patience.bear(error)
         else:
-            this.submitted += len(due)
             return
+
+
+class _Interrupts:
+    """Ctrl-C and SIGTERM, which end what is under way, but for one request at a time.
+
+    A request that was left half-way could still be accepted after the tasks were counted.
+    """
+
+    def __init__(self) -> None:
+        self._is_held = False
+        self._has_come = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Put off an interrupt to the end of the block."""
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+            if self._has_come:
+                self._has_come = False
+                raise KeyboardInterrupt
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        if not self._is_held:
+            raise KeyboardInterrupt
+        self._has_come = True
 
 
 # Waiting -----------------------------------------------------------------------------------------------
@@ -213,7 +256,7 @@ def _tasks_of(client: HttpClient, this: _Run) -> dict[str, ShownTask]:
             for page in client.tasks({"label": f"{LABEL}={this.name}", "limit": PAGE}):
                 found.update((task.id, task) for task in map(_shown, page))
                 # They are the newest: what is behind them on the record need not be looked through.
-                if len(found) >= this.expected:
+                if len(found) >= this.submitted:
                     break
         except RotaError as error:
             patience.bear(error)
@@ -300,13 +343,5 @@ def _show(summary: Summary, *, as_json: bool) -> None:
         _say(f"see 'rota ps --state failed --state cancelled --label {LABEL}={summary.run}'")
 
 
-def _say_held_back(error: RotaError) -> None:
-    _say(f"{error}; trying again")
-
-
 def _say(text: str) -> None:
     click.echo(f"rota: {escaped(text)}", err=True)
-
-
-def _as_interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
