@@ -21,7 +21,7 @@ from rota.core.resources import split_need
 from rota.core.spec import TaskSpec, decode_spec, terms_of
 from rota.simulator.record import Record
 
-__all__ = ["BookedSeat", "Books", "spec_of", "terms_of_spec"]
+__all__ = ["BookedSeat", "Books", "settings_on", "spec_of", "terms_of_spec"]
 
 LaneKey = tuple[WorkerId, LaneId]
 
@@ -120,6 +120,12 @@ class Books:
                 of_queue[name] += sign * amount
             for name, amount in split_need(terms.shape.resources)[0]:
                 reserved[name] += sign * amount
+
+
+def settings_on(record: Record, queue: str) -> QueueSettings:
+    """What is set of a queue on a record."""
+    setting = record.settings.get((QUEUE_KIND, queue))
+    return DEFAULTS if setting is None else _decode_settings(setting.data)
 
 
 @lru_cache(maxsize=2048)

@@ -33,7 +33,7 @@ from rota.core.model import (
 from rota.core.protocol import Assign, Assignment, FromCoordinator, Report, Stop
 from rota.core.scheduler import Scheduler
 from rota.core.state import State
-from rota.simulator.books import spec_of, terms_of_spec
+from rota.simulator.books import settings_on, spec_of, terms_of_spec
 from rota.simulator.promises import Promise, keeps
 from rota.simulator.record import Record
 from rota.simulator.restarts import Restarts
@@ -87,8 +87,10 @@ class Checker(Watch):
         self._ends: dict[AttemptKey, Cause | None] = {}
         self._stopped: set[tuple[str, AttemptKey]] = set()
         self._preempted: set[AttemptKey] = set()
+        self._handed_back: set[AttemptKey] = set()
         self._of_worker: dict[str, dict[AttemptKey, Execution]] = {}
         self._restarts = restarts
+        self._epoch = 0
 
     def count(self, what: str) -> None:
         """Count something that is shown with the run."""
@@ -110,6 +112,7 @@ class Checker(Watch):
             return
         self.count("attempts run")
         self._check_start(worker, key)
+        self._check_not_handed_back(key)
         self._check_exclusive(given)
         self.executions[key] = self._of_worker.setdefault(worker, {})[key] = Execution(worker)
         del instance
@@ -136,6 +139,10 @@ class Checker(Watch):
         if (worker, key) in self._stopped:
             self._fail_stopped(key)
 
+    @keeps(Promise.CURRENT)
+    def _check_not_handed_back(self, key: AttemptKey) -> None:
+        assert key not in self._handed_back, f"attempt {key} starts where it was handed back"
+
     @staticmethod
     @keeps(Promise.CANCELLED)
     def _fail_stopped(key: AttemptKey) -> None:
@@ -158,6 +165,11 @@ class Checker(Watch):
         if self._restarts is not None and self._restarts.is_due():
             self.count("restarts tried")
             self._restarts.compare(scheduler, self.record)
+
+    @keeps(Promise.EPOCHS)
+    def leader_began(self, epoch: int) -> None:
+        assert epoch > self._epoch, f"epoch {epoch} comes after {self._epoch}"
+        self._epoch = epoch
 
     def leader_left(self, error: RotaError) -> None:
         self.is_refused = self.is_blind
@@ -234,8 +246,8 @@ class Checker(Watch):
     def check_over(self) -> None:
         """All that was promised has been kept."""
         self._check_all_are_there()
-        self._check_all_have_ended()
         self._check_all_is_told()
+        self._check_all_have_ended()
 
     @keeps(Promise.ACCEPTED)
     def _check_all_are_there(self) -> None:
@@ -285,7 +297,7 @@ class Checker(Watch):
         may = any(
             gap is not None and facts.priority >= priority + max(gap, 1)
             for facts in (task.facts for task in self.record.unfinished())
-            for gap in (self.steps.books.settings_of(facts.queue).preempts_by,)
+            for gap in (settings_on(self.record, facts.queue).preempts_by,)
         )
         assert may, f"{key} is preempted for nobody who may do that"
 
@@ -303,7 +315,8 @@ class Checker(Watch):
 
     @keeps(Promise.DURABLE)
     def _check_assignment(self, given: Assignment) -> None:
-        progress = self.record.progress[given.task]
+        progress = self.record.progress.get(given.task)
+        assert progress is not None, f"task {given.task} is assigned and is not on record"
         assert (progress.attempt, progress.lane, progress.place) == (given.attempt, given.lane, given.place), given
         assert progress.state in ACTIVE_STATES, f"task {given.task} is assigned while {progress.state.word}"
         if progress.wish is not None:
@@ -356,6 +369,8 @@ class Checker(Watch):
         assert key not in self._ends, f"attempt {key} ends twice: {self._ends[key]} and {cause}"
         assert before.attempt == key[1], f"attempt {key} was never on record"
         self._ends[key] = cause
+        if cause is Cause.RETURNED and before.worker not in gone:
+            self._handed_back.add(key)
         leased = " in a lease" if cause is Cause.WORKER_LOST and self._is_exclusive(key[0]) else ""
         self.count(f"attempts {cause.value if cause else 'done'}{leased}")
         execution = self.executions.get(key)

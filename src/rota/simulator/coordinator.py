@@ -109,6 +109,7 @@ class Coordinator:
         self._reign += 1
         self._clear()
         self._leadership = self._store.campaign("coordinator")
+        self._watch.leader_began(self._leadership.epoch)
         self._number = self._leadership.number
         self._next_seq = TaskSeq(self._leadership.last_seq + 1)
         self.is_up = True

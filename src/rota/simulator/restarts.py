@@ -50,9 +50,8 @@ class Restarts:
         try:
             self._compare(first.state, record.snapshot())
         except BrokenPromise as error:
-            if error.promise is Promise.RECOVERY:
-                raise
-            raise BrokenPromise(Promise.RECOVERY, str(error)) from error
+            error.add_note("This is of a restart that was tried beside the run.")
+            raise
 
     @keeps(Promise.RECOVERY)
     def _compare(self, first: State, record: Record) -> None:

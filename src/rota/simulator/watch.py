@@ -51,6 +51,9 @@ class Watch:
     def recorded(self, scheduler: Scheduler) -> None:
         """All that a scheduler has decided is on the record."""
 
+    def leader_began(self, epoch: int) -> None:
+        """A process has taken the store, and will lead."""
+
     def leader_left(self, error: RotaError) -> None:
         """A leader's process has ended because the store is not as it left it."""
 

@@ -14,6 +14,7 @@ from rota.simulator.chaos.options import RunOptions, numbers_of
 from rota.simulator.chaos.scenario import Scenario
 from rota.simulator.chaos.shrink import TRIES_MAX, shrink
 from rota.simulator.chaos.soak import Failure, Soak, soak
+from rota.simulator.chaos.steady import STEADY, RunOfSteadyLoad
 from rota.simulator.promises import BrokenPromise
 
 __all__ = ["main"]
@@ -35,6 +36,7 @@ def main() -> int:
         workers=chosen.workers,
         seconds=chosen.seconds,
         favourite=chosen.favourite,
+        steady=chosen.steady,
     )
     if chosen.seeds == 1 and not chosen.shrink:
         return _run_one(options, is_traced=chosen.trace)
@@ -57,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     say("--workers", type=int, help="so many workers")
     say("--seconds", type=float, help="how long faults go on")
     say("--favourite", type=json.loads, metavar="JSON", help="fields that most tasks have")
+    say("--steady", choices=STEADY, help="a steady load in place of all that")
     say("--jobs", type=int, default=os.cpu_count() or 1, help="processes, where there are many seeds")
     say("--shrink", action="store_true", help="make the run small if it fails; many seeds do that anyway")
     say("--tries", type=int, default=TRIES_MAX, help="how many runs making one small may take")
@@ -64,15 +67,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run_one(options: RunOptions, *, is_traced: bool) -> int:
-    scenario = Scenario(options, on_line=_say if is_traced else None)
+    on_line = _say if is_traced else None
+    steady = options.steady is not None
+    scenario = RunOfSteadyLoad(options, on_line=on_line) if steady else Scenario(options, on_line=on_line)
     try:
-        outcome = scenario.run()
+        scenario.run()
     except BrokenPromise as error:
         if not is_traced:
             _say("\n".join(scenario.world.last_lines))
         _say(f"seed {options.seed}: broken at {scenario.world.now:.4f} s: {error}")
         return 1
-    _say(f"seed {options.seed}: ended at {outcome.ended_s:.1f} s, trace {outcome.trace_hash}")
+    _say(f"seed {options.seed}: ended at {scenario.world.now:.1f} s, trace {scenario.world.trace_hash()}")
     return 0
 
 
@@ -97,6 +102,8 @@ def _run_many(options: RunOptions, *, seeds: int, jobs: int, tries: int) -> int:
 
 def _explain(failure: Failure, *, tries: int) -> None:
     _say(f"\n{failure.text}")
+    if failure.options.steady is not None:
+        return
     small, tried = shrink(failure.options, failure.promise, tries=tries)
     _say(f"the least that still breaks {failure.promise.number}, after {tried} runs: {small.command()} --trace")
 

@@ -25,6 +25,7 @@ class RunOptions:
         workers: How many workers there are; drawn if not given.
         seconds: How long faults go on; drawn if not given.
         favourite: Fields that most tasks have.
+        steady: A run under steady load, by its name, in place of all of these.
     """
 
     seed: int
@@ -37,10 +38,12 @@ class RunOptions:
     workers: int | None = None
     seconds: float | None = None
     favourite: Mapping[str, object] | None = None
+    steady: str | None = None
 
     def command(self) -> str:
         """What to type to see this run again."""
         words = ["python -m rota.simulator.chaos", f"--seed {self.seed}"]
+        words += [f"--steady {self.steady}"] if self.steady is not None else []
         words += ["--standard"] if self.standard else []
         words += [f"--fault {shlex.quote(name)}" for name in sorted(self.faults or ())]
         words += ["--no-faults"] if self.faults == frozenset() else []

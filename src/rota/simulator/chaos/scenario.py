@@ -92,6 +92,7 @@ class Scenario:
         self._begin()
         is_refused = world.run(until=self.faults_s, is_over=lambda: self.checker.is_refused)
         if not is_refused and self.checker.is_blind:
+            self.operators.restore_order()  # so that there is something to save
             is_refused = world.run(until=self.faults_s + REFUSED_S, is_over=lambda: self.checker.is_refused)
         if self.checker.is_blind:
             self._check_refusal(is_refused=is_refused)

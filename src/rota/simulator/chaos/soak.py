@@ -11,6 +11,7 @@ from typing import Final
 
 from rota.simulator.chaos.options import RunOptions
 from rota.simulator.chaos.scenario import RunOutcome, Scenario
+from rota.simulator.chaos.steady import RunOfSteadyLoad
 from rota.simulator.promises import BrokenPromise, Promise
 
 __all__ = ["Failure", "Soak", "run_options", "run_seed", "soak"]
@@ -40,19 +41,20 @@ class Soak:
     failures: list[Failure] = field(default_factory=list)
 
 
-def run_options(options: RunOptions) -> RunOutcome:
-    """Run one scenario.
+def run_options(options: RunOptions) -> dict[str, int]:
+    """Run one scenario; return what happened how often.
 
     Raises:
         BrokenPromise: Tells the seed, the last lines of the trace and the command.
     """
-    scenario = Scenario(options)
+    scenario = Scenario(options) if options.steady is None else RunOfSteadyLoad(options)
     try:
-        return scenario.run()
+        outcome = scenario.run()
     except BrokenPromise as error:
         error.add_note("\n".join(scenario.world.last_lines))
         error.add_note(f"seed {options.seed}, at {scenario.world.now:.4f} s; see it all: {options.command()} --trace")
         raise
+    return outcome.counts if isinstance(outcome, RunOutcome) else outcome
 
 
 def run_seed(
@@ -61,7 +63,7 @@ def run_seed(
     standard: bool = False,
     faults: frozenset[str] | None = None,
     favourite: Mapping[str, object] | None = None,
-) -> RunOutcome:
+) -> dict[str, int]:
     """Run one scenario, most of whose tasks have the fields of ``favourite``, if given.
 
     Raises:
@@ -103,7 +105,7 @@ def _results(options: RunOptions, seeds: int, jobs: int) -> Iterator[_Result]:
 def _run(options: RunOptions, seed: int) -> _Result:
     options = replace(options, seed=seed)
     try:
-        return run_options(options).counts, None
+        return run_options(options), None
     except BrokenPromise as error:
         text = "\n".join([*reversed(error.__notes__[:1]), str(error), *error.__notes__[1:]])
         return {}, Failure(options, error.promise, text)
