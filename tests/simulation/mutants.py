@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import pytest
 
-from rota.core import attempts, preemption, scheduler
+from rota.core import attempts, scheduler
 from rota.core.agent import Agent
 from rota.core.attempts import Attempts
 from rota.core.changes import Changes
-from rota.core.cluster import Cluster, Lane, Worker
+from rota.core.cluster import Cluster, Lane, Room, Worker
 from rota.core.effects import Effect, Reply, Send
 from rota.core.exclusive import ExclusiveWaits
 from rota.core.fleet import Fleet
@@ -25,9 +25,10 @@ from rota.core.intake import Intake
 from rota.core.lease import Lease
 from rota.core.lifecycle import Next, after_attempt
 from rota.core.limits import Limits
-from rota.core.model import Cause, Progress, TaskState
+from rota.core.model import Cause, Progress, TaskState, WorkerState
 from rota.core.ordering import Arrivals, FairOrdering, PriorityOrdering
 from rota.core.protocol import Assign, Ended, ReportAck
+from rota.core.preemption import Preemption
 from rota.core.queues import Queue
 from rota.core.resources import Devices
 from rota.core.settings import Settings
@@ -158,6 +159,21 @@ def accept_stale(patch: Patch) -> None:
 # Who gets what
 
 
+def believe(patch: Patch, name: str, *, is_really: object) -> None:
+    """Let who places take something of every worker for what it should be."""
+    fits_now = Room.fits_now
+
+    def fits_in_belief(self: Room, worker: Worker) -> bool:
+        before = getattr(worker, name)
+        setattr(worker, name, is_really)
+        try:
+            return fits_now(self, worker)
+        finally:
+            setattr(worker, name, before)
+
+    patch.setattr(Room, "fits_now", fits_in_belief)
+
+
 @mutant(
     "weights of queues are ignored",
     harm="a team that pays for half of the cluster gets a third",
@@ -182,10 +198,7 @@ def weigh_alike(patch: Patch) -> None:
     seeds=20,
 )
 def ignore_drains(patch: Patch) -> None:
-    def is_open(worker: Worker) -> bool:
-        return worker.session is not None and worker.state.value == "online" and not worker.leaving
-
-    patch.setattr(Worker, "is_open", property(is_open))
+    believe(patch, "drained", is_really=False)
 
 
 @mutant(
@@ -195,10 +208,7 @@ def ignore_drains(patch: Patch) -> None:
     seeds=20,
 )
 def trust_the_silent(patch: Patch) -> None:
-    def is_open(worker: Worker) -> bool:
-        return worker.session is not None and not worker.drained and not worker.leaving
-
-    patch.setattr(Worker, "is_open", property(is_open))
+    believe(patch, "state", is_really=WorkerState.ONLINE)
 
 
 @mutant(
@@ -267,7 +277,7 @@ def forget_arrivals(patch: Patch) -> None:
     seeds=60,
 )
 def preempt_anybody(patch: Patch) -> None:
-    patch.setattr(preemption, "_may_take", lambda _lane, _highest: True)
+    patch.setattr(Preemption, "_may_take", lambda *_: True)
 
 
 @mutant(

@@ -82,4 +82,7 @@ def keeps(promise: Promise) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 def keep(promise: Promise, check: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call a check that knows nothing of promises."""
-    return keeps(promise)(check)(*args, **kwargs)
+    try:
+        return check(*args, **kwargs)
+    except AssertionError as error:
+        raise BrokenPromise(promise, str(error)) from error
