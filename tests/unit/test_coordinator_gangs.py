@@ -48,3 +48,9 @@ async def test_gang_that_has_run_does_not_come_back_without_those_that_retention
 async def test_gang_that_was_never_complete_comes_back_as_it_was() -> None:
     ended = [member(seq, TaskState.CANCELLED, attempt=0) for seq in (1, 2)]
     assert await mates_of_first(*ended) == [2]
+
+
+async def test_member_that_no_gang_took_in_does_not_come_back() -> None:
+    alone = TaskRecord(make_facts(7, spec=SPEC), make_progress(TaskState.FAILED))
+    with pytest.raises(Conflict, match="never a member"):
+        await mates_of_first(alone)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from rota.core.clients import CLIENT_KEEP_S
 from rota.core.commands import ClientArrived, Draft, DraftGroup, ReplyTo, SubmitNumbered
-from rota.core.effects import Effect, NumbersKnown, Reply
-from rota.core.model import NumberRange, TaskSeq
+from rota.core.effects import Effect, NumbersKnown, Reply, Settled
+from rota.core.model import GangTerms, NumberRange, TaskSeq
 from rota.core.spec import TaskSpec, decode_spec, encode_spec, terms_of
 from tests.support.core import Core, only, saved
 
@@ -157,3 +157,14 @@ def test_every_number_becomes_one_task_whatever_is_repeated(steps: list[tuple[in
     assert sorted(core.record.facts) == sorted(ids.values())
     for number, seq in ids.items():
         assert decode_spec(core.record.facts[seq].spec).args == b"%d" % number
+
+
+def test_member_that_no_gang_took_in_is_not_brought_back() -> None:
+    core = Core()
+    member = template(gang=GangTerms("g", 1))
+    send(core, 1, group([b"a"], member))
+    send(core, 2, group([b"b"], member))
+    refused = TaskSeq(2)
+    assert core.states([refused]) == ["failed"]
+    assert core.answer(core.retry(refused)) == Settled([])
+    assert core.states([refused]) == ["failed"]

@@ -17,11 +17,17 @@ async def find_mates(store: Store, record: TaskRecord) -> list[TaskRecord]:
     Cost: a look at the labels of all tasks, newest first, until all members are found.
 
     Raises:
-        Conflict: One has completed, or has not ended: the sentence names it. Or one is no longer kept.
+        Conflict: One has completed, or has not ended: the sentence names it. Or one is no longer kept. Or the gang had
+            not taken the task in.
     """
     name, terms = gang_name(record.facts), decode_spec(record.facts.spec).gang
-    if name is None or terms is None:
+    if terms is None:
         return []
+    if name is None:
+        raise Conflict(
+            f"task {record.facts.id} can't be retried: it was never a member of its gang, which had all of its "
+            "members: submit it again under another id of a gang"
+        )
     page = await store.history(TaskQuery(labels={GANG_LABEL: name}, limit=terms.size))
     mates = [mate for mate in page.tasks if mate.facts.seq != record.facts.seq]
     have_run = any(one.progress.attempt for one in (record, *mates))  # so all of its members were there once

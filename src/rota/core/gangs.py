@@ -171,8 +171,11 @@ class Gangs:
             gang.accepted = gang.size
 
     def can_come_back(self, facts: TaskFacts) -> bool:
-        """Say whether what is left of a task's gang, if anything, lets the task join it again."""
-        gang = self.by_name.get(gang_name(facts) or "")
+        """Say whether a task that had joined a gang may join again what is left of it, if anything is."""
+        name = gang_name(facts)
+        if name is None:
+            return False
+        gang = self.by_name.get(name)
         return gang is None or (not gang.active and gang.fate is None)
 
     def get_ready(self, task: Task) -> Gang:

@@ -77,7 +77,9 @@ class Intake:
     def _can_come_back(self, record: TaskRecord) -> bool:
         """Say whether a task has ended, not well, and nothing has become of it since."""
         has_ended = record.progress.state in (TaskState.FAILED, TaskState.CANCELLED)
-        return has_ended and self._state.is_latest(record) and self._state.gangs.can_come_back(record.facts)
+        if not has_ended or not self._state.is_latest(record):
+            return False
+        return decode_spec(record.facts.spec).gang is None or self._state.gangs.can_come_back(record.facts)
 
     def _bring_back(self, record: TaskRecord) -> None:
         state, facts, progress = self._state, record.facts, record.progress
