@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rota.core.agent import (
-    Agent,
+from rota.core.agent import Agent
+from rota.core.agent_commands import (
     AgentCommand,
     AgentEffect,
     BeatDue,

@@ -7,10 +7,8 @@ from typing import TypeVar
 
 import pytest
 
-from rota.core.agent import (
-    MARKS_MAX,
-    UNACKNOWLEDGED_BYTES_MAX,
-    Agent,
+from rota.core.agent import MARKS_MAX, UNACKNOWLEDGED_BYTES_MAX, Agent
+from rota.core.agent_commands import (
     AgentCommand,
     AgentEffect,
     BeatDue,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rota.core.agent import (
-    Agent,
+from rota.core.agent import Agent
+from rota.core.agent_commands import (
     AgentCommand,
     AgentEffect,
     BeatDue,

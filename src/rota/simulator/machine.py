@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol, assert_never
 
-from rota.core.agent import (
-    Agent,
+from rota.core.agent import Agent
+from rota.core.agent_commands import (
     AgentCommand,
     BeatDue,
     ChannelLost,

@@ -15,7 +15,8 @@ from typing import Final
 import structlog
 import uvloop
 
-from rota.core.agent import Agent, BeatDue, HurryUp, LeaveWished
+from rota.core.agent import Agent
+from rota.core.agent_commands import BeatDue, HurryUp, LeaveWished
 from rota.core.model import WorkerId
 from rota.core.protocol import Usage
 from rota.process.clock import steady_s, wall_s

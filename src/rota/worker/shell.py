@@ -10,8 +10,8 @@ from typing import Final, assert_never
 
 import structlog
 
-from rota.core.agent import (
-    Agent,
+from rota.core.agent import Agent
+from rota.core.agent_commands import (
     AgentCommand,
     AgentEffect,
     ChannelLost,
