@@ -8,11 +8,12 @@ import string
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rota.core.cluster import Room, Worker
+from rota.core.cluster import Room
 from rota.core.model import Shape, WorkerId, WorkerRecord
 from rota.core.placement.consistent_hash import ConsistentHash
 from rota.core.queues import Queue
 from rota.core.tags import TagFilter, TagSyntaxError, parse_tag
+from rota.core.workers import Worker
 from tests.support.core import make_offer
 
 KEYS = [f"key-{number}" for number in range(400)]

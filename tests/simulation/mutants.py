@@ -16,7 +16,7 @@ from rota.core import attempts, scheduler
 from rota.core.agent import Agent
 from rota.core.attempts import Attempts
 from rota.core.changes import Changes
-from rota.core.cluster import Cluster, Lane, Room, Worker
+from rota.core.cluster import Cluster, Room
 from rota.core.effects import Effect, Reply, Send
 from rota.core.exclusive import ExclusiveWaits
 from rota.core.fleet import Fleet
@@ -27,13 +27,14 @@ from rota.core.lifecycle import Next, after_attempt
 from rota.core.limits import Limits
 from rota.core.model import Cause, Progress, TaskState, WorkerState
 from rota.core.ordering import Arrivals, FairOrdering, PriorityOrdering
-from rota.core.protocol import Assign, Ended, ReportAck
 from rota.core.preemption import Preemption
+from rota.core.protocol import Assign, Ended, ReportAck
 from rota.core.queues import Queue
 from rota.core.resources import Devices
 from rota.core.settings import Settings
 from rota.core.task import Task, task_from_record
 from rota.core.turn import Turn
+from rota.core.workers import Lane, Worker
 from rota.simulator.store import ModelStore
 
 __all__ = ["MUTANTS", "Mutant"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from rota.core.cluster import Worker
 from rota.core.model import Reason, TaskSeq, TaskState
 from rota.core.state import State
 from rota.core.task import Task
+from rota.core.workers import Worker
 from tests.support.core import Core
 
 __all__ = ["assert_equivalent"]

@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from rota.core.cluster import INDEXES, ROOMS_MAX, Room, Worker
+from rota.core.cluster import INDEXES, ROOMS_MAX, Room
 from rota.core.effects import Effect, WorkerKnown
 from rota.core.model import TaskSeq
 from rota.core.placement.base import RoomIndex
 from rota.core.placement.least_loaded import LeastLoaded
 from rota.core.placement.policies import POLICIES
 from rota.core.resources import Devices, Ledger, split_need
+from rota.core.workers import Worker
 from tests.support.core import QUIET, Core, assignments, drafts_of, make_offer, notices, only, recalled
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from rota.core.cluster import Room, Worker
+from rota.core.cluster import Room
 from rota.core.model import Offer, Shape, TaskSeq, WorkerId, WorkerRecord
 from rota.core.placement.policies import POLICIES
 from rota.core.queues import Queue
+from rota.core.workers import Worker
 from tests.support.core import QUIET, Core, make_offer, only
 
 ALL = sorted(POLICIES)

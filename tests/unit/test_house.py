@@ -22,7 +22,7 @@ FUNCTION_LINES_MAX: Final = 70
 CLASS_LINES_MAX: Final = 400
 PUBLIC_METHODS_MAX: Final = 20
 
-DECIDERS: Final = ("scheduler", "turn", "pending", "cluster", "placement", "ordering")
+DECIDERS: Final = ("scheduler", "turn", "pending", "cluster", "workers", "placement", "ordering")
 """Modules of the core that only a leader, or a simulated one, runs."""
 
 NOUNS: Final = (

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from rota.core.cluster import Room, Worker
+from rota.core.cluster import Room
 from rota.core.model import Shape, WorkerId, WorkerRecord
 from rota.core.placement.placements import Placements
 from rota.core.placement.policies import POLICIES
 from rota.core.queues import Queue
+from rota.core.workers import Worker
 from tests.support.core import QUIET, Core, make_offer, only
 
 ALL = pytest.mark.parametrize("name", list(POLICIES))

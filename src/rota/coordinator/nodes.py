@@ -9,8 +9,8 @@ import msgspec
 
 from rota.coordinator.service import NodeView
 from rota.core.client_protocol import NodeFacts
-from rota.core.cluster import Worker
 from rota.core.model import WorkerId, WorkerRecord, WorkerState
+from rota.core.workers import Worker
 from rota.process.clock import steady_s
 
 __all__ = ["NodeFactsBook", "view_node", "view_recorded_node"]

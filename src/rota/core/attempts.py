@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from rota.core.cluster import Lane, Room, Worker
+from rota.core.cluster import Room
 from rota.core.gang_ends import decide, doom, judge, settle
 from rota.core.lifecycle import after_attempt, move
 from rota.core.model import (
@@ -23,6 +23,7 @@ from rota.core.reservations import is_owed
 from rota.core.state import State
 from rota.core.task import CurrentAttempt, Task, attempt_record_of, progress_of
 from rota.core.timers import LineOverdue, TaskReady
+from rota.core.workers import Lane, Worker
 
 __all__ = ["LINE_S", "OVERDUE_S", "Attempts"]
 

@@ -15,10 +15,11 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from rota.core.cluster import Lane, Room, Worker
+from rota.core.cluster import Room
 from rota.core.estimates import UNKNOWN_S
 from rota.core.prospects import Prospect
 from rota.core.task import Task
+from rota.core.workers import Lane, Worker
 
 __all__ = ["delays", "longest_run_s", "shadow_of"]
 

@@ -11,8 +11,8 @@ from itertools import islice
 from typing import Final
 
 from rota.core.attempts import Attempts
-from rota.core.cluster import Lane, Worker
 from rota.core.state import State
+from rota.core.workers import Lane, Worker
 
 __all__ = ["TAKE_BACK_S", "Balance"]
 

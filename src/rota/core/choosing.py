@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rota.core.cluster import Worker
 from rota.core.pending import Group
 from rota.core.placement.base import HasRoom, RoomIndex
+from rota.core.workers import Worker
 
 __all__ = ["choices"]
 

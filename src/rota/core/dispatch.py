@@ -15,7 +15,7 @@ from rota.core.attempts import LINE_S, Attempts
 from rota.core.backfill import longest_run_s
 from rota.core.balance import Balance
 from rota.core.choosing import choices
-from rota.core.cluster import Lane, Room, Worker
+from rota.core.cluster import Room
 from rota.core.gang_placing import GangPlacer
 from rota.core.model import Reason
 from rota.core.ordering import Rank
@@ -24,6 +24,7 @@ from rota.core.placement.base import HasRoom, RoomIndex
 from rota.core.preemption import Preemption
 from rota.core.state import State
 from rota.core.timers import Impossible
+from rota.core.workers import Lane, Worker
 
 __all__ = ["IN_VAIN_MAX", "LINE_MAX", "Dispatch"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from rota.core.cluster import Cluster, Room, Worker
+from rota.core.cluster import Cluster, Room
 from rota.core.gang_placing import could_ever_fit, gang_verdict
 from rota.core.gangs import Gang
 from rota.core.model import Reason, Shape, WorkerState
@@ -18,6 +18,7 @@ from rota.core.reservations import fits_beside
 from rota.core.spec import EXECUTOR_TAG, PYTHON_TAG
 from rota.core.state import State
 from rota.core.task import Task
+from rota.core.workers import Worker
 
 __all__ = [
     "EXPLANATIONS_MAX",

@@ -12,7 +12,6 @@ from itertools import groupby
 from typing import Final
 
 from rota.core.attempts import Attempts
-from rota.core.cluster import Worker
 from rota.core.commands import (
     LeavingArrived,
     ObserverStalled,
@@ -29,6 +28,7 @@ from rota.core.protocol import PROTOCOL_VERSION, WORKER_ID_TAKEN, Ended, Heartbe
 from rota.core.state import State
 from rota.core.task import CurrentAttempt, Task
 from rota.core.timers import WorkerDue
+from rota.core.workers import Worker
 
 __all__ = ["BLACKOUT_WINDOW_S", "Fleet"]
 

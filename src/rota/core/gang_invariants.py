@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from rota.core.cluster import Cluster, Lane, Room, Worker
+from rota.core.cluster import Cluster, Room
 from rota.core.gangs import Gang
 from rota.core.model import Reason
 from rota.core.ordering import stream_of
 from rota.core.state import State
+from rota.core.workers import Lane, Worker
 
 __all__ = ["check_gang", "check_gangs"]
 

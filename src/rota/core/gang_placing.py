@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 
 from rota.core.attempts import Attempts
-from rota.core.cluster import Lane, Room, Worker
+from rota.core.cluster import Room
 from rota.core.gangs import Gang
 from rota.core.model import Reason
 from rota.core.ordering import Rank, stream_of
@@ -26,6 +26,7 @@ from rota.core.resources import Ledger
 from rota.core.state import State
 from rota.core.task import Task
 from rota.core.timers import GangImpossible
+from rota.core.workers import Lane, Worker
 
 __all__ = ["GangPlacer", "could_ever_fit", "gang_verdict"]
 

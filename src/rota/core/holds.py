@@ -21,11 +21,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from rota.core.backfill import delays, shadow_of
-from rota.core.cluster import Cluster, Room, Worker
+from rota.core.cluster import Cluster, Room
 from rota.core.model import TaskSeq
 from rota.core.ordering import Ordering, Rank
 from rota.core.pending import Group, PendingTasks
 from rota.core.reservations import could_fit_beside
+from rota.core.workers import Worker
 
 __all__ = ["HOLDS_MAX", "HOLD_AFTER_S", "Holds"]
 

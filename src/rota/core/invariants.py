@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from rota.core.cluster import Lane, Room, Worker, indexes_max
+from rota.core.cluster import Room, indexes_max
 from rota.core.gang_invariants import check_gangs
 from rota.core.model import ACTIVE_STATES, Reason, TaskSeq, TaskState
 from rota.core.pending import Group
 from rota.core.resources import GPU, GPU_MEMORY
 from rota.core.state import HOLD_REASONS, State
 from rota.core.task import Task
+from rota.core.workers import Lane, Worker
 
 __all__ = [
     "check_invariants",

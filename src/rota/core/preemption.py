@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rota.core.attempts import Attempts
-from rota.core.cluster import Lane, Room, Worker
+from rota.core.cluster import Room
 from rota.core.prospects import Prospect
 from rota.core.state import State
 from rota.core.task import Task
+from rota.core.workers import Lane, Worker
 
 __all__ = ["Preemption"]
 

@@ -6,9 +6,10 @@ have, and what is reserved for others.
 
 from __future__ import annotations
 
-from rota.core.cluster import Lane, Room, Worker
+from rota.core.cluster import Room
 from rota.core.reservations import Kept
 from rota.core.resources import GPU
+from rota.core.workers import Lane, Worker
 
 __all__ = ["Prospect"]
 

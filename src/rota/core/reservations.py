@@ -18,7 +18,8 @@ from rota.core.resources import GPU
 from rota.core.tags import TagFilter
 
 if TYPE_CHECKING:
-    from rota.core.cluster import Cluster, Lane, Room, Worker
+    from rota.core.cluster import Cluster, Room
+    from rota.core.workers import Lane, Worker
 
 __all__ = [
     "RESERVATION_KIND",

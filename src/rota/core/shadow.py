@@ -16,12 +16,13 @@ from typing import Final
 
 from msgspec import Struct
 
-from rota.core.cluster import Cluster, Lane, Room, Worker
+from rota.core.cluster import Cluster, Room
 from rota.core.model import generated_task_id
 from rota.core.pending import Group
 from rota.core.placement.placements import Placements
 from rota.core.placement.policies import PolicyFactory
 from rota.core.queues import Queues
+from rota.core.workers import Lane, Worker
 
 __all__ = ["PlacedElsewhere", "Shadow", "ShadowReport"]
 

@@ -13,7 +13,7 @@ from typing import Final
 from weakref import WeakKeyDictionary, ref
 
 from rota.core.changes import Changes
-from rota.core.cluster import Cluster, Worker
+from rota.core.cluster import Cluster
 from rota.core.commands import ReplyTo, SessionId
 from rota.core.config import SchedulerConfig
 from rota.core.effects import Accepted, Answer, Disconnect, Effect, Notice, Reply, Save, Send
@@ -42,6 +42,7 @@ from rota.core.queues import Queues
 from rota.core.reservations import Reservations
 from rota.core.task import Task, progress_so_far
 from rota.core.timers import Timers
+from rota.core.workers import Worker
 
 __all__ = ["HOLD_REASONS", "Counts", "State", "TurnNotes"]
 

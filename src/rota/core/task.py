@@ -27,7 +27,7 @@ from rota.core.model import (
 from rota.core.protocol import Ended
 
 if TYPE_CHECKING:
-    from rota.core.cluster import Lane
+    from rota.core.workers import Lane
 
 __all__ = ["CurrentAttempt", "Task", "attempt_record_of", "progress_of", "progress_so_far", "task_from_record"]
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from rota.core.cluster import Room, Worker
+from rota.core.cluster import Room
 from rota.core.estimates import UNKNOWN_S
 from rota.core.explain import explain_wait
 from rota.core.model import Reason, WorkerState
@@ -22,6 +22,7 @@ from rota.core.resources import GPU, GPU_MEMORY
 from rota.core.spec import EXECUTOR_TAG, PYTHON_TAG
 from rota.core.state import State
 from rota.core.task import Task
+from rota.core.workers import Worker
 
 __all__ = ["Blocker", "Nearest", "Place", "StartRange", "Why", "why_it_waits"]
 

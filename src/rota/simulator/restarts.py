@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from rota.core.cluster import Worker
 from rota.core.commands import ObserverStalled, SessionId, Tick, WorkerHello
 from rota.core.config import SchedulerConfig
 from rota.core.effects import Effect, Save, Send
@@ -19,6 +18,7 @@ from rota.core.protocol import PROTOCOL_VERSION, Assign, Held, Hello, Welcome
 from rota.core.scheduler import Scheduler
 from rota.core.state import State
 from rota.core.task import Task
+from rota.core.workers import Worker
 from rota.simulator.promises import BrokenPromise, Promise, keeps
 from rota.simulator.record import Record
 from rota.simulator.stepwise import StepChecks

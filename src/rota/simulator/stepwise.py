@@ -7,11 +7,12 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from rota.core.changes import Changes
-from rota.core.cluster import Room, Worker
+from rota.core.cluster import Room
 from rota.core.gang_invariants import check_gang
 from rota.core.invariants import check_invariants, check_pending, check_room, check_sessions, check_task, check_worker
 from rota.core.model import TaskSeq, TaskState
 from rota.core.state import State
+from rota.core.workers import Worker
 from rota.simulator.books import Books
 from rota.simulator.decisions import Decisions
 from rota.simulator.promises import Promise, keep, keeps

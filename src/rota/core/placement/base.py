@@ -11,8 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol
 
-from rota.core.cluster import Room, Worker
+from rota.core.cluster import Room
 from rota.core.task import Task
+from rota.core.workers import Worker
 
 __all__ = ["HasRoom", "PlacementPolicy", "RoomIndex"]
 

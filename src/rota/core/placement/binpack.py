@@ -11,8 +11,9 @@ from heapq import heapify, heappop, heappush
 from typing import Final
 from weakref import ref
 
-from rota.core.cluster import Room, Worker
+from rota.core.cluster import Room
 from rota.core.placement.base import HasRoom, PlacementPolicy, RoomIndex
+from rota.core.workers import Worker
 
 __all__ = ["BinPack", "utilisation"]
 

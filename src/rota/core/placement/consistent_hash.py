@@ -14,9 +14,10 @@ from itertools import chain
 from typing import Final
 from zlib import crc32
 
-from rota.core.cluster import Room, Worker
+from rota.core.cluster import Room
 from rota.core.placement.base import HasRoom, PlacementPolicy, RoomIndex
 from rota.core.task import Task
+from rota.core.workers import Worker
 
 __all__ = ["ConsistentHash"]
 

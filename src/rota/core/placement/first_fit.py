@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 
-from rota.core.cluster import Room, Worker
+from rota.core.cluster import Room
 from rota.core.placement.base import HasRoom, PlacementPolicy, RoomIndex
+from rota.core.workers import Worker
 
 __all__ = ["FirstFit"]
 

@@ -9,8 +9,9 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from rota.core.cluster import Room, Worker
+from rota.core.cluster import Room
 from rota.core.placement.base import HasRoom, PlacementPolicy, RoomIndex
+from rota.core.workers import Worker
 
 __all__ = ["TIE", "LeastLoaded"]
 

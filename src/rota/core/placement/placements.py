@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-from rota.core.cluster import Room, Worker
+from rota.core.cluster import Room
 from rota.core.placement.base import PlacementPolicy, RoomIndex
 from rota.core.placement.policies import PLACEMENT_DEFAULT, POLICIES, PolicyFactory
 from rota.core.placement.tiers import Tiers
+from rota.core.workers import Worker
 
 __all__ = ["Placements"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from rota.core.cluster import Room, Worker
+from rota.core.cluster import Room
 from rota.core.placement.base import HasRoom, PlacementPolicy, RoomIndex
+from rota.core.workers import Worker
 
 __all__ = ["RoundRobin"]
 

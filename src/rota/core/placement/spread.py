@@ -12,9 +12,10 @@ from functools import lru_cache
 from heapq import heappop, heappush, heapreplace
 from typing import Final
 
-from rota.core.cluster import Room, Worker
+from rota.core.cluster import Room
 from rota.core.placement.base import HasRoom, PlacementPolicy, RoomIndex
 from rota.core.task import Task
+from rota.core.workers import Worker
 
 __all__ = ["Spread"]
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rota.core.cluster import Worker
 from rota.core.placement.base import HasRoom, RoomIndex
+from rota.core.workers import Worker
 
 __all__ = ["Tiers"]
 
