@@ -408,7 +408,7 @@ def keep_settings(patch: Patch) -> None:
     def forget_half(self: Settings, kind: str, name: str) -> None:
         self._state.notes.changes.settings_gone.append((kind, name))
 
-    patch.setattr(Settings, "_forget", forget_half)
+    patch.setattr(Settings, "_drop", forget_half)
 
 
 @mutant(

@@ -69,6 +69,7 @@ class ModelStore:
     def get_well(self) -> None:
         """Nothing more goes wrong."""
         self._slow_part = self._late_part = self._refusal_part = self._full_until = 0.0
+        self._backup = None
 
     def usurp(self) -> None:
         """Let somebody else begin a reign who then does nothing: whoever leads now can write no more.
