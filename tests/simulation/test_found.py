@@ -17,3 +17,12 @@ def test_returning_worker_has_no_more_lanes_than_room(seed: int) -> None:
     Beside it: ``test_new_work_waits_until_what_a_welcome_stops_is_gone``.
     """
     run_seed(seed)
+
+
+@pytest.mark.parametrize("seed", [20_001, 20_088])
+def test_worker_is_kept_for_who_goes_first_now_not_for_who_did_when_that_began(seed: int) -> None:
+    """In fair order ranks move with the shares of queues, and holds went by the rank that their holder once had.
+
+    Beside it: ``test_large_task_is_placed_though_small_ones_of_lower_priority_keep_coming``.
+    """
+    run_seed(seed)

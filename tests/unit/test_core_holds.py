@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
 import pytest
 
 from rota.core.explain import explain_wait
 from rota.core.holds import HOLD_AFTER_S, HOLDS_MAX, REVIEW_EVERY_S
 from rota.core.model import TaskSeq, WorkerId
-from tests.support.core import Core, assignments, only
+from tests.support.core import QUIET, Core, assignments, only
 
 LONG_S = HOLD_AFTER_S + REVIEW_EVERY_S
 
 
-def busy(workers: int = 1, *, small: int = 4) -> tuple[Core, deque[TaskSeq], TaskSeq]:
+def busy(workers: int = 1, *, small: int = 4, ordering: str = QUIET.ordering) -> tuple[Core, deque[TaskSeq], TaskSeq]:
     """Workers of 4 cpus full of small tasks, a few more of these, and a large one that is urgent."""
-    core = Core()
+    core = Core(config=replace(QUIET, ordering=ordering))
     for number in range(1, workers + 1):
         core.hello(f"w{number}")
     running = deque(core.submit(4 * workers, priority="low"))
@@ -39,8 +40,9 @@ def flow(core: Core, running: deque[TaskSeq], *, ends: int, every_s: float = 0.5
     return started
 
 
-def test_large_task_is_placed_though_small_ones_of_lower_priority_keep_coming() -> None:
-    core, running, large = busy()
+@pytest.mark.parametrize("ordering", ["priority", "fair"])  # what a queue has, and so its fair rank, falls meanwhile
+def test_large_task_is_placed_though_small_ones_of_lower_priority_keep_coming(ordering: str) -> None:
+    core, running, large = busy(ordering=ordering)
     started = flow(core, running, ends=30)
     assert started.index(large) <= LONG_S / 0.5
 

@@ -41,7 +41,7 @@ REVIEW_EVERY_S: Final = 1.0
 
 
 class _Hold(Struct, frozen=True):
-    """For whom a worker is kept: the first task of a group, its rank, and when it is thought to start there.
+    """For whom a worker is kept: the first task of a group, and when it is thought to start there.
 
     Where something was preempted for it, all of lower priority are kept out, wherever they stand in the order: else a
     victim that has waited for long would take its place again, and be preempted again.
@@ -49,7 +49,6 @@ class _Hold(Struct, frozen=True):
 
     group: Group
     head: TaskSeq
-    rank: Rank
     shadow: float
     has_preempted: bool = False
 
@@ -86,14 +85,14 @@ class Holds:
         hold = self._holds.get(worker)
         if hold is None or hold.group is group:
             return False
-        return hold.rank < rank or (hold.has_preempted and group.stream.priority < hold.group.stream.priority)
+        return self._rank_of(hold) < rank or (hold.has_preempted and group.stream.priority < hold.group.stream.priority)
 
     def keeps_gang_out(self, worker: Worker, rank: Rank, priority: int) -> bool:
         """Say whether a worker is kept from a gang: it does not go first, because nobody reckons when it ends."""
         hold = self._holds.get(worker)
         if hold is None:
             return False
-        return hold.rank < rank or (hold.has_preempted and priority < hold.group.stream.priority)
+        return self._rank_of(hold) < rank or (hold.has_preempted and priority < hold.group.stream.priority)
 
     def hold(self, group: Group, worker: Worker, head: TaskSeq, rank: Rank) -> None:
         """Keep a worker for the first task of a group at once: something there was preempted for it.
@@ -102,7 +101,7 @@ class Holds:
         """
         before = self._holds.get(worker)
         if before is not None and before.has_preempted:
-            theirs, ours = (-before.group.stream.priority, before.rank), (-group.stream.priority, rank)
+            theirs, ours = (-before.group.stream.priority, self._rank_of(before)), (-group.stream.priority, rank)
             if theirs <= ours:
                 return
         if before is not None:
@@ -110,7 +109,7 @@ class Holds:
         for other, hold in list(self._holds.items()):
             if hold.group is group:
                 self._let_go(other)
-        self._holds[worker] = _Hold(group, head, rank, math.inf, has_preempted=True)
+        self._holds[worker] = _Hold(group, head, math.inf, has_preempted=True)
 
     def review(self, now: float) -> None:
         """End the holds that are over, and once a second see who else has waited for long.
@@ -158,7 +157,7 @@ class Holds:
         able = [
             worker
             for worker in self._cluster.workers.values()
-            if _will_have_room(worker, room) and (worker not in holds or holds[worker].rank > rank)
+            if _will_have_room(worker, room) and (worker not in holds or self._rank_of(holds[worker]) > rank)
         ]
         if not able:
             return
@@ -166,8 +165,12 @@ class Holds:
         if best in holds:
             self._let_go(best)
         elif len(holds) >= HOLDS_MAX:  # then one of them is not among the first any more
-            self._let_go(max(holds, key=lambda worker: holds[worker].rank))
-        holds[best] = _Hold(group, head, rank, shadow_of(best, room, now))
+            self._let_go(max(holds, key=lambda worker: self._rank_of(holds[worker])))
+        holds[best] = _Hold(group, head, shadow_of(best, room, now))
+
+    def _rank_of(self, hold: _Hold) -> Rank:
+        """The rank of its holder now: in ``fair`` order it is another whenever the share of its queue is."""
+        return self._ordering.rank(hold.group.stream, hold.head)
 
     def _let_go(self, worker: Worker) -> None:
         del self._holds[worker]
