@@ -5,7 +5,7 @@ Knows the rules from the manual, not from the policies: ranks, caps and who may 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from typing import Final
 
 from rota.core.model import Progress, Reason, TaskSeq, Terms
@@ -24,14 +24,25 @@ SILENCE_SLACK_S: Final = 0.01
 """From when a silence means something until its timer is looked at."""
 
 
+SAVE_S_MAX: Final = 10.0
+"""Between a turn and its commit, at most: two saves that are slow and answered late."""
+
+OFFSETS: Final = 8
+"""Of the wall clock from the steady one, as last seen."""
+
+
 class Decisions:
     """Looks at each turn that has given attempts to workers."""
 
     def __init__(self, books: Books) -> None:
         self._books = books
+        self._offsets: deque[tuple[float, float]] = deque(maxlen=OFFSETS)
 
     def check(self, state: State, new: list[tuple[TaskSeq, Progress]]) -> None:
         """Check a turn. ``new`` are the rows of the attempts that it made."""
+        offset = round(state.wall - state.now, 3)
+        if not self._offsets or self._offsets[-1][1] != offset:
+            self._offsets.append((state.now, offset))
         self._check_workers(state, new)
         self._check_caps(new)
         for seq, _ in new:
@@ -45,12 +56,21 @@ class Decisions:
             assert name is not None
             assert queued_at is not None
             worker = state.cluster.workers[name]
-            # The turn may be some time ago, if it was ahead of a slow save.
-            silent_s = state.now - worker.last_seen - max(0.0, state.wall - queued_at)
+            silent_s = self._decided_at(state, queued_at) - worker.last_seen
             assert name not in self._books.drained, f"{name} is drained and is given something"
             assert not worker.leaving, f"{name} leaves and is given something"
             assert worker.session is not None, f"{name} is not there and is given something"
             assert silent_s <= state.config.suspicious_after_s + SILENCE_SLACK_S, f"{name} is silent for {silent_s} s"
+
+    def _decided_at(self, state: State, queued_at: float) -> float:
+        """When a turn was applied, on the steady clock: some time ago, if it was ahead of a slow save.
+
+        Only the wall clock says when, and that may have jumped since: the earliest that can be meant.
+        """
+        recent = [offset for seen, offset in self._offsets if seen >= state.now - SAVE_S_MAX]
+        offsets = {*recent, self._offsets[-1][1], self._offsets[max(-2, -len(self._offsets))][1]}
+        moments = [queued_at - offset for offset in offsets]
+        return min((at for at in moments if state.now - SAVE_S_MAX <= at <= state.now), default=state.now)
 
     @keeps(Promise.CAPS)
     def _check_caps(self, new: list[tuple[TaskSeq, Progress]]) -> None:
