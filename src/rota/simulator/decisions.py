@@ -92,9 +92,14 @@ class Decisions:
         room = state.cluster.rooms.get((given.terms.shape, given.terms.queue))
         for group in state.pending.of_room(room) if room is not None else ():
             head = group.head()
-            if head is None or _may_be_passed_over(state, group, given.terms):
+            if head is None or _may_be_passed_over(state, group, given.terms) or self._may_preempt(head, given):
                 continue
             assert not self._goes_before(state, head, given), f"{given.id} is given a worker before {head.id}"
+
+    def _may_preempt(self, head: Task, given: Task) -> bool:
+        """Whether a task may have been made room for, by its priority, whatever the order of its queue."""
+        gap = self._books.gap_of(given.terms.queue)
+        return gap is not None and given.terms.priority - head.terms.priority >= max(1, gap)
 
     def _goes_before(self, state: State, one: Task, other: Task) -> bool:
         config = state.config
