@@ -164,7 +164,7 @@ async def test_without_any_installer_the_task_is_told(cache: CacheDir, monkeypat
 
 
 async def test_a_worker_that_leaves_stops_what_it_builds(cache: CacheDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_installer", lambda python: ["sleep", "60"])
+    monkeypatch.setattr(module, "_installer", lambda python: ["sh", "-c", "sleep 60 & wait"])
     store = EnvironmentStore(cache)
     building = asyncio.create_task(store.interpreter(["x"]))
     log = cache.path / "environments" / f"{name_of_environment(['x'])}.log"
