@@ -71,6 +71,10 @@ class Holds:
         """The workers that are kept for somebody."""
         return self._holds
 
+    def holders(self) -> dict[Worker, Group]:
+        """Who is kept for whom."""
+        return {worker: hold.group for worker, hold in self._holds.items()}
+
     def keeps_out(self, worker: Worker, group: Group, rank: Rank, *, run_s: float, now: float) -> bool:
         """Say whether a worker is kept for another task, which one of this group that runs so long might delay."""
         if not self.may_keep_out(worker, group, rank):

@@ -48,7 +48,6 @@ class Books:
     """
 
     def __init__(self, record: Record) -> None:
-        self._gaps: dict[str, int] = {}
         self._record = record
         self.begin_anew()
 
@@ -73,9 +72,6 @@ class Books:
         for key in changes.settings_gone:
             self._settings.pop(key, None)
         self._settings.update({(setting.kind, setting.name): setting.data for setting in changes.settings})
-        for setting in changes.settings:
-            if setting.kind == QUEUE_KIND and (gap := _decode_settings(setting.data).preempts_by) is not None:
-                self._gaps[setting.name] = min(gap, self._gaps.get(setting.name, gap))
         specs = {facts.seq: facts.spec for facts in changes.accepted}
         new = []
         for seq, progress in changes.progress:
@@ -93,10 +89,6 @@ class Books:
         """What is set of a queue."""
         data = self._settings.get((QUEUE_KIND, queue))
         return DEFAULTS if data is None else _decode_settings(data)
-
-    def gap_of(self, queue: str) -> int | None:
-        """By how much more priority tasks of a queue may preempt, or might at any time: room that was made is kept."""
-        return self._gaps.get(queue)
 
     def size_of(self, limit: str) -> int:
         """How much there is of a limit: nothing if nobody has set it."""

@@ -157,6 +157,10 @@ class Checker(Watch):
             return
         self.steps.loaded(state)
 
+    def turn_applied(self, state: State) -> None:
+        if not self.is_blind:
+            self.steps.applied(state)
+
     def state_changed(self, state: State, changes: Changes | None) -> None:
         if not self.is_blind:
             self.steps.changed(state, changes)

@@ -236,6 +236,7 @@ class Coordinator:
             commands = [ObserverStalled(self._stall_s), *commands]
             self._stall_s = 0.0
         changes = turn.begin(commands, now=self._world.now, wall=self._wall())
+        self._watch.turn_applied(turn.scheduler.state)
         if not turn.is_ahead:  # else its state is looked at when its changes are
             self._watch.state_changed(turn.scheduler.state, changes)
         if changes is not None:

@@ -5,10 +5,11 @@ Knows the rules from the manual, not from the policies: ranks, caps and who may 
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from typing import Final
+from collections import Counter, OrderedDict
+from typing import Final, NamedTuple
 
-from rota.core.model import Progress, Reason, TaskSeq, Terms
+from rota.core.model import Progress, Reason, Shape, TaskSeq, Terms, WorkerId
+from rota.core.ordering import TaskStream, stream_of
 from rota.core.pending import Group
 from rota.core.state import State
 from rota.core.task import Task
@@ -24,11 +25,19 @@ SILENCE_SLACK_S: Final = 0.01
 """From when a silence means something until its timer is looked at."""
 
 
-SAVE_S_MAX: Final = 10.0
-"""Between a turn and its commit, at most: two saves that are slow and answered late."""
+TURNS: Final = 64
+"""Of which it is known when they were applied: a turn that is ahead is looked at one save later."""
 
-OFFSETS: Final = 8
-"""Of the wall clock from the steady one, as last seen."""
+
+Held = dict[WorkerId, tuple[TaskStream, Shape]]
+"""Which workers are kept for tasks of which stream and shape."""
+
+
+class _Turn(NamedTuple):
+    """A turn: when it was applied, on the steady clock, and what was kept before it."""
+
+    at: float
+    held_before: Held
 
 
 class Decisions:
@@ -36,13 +45,19 @@ class Decisions:
 
     def __init__(self, books: Books) -> None:
         self._books = books
-        self._offsets: deque[tuple[float, float]] = deque(maxlen=OFFSETS)
+        self._turns: OrderedDict[float, _Turn] = OrderedDict()
+        self._held: Held = {}
+
+    def note_turn(self, state: State) -> None:
+        """Note when a turn was applied, and which workers were kept for whom before it."""
+        self._turns[state.wall] = _Turn(state.now, self._held)
+        if len(self._turns) > TURNS:
+            self._turns.popitem(last=False)
+        holders = state.holds.holders()
+        self._held = {worker.id: (group.stream, group.room.shape) for worker, group in holders.items()}
 
     def check(self, state: State, new: list[tuple[TaskSeq, Progress]]) -> None:
         """Check a turn. ``new`` are the rows of the attempts that it made."""
-        offset = round(state.wall - state.now, 3)
-        if not self._offsets or self._offsets[-1][1] != offset:
-            self._offsets.append((state.now, offset))
         self._check_workers(state, new)
         self._check_caps(new)
         for seq, _ in new:
@@ -56,21 +71,16 @@ class Decisions:
             assert name is not None
             assert queued_at is not None
             worker = state.cluster.workers[name]
-            silent_s = self._decided_at(state, queued_at) - worker.last_seen
+            silent_s = self._turn_of(state, queued_at).at - worker.last_seen
             assert name not in self._books.drained, f"{name} is drained and is given something"
             assert not worker.leaving, f"{name} leaves and is given something"
             assert worker.session is not None, f"{name} is not there and is given something"
             assert silent_s <= state.config.suspicious_after_s + SILENCE_SLACK_S, f"{name} is silent for {silent_s} s"
 
-    def _decided_at(self, state: State, queued_at: float) -> float:
-        """When a turn was applied, on the steady clock: some time ago, if it was ahead of a slow save.
-
-        Only the wall clock says when, and that may have jumped since: the earliest that can be meant.
-        """
-        recent = [offset for seen, offset in self._offsets if seen >= state.now - SAVE_S_MAX]
-        offsets = {*recent, self._offsets[-1][1], self._offsets[max(-2, -len(self._offsets))][1]}
-        moments = [queued_at - offset for offset in offsets]
-        return min((at for at in moments if state.now - SAVE_S_MAX <= at <= state.now), default=state.now)
+    def _turn_of(self, state: State, queued_at: float) -> _Turn:
+        """The turn that gave an attempt to a worker; of one that is not known, what the wall clock says of it."""
+        known = self._turns.get(queued_at)
+        return known or _Turn(state.now - max(0.0, state.wall - queued_at), {})
 
     @keeps(Promise.CAPS)
     def _check_caps(self, new: list[tuple[TaskSeq, Progress]]) -> None:
@@ -92,14 +102,15 @@ class Decisions:
         room = state.cluster.rooms.get((given.terms.shape, given.terms.queue))
         for group in state.pending.of_room(room) if room is not None else ():
             head = group.head()
-            if head is None or _may_be_passed_over(state, group, given.terms) or self._may_preempt(head, given):
+            if head is None or _may_be_passed_over(state, group, given.terms) or self._was_kept_for(state, given):
                 continue
             assert not self._goes_before(state, head, given), f"{given.id} is given a worker before {head.id}"
 
-    def _may_preempt(self, head: Task, given: Task) -> bool:
-        """Whether a task may have been made room for, by its priority, whatever the order of its queue."""
-        gap = self._books.gap_of(given.terms.queue)
-        return gap is not None and given.terms.priority - head.terms.priority >= max(1, gap)
+    def _was_kept_for(self, state: State, given: Task) -> bool:
+        """Whether the worker that a task was given was kept for it: so it is after a preemption, whatever the order."""
+        assert given.run is not None
+        held = self._turn_of(state, given.run.queued_at).held_before
+        return held.get(given.run.lane.worker.id) == (stream_of(given.terms), given.terms.shape)
 
     def _goes_before(self, state: State, one: Task, other: Task) -> bool:
         config = state.config

@@ -38,6 +38,10 @@ class StepChecks:
         self.books.begin_anew()
         self.check_everything(state)
 
+    def applied(self, state: State) -> None:
+        """Note when a turn was applied: if it is ahead of a save, it is looked at later."""
+        self._decisions.note_turn(state)
+
     def changed(self, state: State, changes: Changes | None) -> None:
         """Look at what a turn has touched. ``changes`` are those that it wants saved, if any."""
         self._steps += 1

@@ -45,6 +45,9 @@ class Watch:
     def state_loaded(self, state: State) -> None:
         """A state was loaded from the record."""
 
+    def turn_applied(self, state: State) -> None:
+        """A turn was applied, ahead of a save or not."""
+
     def state_changed(self, state: State, changes: Changes | None) -> None:
         """A turn was applied, and wants these changes saved, if any."""
 
