@@ -13,7 +13,7 @@ READY := .venv/.ready
 TYPED := src $(patsubst %/,%,$(sort $(dir $(wildcard benchmarks/*.py examples/*.py tests/*.py))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench soak lock clean
+.PHONY: help demo test lint format bench soak protos lock clean
 
 help: $(READY)
 	@echo 'Ready: the command is $(BIN)/rota. There is also:'
@@ -23,6 +23,7 @@ help: $(READY)
 	@echo '  make format   put the code into shape'
 	@echo '  make bench    measure, next to yardsticks   (ARGS passes on)'
 	@echo '  make soak     seeded disasters: SEEDS=20000 runs of 50 workers and 500 tasks'
+	@echo '  make protos   generate the messages of gRPC from proto/'
 	@echo '  make lock     resolve the dependencies anew'
 	@echo '  make clean    remove the environment and all caches'
 
@@ -52,6 +53,9 @@ bench: $(READY)
 # The standard fault scenario; what fails is made small and says how to see it again.
 soak: $(READY)
 	@$(BIN)/python -m rota.simulator.chaos --standard --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)
+
+protos: $(READY)
+	@scripts/make-protos
 
 # No address of an index gets into the locks: pip takes the one that it is configured for.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

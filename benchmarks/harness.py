@@ -136,7 +136,16 @@ def file_system_of(path: Path, mounts: str) -> str:
 def cluster(*, workers: int, state_dir: Path | None = None, arguments: Sequence[str] = ()) -> Iterator[Cluster]:
     """Start ``rota up`` on a free port, and stop it in the end."""
     directory = state_dir or Path(tempfile.mkdtemp(prefix="rota-bench-", dir=disk_directory()))
-    command = [sys.executable, "-m", "rota", "up", f"--workers={workers}", "--port=0", f"--state-dir={directory}"]
+    command = [
+        sys.executable,
+        "-m",
+        "rota",
+        "up",
+        f"--workers={workers}",
+        "--port=0",
+        "--grpc-port=off",
+        f"--state-dir={directory}",
+    ]
     try:
         with (
             tempfile.TemporaryFile(mode="w+") as log,

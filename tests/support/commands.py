@@ -74,6 +74,6 @@ def running_cluster(
         The command for its users, and the process of ``rota up``.
     """
     starter = Rota("", folder, env=env)
-    command = ["up", "--port", "0", "--state-dir", str(folder / "state"), *arguments]
+    command = ["up", "--port", "0", "--grpc-port", "off", "--state-dir", str(folder / "state"), *arguments]
     with starter.start(*command, name="up") as up:
         yield Rota(up.wait_for_line(GREETING, timeout_s=START_S_MAX)[1], folder, env=env), up

@@ -99,14 +99,14 @@ class Module:
 
 @cache
 def python_modules(*folders: str) -> tuple[Module, ...]:
-    """The Python files of some top folders, in order of their names."""
+    """The Python files of some top folders, in order of their names; without what is generated."""
     return tuple(
         sorted(
             (
                 Module(path, _dotted(path, folder))
                 for folder in folders
                 for path in (ROOT / folder).rglob("*.py")
-                if "node_modules" not in path.parts
+                if "node_modules" not in path.parts and not path.stem.endswith("_pb2")
             ),
             key=lambda module: module.name,
         )

@@ -24,7 +24,7 @@ from tests.support.network import free_port
 from tests.support.processes import RunningProcess, running_rota
 from tests.support.waiting import wait_until
 
-__all__ = ["ENDED", "QUICK", "Cluster", "Gate", "Line", "Witness", "check_record"]
+__all__ = ["ENDED", "QUICK", "START_S_MAX", "Cluster", "Gate", "Line", "Witness", "check_record"]
 
 QUICK: Final = ("--heartbeat=250ms", "--suspicious-after=1200ms", "--offline-after=2500ms", "--grace=2s")
 """A tenth of the usual thresholds: a loss is noticed while a test waits for it, a busy machine is no loss."""
@@ -73,7 +73,8 @@ class Cluster:
             options: More than those of the cluster.
             prelude: Python that its process runs first, to let a test look inside.
         """
-        arguments = [f"--port={self.port}", f"--state-dir={self.state_dir}", *self._options, *options]
+        arguments = [f"--port={self.port}", "--grpc-port=off", f"--state-dir={self.state_dir}"]
+        arguments += [*self._options, *options]
         script = f"{prelude}\nfrom rota.cli.main import main\nmain()"
         process = RunningProcess(
             [sys.executable, "-c", script, "coordinator", *arguments],
@@ -88,6 +89,11 @@ class Cluster:
         process = self.launch_coordinator(*options, prelude=prelude)
         process.wait_for_line(r"^rota coordinator listening", timeout_s=START_S_MAX)
         return process
+
+    def wait_for_grpc(self) -> str:
+        """Wait until the coordinator serves gRPC, which takes ``--grpc-port`` among its options; return its address."""
+        line = self.coordinator.wait_for_line(r"^rota coordinator serving gRPC on (\S+)", timeout_s=START_S_MAX)
+        return line[1]
 
     def launch_worker(self, name: str, *options: str, server: str | None = None) -> RunningProcess:
         """Start a worker and don't wait until it is let in."""

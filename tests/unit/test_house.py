@@ -37,12 +37,14 @@ NOUNS: Final = (
 LAYERS: Final[dict[str, tuple[str, ...]]] = {
     "core": ("rota.core",),
     "store": ("rota.core", "rota.store"),
-    "wire": ("rota.core", "rota.wire"),
+    "v1": ("rota.v1",),
+    "wire": ("rota.core", "rota.wire", "rota.v1"),
     "process": ("rota.process",),
     "coordinator": (
         "rota.core",
         "rota.store",
         "rota.wire",
+        "rota.v1",
         "rota.process",
         "rota.plugins",
         "rota.workloads",

@@ -51,6 +51,13 @@ COORDINATOR_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
     click.option("--host", default=_DEFAULT.host, show_default=True, help="Address to listen on."),
     click.option("--port", type=int, default=_DEFAULT.port, show_default=True, help="Port; 0 picks a free one."),
     click.option(
+        "--grpc-port",
+        type=options.GRPC_PORT,
+        default=_DEFAULT.grpc_port,
+        show_default=True,
+        help="Port for gRPC; auto is 50051, or a free one where that is taken; off for none.",
+    ),
+    click.option(
         "--state-dir",
         type=click.Path(path_type=Path, file_okay=False),
         default=_DEFAULT.state_dir,
@@ -150,7 +157,7 @@ def coordinator_config(given: dict[str, Any], *, log_level: LogLevel = "info") -
     """
     token_file = given["token_file"]
     token = token_file.read(TOKEN_BYTES_MAX).strip() if token_file is not None else given["token"]
-    same = ("host", "port", "state_dir", "store", "durability", "insecure", "allow_hosts", "max_pending")
+    same = ("host", "port", "grpc_port", "state_dir", "store", "durability", "insecure", "allow_hosts", "max_pending")
     names = ("placement", "ordering", "shadow", "ageing", "seed", "workload", "log_format")
     if given["algorithm"] is not None:
         given = {**given, **dict(zip(("ordering", "placement"), ALGORITHMS[given["algorithm"]], strict=True))}
@@ -182,6 +189,7 @@ def arguments_of(config: CoordinatorConfig) -> list[str]:
     pairs = {
         "--host": config.host,
         "--port": config.port,
+        "--grpc-port": config.grpc_port,
         "--state-dir": config.state_dir,
         "--store": config.store,
         "--durability": config.durability,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
 import click
 
@@ -21,6 +21,7 @@ __all__ = [
     "DURATION",
     "FACTORS",
     "GPUS",
+    "GRPC_PORT",
     "ID",
     "LIMIT",
     "MEMORY",
@@ -65,6 +66,14 @@ def _parse_id(text: str) -> str:
     return text
 
 
+def _parse_grpc_port(text: str) -> int | Literal["auto", "off"]:
+    if text in ("auto", "off"):
+        return text  # type: ignore[return-value]  # one of the two
+    if not text.isascii() or not text.isdigit():
+        raise ValueError(f"{text!r} is not a port, auto or off")
+    return int(text)
+
+
 DURATION = Parsed("duration", amounts.parse_duration_s)
 BYTES = Parsed("size", amounts.parse_bytes)
 MEMORY = Parsed("size", amounts.parse_memory_mib)
@@ -79,6 +88,7 @@ GPUS = Parsed("gpus", amounts.parse_gpus)
 RESOURCES = Parsed("name=amount,…", amounts.parse_resources)
 FACTORS = Parsed("name=factor,…", amounts.parse_factors)
 ID = Parsed("id", _parse_id)
+GRPC_PORT = Parsed("port|auto|off", _parse_grpc_port)
 GANG = Parsed("id:size", amounts.parse_gang)
 
 

@@ -89,7 +89,9 @@ def command(
             each.append("--overcommit=" + ",".join(f"{name}={factor:g}" for name, factor in overcommit.items()))
     _check_workers(arguments)
     _make_state_dir(config.state_dir)
-    _check_port(config.host, config.port)
+    _check_port(config.host, config.port, option="--port")
+    if isinstance(config.grpc_port, int):
+        _check_port(config.host, config.grpc_port, option="--grpc-port")
     block_signals()
     raise click.exceptions.Exit(_Cluster(config).live(arguments))
 
@@ -261,7 +263,7 @@ def _make_state_dir(path: Path) -> None:
         raise click.UsageError(f"can't make the state directory {path}: {error.strerror}") from error
 
 
-def _check_port(host: str, port: int) -> None:
+def _check_port(host: str, port: int, *, option: str) -> None:
     """Tell before anything is started that the port is taken or the address is not ours.
 
     Raises:
@@ -275,7 +277,7 @@ def _check_port(host: str, port: int) -> None:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise click.UsageError(
-                f"port {port} of {host} is taken, perhaps by another coordinator: choose one with --port, 0 for any"
+                f"port {port} of {host} is taken, perhaps by another coordinator: choose one with {option}, 0 for any"
             ) from error
         raise click.UsageError(f"can't listen on {host}:{port}: {error.strerror}") from error
 

@@ -66,7 +66,14 @@ class LocalCluster:
         self._folder = Path(tempfile.mkdtemp(prefix="rota-"))
         self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         environment = {name: value for name, value in os.environ.items() if name not in ("ROTA_URL", "ROTA_TOKEN")}
-        arguments = ["up", f"--workers={workers}", "--port=0", f"--state-dir={self._folder / 'state'}", *options]
+        arguments = [
+            "up",
+            f"--workers={workers}",
+            "--port=0",
+            "--grpc-port=off",
+            f"--state-dir={self._folder / 'state'}",
+            *options,
+        ]
         with (self._folder / "up.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _PROGRAM, *arguments],

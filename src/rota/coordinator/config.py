@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rota.store.base import Retention
 
 __all__ = [
+    "GRPC_PORT_DEFAULT",
     "CoordinatorConfig",
     "Durability",
     "LogFormat",
@@ -32,6 +33,7 @@ LogFormat = Literal["auto", "human", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 PORT_MAX: Final = 65_535
+GRPC_PORT_DEFAULT: Final = 50_051
 
 LOG_RETENTION_BYTES_MIN: Final = 1 << 20
 """Less could not hold the output of one task."""
@@ -47,6 +49,7 @@ class CoordinatorConfig:
     Args:
         host: The address to listen on.
         port: The port to listen on; 0 picks a free one.
+        grpc_port: The port for gRPC, likewise; ``auto`` is 50051, or a free one where that is taken or ``port`` is 0.
         state_dir: Where the store and the logs are; made with mode 0700 if missing.
         store: Which backend remembers.
         durability: ``full`` survives a power cut, ``relaxed`` may lose the last moments in one.
@@ -82,6 +85,7 @@ class CoordinatorConfig:
 
     host: str = "127.0.0.1"
     port: int = 8080
+    grpc_port: int | Literal["auto", "off"] = "auto"
     state_dir: Path = Path(".rota")
     store: StoreName = "sqlite"
     durability: Durability = "full"
@@ -154,8 +158,11 @@ class CoordinatorConfig:
                 raise ValueError(f"{name} must be one of {', '.join(get_args(words))}, got {getattr(self, name)!r}")
 
     def _check_amounts(self) -> None:
-        if not 0 <= self.port <= PORT_MAX:
-            raise ValueError(f"port must be 0 to {PORT_MAX}, got {self.port}")
+        for name, port in (("port", self.port), ("grpc_port", self.grpc_port)):
+            if isinstance(port, int) and not 0 <= port <= PORT_MAX:
+                raise ValueError(f"{name} must be 0 to {PORT_MAX}, got {port}")
+        if self.port and self.grpc_port == self.port:
+            raise ValueError(f"grpc_port must be another than port, got {self.port} for both")
         if self.max_pending < 1:
             raise ValueError(f"max_pending must be at least 1, got {self.max_pending}")
         for name, least in (

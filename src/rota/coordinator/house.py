@@ -78,7 +78,7 @@ class House:
         self._guard_config = GuardConfig(
             host=config.host, allowed_hosts=frozenset(config.allow_hosts), token=config.token
         )
-        self._guard = Guard(self._guard_config)
+        self.guard = Guard(self._guard_config)
         self._advice = AdviceDesk(self._core_config)
         self._background: list[asyncio.Task[None]] = []
         self.counters = Counters()
@@ -201,7 +201,7 @@ class House:
 
     def _accept_channel(self, handshake: Handshake) -> ChannelHandler[FromPeer, ToPeer] | Refusal:
         try:
-            check_headers(self._guard, handshake.headers, path=handshake.path, scheme=handshake.scheme)
+            check_headers(self.guard, handshake.headers, path=handshake.path, scheme=handshake.scheme)
             self._loop.scheduler()
         except Forbidden as error:
             return Refusal(403, error.code, str(error))

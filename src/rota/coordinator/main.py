@@ -9,7 +9,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, Literal
 
@@ -19,6 +19,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from rota.coordinator.config import CoordinatorConfig
+from rota.coordinator.grpc.door import GrpcDoor
 from rota.coordinator.house import House
 from rota.coordinator.http.protocol import JoiningHttpProtocol
 from rota.core.errors import BadSpec, RotaError, StoreError
@@ -69,10 +70,14 @@ def run(config: CoordinatorConfig) -> int:
     except (ValueError, BadSpec) as error:
         sys.stderr.write(f"rota: {error}\n")
         return EXIT_USAGE
+    port = config.port
     try:
-        listener = _listen(config)
+        listener = _listen(config.host, port)
+        if isinstance(config.grpc_port, int):
+            port = config.grpc_port
+            _listen(config.host, port).close()  # gRPC takes it itself, later: a taken one is said now
     except OSError as error:
-        sys.stderr.write(f"rota: can't listen on {config.host} port {config.port}: {error.strerror}\n")
+        sys.stderr.write(f"rota: can't listen on {config.host} port {port}: {error.strerror}\n")
         return EXIT_USAGE
     with listener:
         return uvloop.run(_serve(config, listener, policies))
@@ -94,26 +99,27 @@ async def _serve(config: CoordinatorConfig, listener: socket.socket, policies: M
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     turning = asyncio.create_task(house.run())
     _say_ready(config, listener)
+    door = GrpcDoor(config, guard=house.guard)
+    calls = asyncio.create_task(door.run())
     try:
         await asyncio.wait(
-            [serving, turning, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED
+            [serving, turning, calls, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED
         )
-        return await _leave(house, server, serving=serving, turning=turning)
+        return await _leave(house, server, door, running=(serving, turning, calls))
     finally:
         await house.close()
 
 
-async def _leave(
-    house: House, server: uvicorn.Server, *, serving: asyncio.Task[None], turning: asyncio.Task[None]
-) -> int:
+async def _leave(house: House, server: uvicorn.Server, door: GrpcDoor, *, running: Sequence[asyncio.Task[None]]) -> int:
     """Refuse new work, finish the turn under way, tell the workers, and stop serving."""
     log.info("stopping")
     await house.stop()  # returns also when the loop has failed, before or just now
     house.close_sessions("the coordinator is leaving; come back in a moment")
     house.app.stop_streams()
     server.should_exit = True
-    await asyncio.wait([serving, turning])
-    failure = turning.exception() or serving.exception()
+    door.close()
+    await asyncio.wait(running)
+    failure = next(filter(None, (task.exception() for task in running)), None)
     if failure is None:
         log.info("stopped")
         return 0
@@ -139,10 +145,10 @@ def server_config(app: ASGIApp, *, channels: type[asyncio.Protocol] | Literal["n
     )
 
 
-def _listen(config: CoordinatorConfig) -> socket.socket:
-    """Take the port before anything else, so that a taken one is said at once."""
+def _listen(host: str, port: int) -> socket.socket:
+    """Take a port before anything else, so that a taken one is said at once."""
     family, kind, protocol, _, address = socket.getaddrinfo(
-        config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
     listener = socket.socket(family, kind, protocol)
     try:

@@ -98,8 +98,8 @@ class Guard:
             self._check_host(host)
         if site is not None or origin is not None:
             _check_origin(origin, site, ours=_origin(scheme, (host or b"").decode("latin-1")))
-        if self._token is not None and path not in OPEN_PATHS:
-            self._check_token(authorization)
+        if path not in OPEN_PATHS:
+            self.check_token(authorization)
 
     def _check_host(self, host: bytes | None) -> None:
         if host is None:
@@ -120,8 +120,14 @@ class Guard:
             return False
         return self._any_address or address.is_loopback
 
-    def _check_token(self, authorization: bytes | None) -> None:
-        assert self._token is not None
+    def check_token(self, authorization: bytes | None) -> None:
+        """Raise unless the token is right or none is asked for: all that there is to check without a browser.
+
+        Raises:
+            Unauthorized: It is missing or wrong.
+        """
+        if self._token is None:
+            return
         if authorization is None:
             raise Unauthorized("a token is asked for: send `Authorization: Bearer …` (ROTA_TOKEN)")
         scheme, _, given = authorization.partition(b" ")

@@ -1,0 +1,79 @@
+"""The gRPC side of the process: opened once HTTP is, closed with it.
+
+The library takes longer to import than all else together; nobody who waits for HTTP should wait for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from rota.coordinator.config import GRPC_PORT_DEFAULT, CoordinatorConfig
+from rota.coordinator.http.guard import Guard
+
+if TYPE_CHECKING:
+    from rota.coordinator.grpc.server import GrpcServer
+
+__all__ = ["GrpcDoor"]
+
+_SERVER: Final = "rota.coordinator.grpc.server"
+
+log = structlog.get_logger(__name__)
+
+
+class GrpcDoor:
+    """Serves gRPC on its port, or nothing where the configuration has none.
+
+    Args:
+        config: Where to listen.
+        guard: Who may call.
+    """
+
+    def __init__(self, config: CoordinatorConfig, *, guard: Guard) -> None:
+        self._config = config
+        self._guard = guard
+        self._closing = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until closed.
+
+        Raises:
+            PortTaken: It can't be listened on.
+        """
+        server = None if self._config.grpc_port == "off" else await self._open()
+        await self._closing.wait()
+        if server is not None:
+            await server.stop()
+
+    def close(self) -> None:
+        """Let `run` end: calls that run have a moment to end."""
+        self._closing.set()
+
+    async def _open(self) -> GrpcServer:
+        await asyncio.to_thread(importlib.import_module, _SERVER)
+        from rota.coordinator.grpc.server import GrpcServer  # noqa: PLC0415 - see the top
+
+        server = GrpcServer([], guard=self._guard)
+        port = server.listen(self._config.host, _ports(self._config))
+        await server.start()
+        _say_ready(self._config.host, port)
+        return server
+
+
+def _ports(config: CoordinatorConfig) -> list[int]:
+    """The ports to try, in order."""
+    if isinstance(config.grpc_port, int):
+        return [config.grpc_port]
+    return [GRPC_PORT_DEFAULT, 0] if config.port else [0]
+
+
+def _say_ready(host: str, port: int) -> None:
+    """One line on standard output, like that of HTTP."""
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    sys.stdout.write(f"rota coordinator serving gRPC on {address}\n")
+    sys.stdout.flush()
+    log.info("grpc_listening", host=host, port=port)

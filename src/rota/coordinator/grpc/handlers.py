@@ -1,0 +1,56 @@
+"""From a contract and its implementation to what a gRPC server takes.
+
+Generated stubs for services are untyped and add nothing but names: the descriptor knows them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+__all__ = ["Contract", "generic_handler"]
+
+
+class Contract:
+    """A service of the contracts in ``proto/``, and the object that does it: a method for each RPC, by its name.
+
+    Raises:
+        TypeError: An RPC of the contract has no method.
+    """
+
+    def __init__(self, descriptor: ServiceDescriptor, implementation: object) -> None:
+        missing = [method.name for method in descriptor.methods if not hasattr(implementation, method.name)]
+        if missing:
+            raise TypeError(f"{descriptor.full_name} is without {', '.join(missing)}")
+        self.descriptor: Final = descriptor
+        self.implementation: Final = implementation
+
+
+def generic_handler(contract: Contract) -> grpc.GenericRpcHandler:
+    """Make the handler of all RPCs of a service."""
+    methods = {
+        method.name: _method_handler(method, getattr(contract.implementation, method.name))
+        for method in contract.descriptor.methods
+    }
+    return grpc.method_handlers_generic_handler(contract.descriptor.full_name, methods)
+
+
+def _method_handler(method: MethodDescriptor, behaviour: Callable[..., Any]) -> grpc.RpcMethodHandler[Message, Message]:
+    """Make the handler of one RPC: unary or streaming on either side, as its contract says."""
+    make = _MAKERS[method.client_streaming, method.server_streaming]
+    request = GetMessageClass(method.input_type)
+    response = GetMessageClass(method.output_type)
+    return make(behaviour, request_deserializer=request.FromString, response_serializer=response.SerializeToString)
+
+
+_MAKERS: Final[dict[tuple[bool, bool], Callable[..., grpc.RpcMethodHandler[Message, Message]]]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
