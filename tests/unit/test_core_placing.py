@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from rota.core.cluster import INDEXES, ROOMS_MAX, Room
+from rota.core.cluster import ROOMS_MAX, Room
 from rota.core.effects import Effect, WorkerKnown
+from rota.core.indexes import INDEXES
 from rota.core.model import TaskSeq
 from rota.core.placement.base import RoomIndex
 from rota.core.placement.least_loaded import LeastLoaded
@@ -294,7 +295,7 @@ def test_shape_of_its_own_costs_nothing_a_worker_while_it_waits() -> None:
 
 
 def test_indexes_of_shapes_that_nobody_waits_for_are_bounded() -> None:
-    core = Core()
+    core = Core(config=replace(QUIET, placement="binpack"))
     core.hello(cpu=10_000_000, memory=10_000_000)
     for memory in range(2 * INDEXES[1]):
         core.submit(resources={"memory": 1 + memory})
@@ -377,3 +378,41 @@ def test_unknown_worker_can_not_be_drained() -> None:
 def _submitted(core: Core, resources: dict[str, int]) -> list[Effect]:
     """The effects of submitting one task that needs this."""
     return list(core.submit_drafts(drafts_of(1, core.wall, resources=resources)))
+
+
+def test_shapes_that_find_somebody_at_a_look_have_no_index_of_their_own() -> None:
+    looks = Looks(random.Random(1))
+    core = Core(policies={**POLICIES, "least-loaded": lambda _: looks})
+    for number in range(20):
+        core.hello(f"w{number}", cpu=100_000, memory=100_000)
+    looks.noted = 0
+    for memory in range(50):
+        core.submit(resources={"memory": 1 + memory})
+    assert looks.noted == 0
+    assert core.state.pending.size == 0
+
+
+def test_shape_that_few_can_hold_is_found_whoever_else_is_idle() -> None:
+    core = Core()
+    for number in range(200):
+        core.hello(f"w{number}", cpu=1000)
+    core.hello("big", cpu=64_000)
+    assert core.workers_of(core.submit(8, resources={"cpu": 8000})) == ["big"] * 8
+    [last] = core.submit(resources={"cpu": 8000})
+    assert core.states([last]) == ["pending"]
+    core.end(TaskSeq(1))
+    assert core.worker_of(last) == "big"
+
+
+@pytest.mark.parametrize("frees", [10, 5000], ids=["reads on", "looks at all anew"])
+def test_who_was_freed_while_a_shape_was_not_looked_at_is_known_to_it(frees: int) -> None:
+    core = Core()
+    core.hello("w1", cpu=8000)
+    core.hello("w2", cpu=2000)
+    large = only(core.submit(resources={"cpu": 8000}))
+    [waiting] = core.submit(resources={"cpu": 8000})  # has an index of its own by now
+    core.cancel(waiting)
+    for _ in range(frees):
+        core.end(only(core.submit(resources={"cpu": 500})))
+    core.end(large)
+    assert core.workers_of(core.submit(resources={"cpu": 8000})) == ["w1"]

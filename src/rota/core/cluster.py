@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from rota.core.commands import SessionId
 from rota.core.estimates import RunTimes
+from rota.core.indexes import Indexes, RoomView
 from rota.core.model import Gpu, LaneId, Offer, Reason, Shape, Terms, WorkerId, WorkerRecord, WorkerState
 from rota.core.queues import Queue, Queues
 from rota.core.reservations import fits_beside
@@ -24,23 +25,15 @@ from rota.core.timers import Impossible
 from rota.core.workers import Lane, Worker
 
 if TYPE_CHECKING:
-    from rota.core.placement.base import PlacementPolicy, RoomIndex
+    from rota.core.placement.base import PlacementPolicy
     from rota.core.placement.placements import Placements
 
-__all__ = ["INDEXES", "ROOMS_MAX", "Cluster", "LaneWatcher", "Room", "indexes_max"]
+__all__ = ["ROOMS_MAX", "Cluster", "LaneWatcher", "Room"]
 
 ROOMS_MAX: Final = 256
 """Rooms that may be there before the idle ones are looked for: each remembers how long its tasks take."""
 
 _ONLINE: Final = WorkerState.ONLINE
-
-INDEXES: Final = (128, 256)
-"""Indexes kept for shapes that don't wait, at least and at most: who gains room is offered to each of them."""
-
-INDEX_ENTRIES_MAX: Final = 1_000_000
-"""Workers in all of these together, 130 bytes each. To make one anew takes 1 ms for 1,000 workers, and where shapes
-take turns the one that was dropped is the next that is wanted: with 10,000 workers and 64 indexes for 100 shapes a task
-took seven times as long as with an index for each."""
 
 
 class LaneWatcher(Protocol):
@@ -86,7 +79,7 @@ class Room:
         self._accepted: dict[frozenset[str], bool] = {}
         self.plain, self.cards, self.memory_mib = split_need(shape.resources)
         self.needs_cards = bool(self.cards or self.memory_mib)
-        self.index: RoomIndex | None = None
+        self.index: RoomView | None = None
         self.lanes = 0
         self.hungry: dict[Lane, None] = {}
         self.run_times = RunTimes()
@@ -130,8 +123,8 @@ class Cluster:
 
     For the next pass: ``stirred`` are rooms to look at, ``freed`` workers that may have room that they had not,
     and ``has_changed`` says that workers came or went, so that whatever waits may wait for another reason.
-    ``indexed`` are the rooms that have an index though nothing waits for them, ``long_lines`` the lanes in which
-    somebody stands behind the head. ``watcher`` is told of all lanes, if there is one.
+    ``indexes`` are what rooms are placed by, ``long_lines`` the lanes in which somebody stands behind the head.
+    ``watcher`` is told of all lanes, if there is one.
     """
 
     def __init__(self, placements: Placements, queues: Queues) -> None:
@@ -143,7 +136,7 @@ class Cluster:
         self.rooms: dict[tuple[Shape, str], Room] = {}
         self.stirred: dict[Room, None] = {}
         self.freed: dict[Worker, None] = {}
-        self.indexed: dict[Room, None] = {}
+        self.indexes = Indexes(placements, self.workers)
         self.long_lines: dict[Lane, None] = {}
         self.has_changed = False
         self.version = 0
@@ -223,29 +216,12 @@ class Cluster:
             if room.queue is queue:
                 policy = self._policy_of(room.shape, queue)
                 if policy is not room.policy:
-                    room.policy, room.index = policy, None
-                    self.indexed.pop(room, None)
+                    room.policy = policy
+                    self.indexes.drop(room)
                 self.stirred[room] = None
 
     def _policy_of(self, shape: Shape, queue: Queue) -> PlacementPolicy:
         return self._placements.policy(shape.placement or queue.settings.placement)
-
-    def index_of(self, room: Room) -> RoomIndex:
-        """The index of a room that is to be placed. Making it looks at every worker once."""
-        if room.index is None:
-            room.index = self._placements.make_index(
-                room, [worker for worker in self.workers.values() if room.fits_now(worker)]
-            )
-        return room.index
-
-    def keep_index(self, room: Room, index: RoomIndex) -> None:
-        """Keep the index of a room for which nothing waits any more, in place of the oldest."""
-        room.index = index
-        self.indexed[room] = None
-        if len(self.indexed) > indexes_max(len(self.workers)):
-            oldest = next(iter(self.indexed))
-            del self.indexed[oldest]
-            oldest.index = None
 
     def forget_idle_rooms(self, in_use: Container[Room]) -> None:
         """Drop rooms without lanes and pending tasks whenever rooms have doubled: O(1) a room, amortised."""
@@ -255,7 +231,7 @@ class Cluster:
             if not room.lanes and room not in in_use:
                 del self.rooms[key]
                 self.stirred.pop(room, None)
-                self.indexed.pop(room, None)
+                self.indexes.drop(room)
         self._queues.forget_all_but({room.queue.name for room in self.rooms.values()})
         self._rooms_max = max(ROOMS_MAX, 2 * len(self.rooms))
 
@@ -362,12 +338,6 @@ class Cluster:
 
     def _present(self) -> Iterator[Worker]:
         return (worker for worker in self.workers.values() if worker.state is not WorkerState.OFFLINE)
-
-
-def indexes_max(workers: int) -> int:
-    """How many indexes are kept for shapes that don't wait, with so many workers."""
-    least, most = INDEXES
-    return min(most, max(least, INDEX_ENTRIES_MAX // max(1, workers)))
 
 
 def _cards(gpus: tuple[Gpu, ...]) -> dict[str, int]:

@@ -17,6 +17,7 @@ from rota.core.balance import Balance
 from rota.core.choosing import choices
 from rota.core.cluster import Room
 from rota.core.gang_placing import GangPlacer
+from rota.core.indexes import offer_to
 from rota.core.model import Reason
 from rota.core.ordering import Rank
 from rota.core.pending import Group
@@ -74,8 +75,8 @@ class Dispatch:
             cluster.stirred.update(dict.fromkeys(pending.groups))
         stirred, cluster.stirred = cluster.stirred, {}
         freed, cluster.freed = list(cluster.freed), {}
-        for room in {**cluster.indexed, **stirred} if freed else ():
-            _offer(room, freed)
+        if freed:
+            cluster.indexes.note_freed(freed)
         waiting = pending.groups if freed else ()
         hopeful = dict.fromkeys(room for room in waiting if room not in stirred and _can_use(room, freed))
         queue: list[_Entry] = []
@@ -114,7 +115,6 @@ class Dispatch:
                         heapify(queue)
                     continue
                 del hopeful[group.room]
-                _offer(group.room, freed)
             if self._serve(group, self._gangs.bound(queue[0][0] if queue else None)):
                 self._enqueue(group, queue)
 
@@ -134,14 +134,14 @@ class Dispatch:
         if group.block is not None:
             self._state.pending.waiting_for_room.pop(group, None)
             return False
-        index = cluster.index_of(room)
+        index = cluster.indexes.of(room)
         is_behind = self._place(group, index, bound)
         if room not in self._state.pending.groups:
-            cluster.keep_index(room, index)
+            cluster.indexes.keep(room, index)
         else:
-            cluster.indexed.pop(room, None)
+            cluster.indexes.kept.pop(room, None)
         if self._state.holds:  # who was kept from this group has room for others of its shape
-            _offer(room, list(self._state.holds.workers))
+            offer_to(room, self._state.holds.workers)
         return is_behind
 
     def _place(self, group: Group, index: RoomIndex, bound: Rank | None) -> bool:
@@ -296,11 +296,3 @@ def _can_use(room: Room, freed: list[Worker]) -> bool:
 
 def _is_worth_a_look(room: Room, hopeful: dict[Room, None], freed: list[Worker]) -> bool:
     return room not in hopeful or _can_use(room, freed)
-
-
-def _offer(room: Room, freed: list[Worker]) -> None:
-    """Let the index of a room know of the workers that gained room and can hold it."""
-    if room.index is not None:
-        for worker in freed:
-            if room.fits_now(worker):
-                room.index.offer(worker)

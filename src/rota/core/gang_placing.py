@@ -19,6 +19,7 @@ from heapq import heappop, heappush
 from rota.core.attempts import Attempts
 from rota.core.cluster import Room
 from rota.core.gangs import Gang
+from rota.core.indexes import offer_to
 from rota.core.model import Reason
 from rota.core.ordering import Rank, stream_of
 from rota.core.protocol import GangSeats, Seat
@@ -114,10 +115,10 @@ class GangPlacer:
         cluster = self._state.cluster
         lanes: dict[int, Lane] = {}
         for room, task in self._hardest_first(gang):
-            index = cluster.index_of(room)
-            cluster.keep_index(room, index)
+            index = cluster.indexes.of(room)
             key = room.policy.key_of(task) if room.policy.looks_at_tasks else ""
             worker = index.choose(key, self.has_room_for(room, gang))
+            cluster.indexes.keep(room, index)
             if worker is None:
                 gang.fits = len(lanes)
                 self._get_up(gang, list(lanes.values()))
@@ -140,17 +141,13 @@ class GangPlacer:
         for lane in lanes:
             self._state.cluster.close_lane(lane, in_vain=True)
         for room in self._rooms(gang):
-            for worker in touched if room.index is not None else ():
-                if room.index is not None and room.fits_now(worker):
-                    room.index.offer(worker)
+            offer_to(room, touched)
         self._offer_kept(gang)
 
     def _offer_kept(self, gang: Gang) -> None:
         """Who was kept from this gang has room for others of its shapes."""
-        for worker in self._state.holds.workers:
-            for room in self._rooms(gang):
-                if room.index is not None and room.fits_now(worker):
-                    room.index.offer(worker)
+        for room in self._rooms(gang):
+            offer_to(room, self._state.holds.workers)
 
     def _refuse(self, gang: Gang) -> None:
         """Note since when nobody could ever hold the gang, if that is so."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from rota.core.cluster import Room, indexes_max
+from rota.core.cluster import Room
 from rota.core.gang_invariants import check_gangs
+from rota.core.indexes import indexes_max
 from rota.core.model import ACTIVE_STATES, Reason, TaskSeq, TaskState
 from rota.core.pending import Group
 from rota.core.resources import GPU, GPU_MEMORY
@@ -83,9 +84,11 @@ def _check_nobody_is_forgotten(state: State) -> None:
         check_room(state, room, workers)
         if room.index is not None:
             has_room = any(map(room.fits_now, workers))
-            assert room in pending.groups or room in cluster.indexed, room.shape
+            assert room in pending.groups or room in cluster.indexes.kept or not room.index.has_own, room.shape
             assert (room.index.choose("", room.fits_now) is not None) == has_room, room.shape
-    assert len(cluster.indexed) <= indexes_max(len(workers))
+            if room not in pending.groups:
+                cluster.indexes.keep(room, room.index)  # to be asked may have made one of its own
+    assert len(cluster.indexes.kept) <= indexes_max(len(workers))
 
 
 def check_room(state: State, room: Room, workers: Collection[Worker]) -> None:

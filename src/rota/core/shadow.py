@@ -158,9 +158,7 @@ class Shadow:
             mirror.session, mirror.state = real.session, real.state
             mirror.drained, mirror.leaving = real.drained, real.leaving
             mirror.kept, mirror.quarantined = real.kept, real.quarantined
-        for room in self._cluster.indexed:
-            room.index = None
-        self._cluster.indexed.clear()
+        self._cluster.indexes.drop_all()
         self._cluster.freed.clear()
 
     def _empty(self, mirror: Worker) -> None:
@@ -175,10 +173,10 @@ class Shadow:
         if room.queue.settings is not real.room.queue.settings:
             room.queue.change(real.room.queue.settings)
             self._cluster.queue_changed(room.queue)
-        index = self._cluster.index_of(room)
+        index = self._cluster.indexes.of(room)
         key = room.policy.key_of(real.line[0]) if room.policy.looks_at_tasks and real.line else ""
         chosen = index.choose(key, room.fits_now)
-        self._cluster.keep_index(room, index)
+        self._cluster.indexes.keep(room, index)
         self._decisions += 1
         if chosen is None:
             self._no_room += 1
@@ -205,17 +203,14 @@ class Shadow:
     def _offer_freed(self) -> None:
         freed = list(self._cluster.freed)
         self._cluster.freed.clear()
-        for room in self._cluster.indexed:
-            if room.index is not None:
-                for worker in freed:
-                    if room.fits_now(worker):
-                        room.index.offer(worker)
+        self._cluster.indexes.note_freed(freed)
 
     def _has_room(self, real: Room) -> bool:
         room = self._cluster.room(real.shape, real.queue.name)
-        index = self._cluster.index_of(room)
-        self._cluster.keep_index(room, index)
-        return index.choose("", room.fits_now) is not None
+        index = self._cluster.indexes.of(room)
+        chosen = index.choose("", room.fits_now)
+        self._cluster.indexes.keep(room, index)
+        return chosen is not None
 
 
 def _count_up(lanes: dict[Worker, int], worker: Worker) -> None:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from rota.core.cluster import Room
-from rota.core.placement.base import HasRoom, PlacementPolicy, RoomIndex
+from rota.core.placement.base import LOOKS, CommonOrder, HasRoom, PlacementPolicy, RoomIndex
 from rota.core.workers import Worker
 
 __all__ = ["AtRandom"]
@@ -19,6 +19,9 @@ class AtRandom(PlacementPolicy):
 
     def make_index(self, room: Room, workers: Sequence[Worker]) -> RoomIndex:  # noqa: ARG002 - the same for all shapes
         return _Urn(self._rng, workers)
+
+    def make_order(self) -> CommonOrder:
+        return _Urn(self._rng, ())
 
 
 class _Urn:
@@ -43,7 +46,27 @@ class _Urn:
             worker = workers[index]
             if has_room(worker):
                 return worker
-            self._noted.remove(worker.number)
-            workers[index] = workers[-1]
-            workers.pop()
+            self._take_out(index)
         return None
+
+    def look(self, has_room: HasRoom) -> Worker | None:
+        workers, looks = self._workers, LOOKS
+        while workers and looks:
+            index = int(self._rng.random() * len(workers))
+            worker = workers[index]
+            if has_room(worker):
+                return worker
+            if worker.is_open:
+                looks -= 1
+            else:
+                self._take_out(index)
+        return None
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def _take_out(self, index: int) -> None:
+        workers = self._workers
+        self._noted.remove(workers[index].number)
+        workers[index] = workers[-1]
+        workers.pop()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from rota.core.cluster import Room
-from rota.core.placement.base import HasRoom, PlacementPolicy, RoomIndex
+from rota.core.placement.base import LOOKS, CommonOrder, HasRoom, PlacementPolicy, RoomIndex
 from rota.core.workers import Worker
 
 __all__ = ["TIE", "LeastLoaded"]
@@ -38,6 +38,9 @@ class LeastLoaded(PlacementPolicy):
 
     def make_index(self, room: Room, workers: Sequence[Worker]) -> RoomIndex:  # noqa: ARG002 - the same for all shapes
         return _Steps(self._rng, workers)
+
+    def make_order(self) -> CommonOrder:
+        return _Steps(self._rng, ())
 
 
 _Entry = tuple[int, Worker]
@@ -89,6 +92,35 @@ class _Steps:
                 self._take_out(self._lowest, place)
                 del entries[worker.number]
         return None
+
+    def look(self, has_room: HasRoom) -> Worker | None:
+        if self._last is not None:
+            self._put_right(*self._last)
+        entries, steps, draw, looks = self._entries, self._steps, self._rng.random, LOOKS
+        while self._lowest < STEPS and looks:
+            step = steps[self._lowest]
+            if not step:
+                self._lowest += 1
+                continue
+            place = int(draw() * len(step))
+            entry = step[place]
+            worker = entry[1]
+            if entries.get(worker.number) is not entry:
+                self._take_out(self._lowest, place)
+            elif _step_of(worker) > self._lowest:
+                self._put_right(self._lowest, place)
+            elif has_room(worker):
+                self._last = self._lowest, place
+                return worker
+            elif worker.is_open:
+                looks -= 1
+            else:
+                self._take_out(self._lowest, place)
+                del entries[worker.number]
+        return None
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
     def _begin(self, workers: Iterable[Worker]) -> None:
         self._entries: dict[int, _Entry] = {}
