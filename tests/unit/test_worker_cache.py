@@ -72,9 +72,9 @@ def test_without_a_home_the_cache_is_temporary(tmp_path: Path, monkeypatch: pyte
 
 def test_each_worker_of_a_machine_has_blobs_of_its_own(tmp_path: Path) -> None:
     one, other = CacheDir(tmp_path), CacheDir(tmp_path)
-    assert [cache.take_blob_folder().name for cache in (one, other)] == ["blobs-1", "blobs-2"]
+    assert [cache.take_own_folder("blobs").name for cache in (one, other)] == ["blobs-1", "blobs-2"]
     one.close()
-    assert CacheDir(tmp_path).take_blob_folder().name == "blobs-1"
+    assert CacheDir(tmp_path).take_own_folder("blobs").name == "blobs-1"
     other.close()
 
 

@@ -242,7 +242,7 @@ class BlobShelf:
     @property
     def _own(self) -> BlobFolder:
         if self._folder is None or not self._folder.path.is_dir():  # somebody may have emptied the cache
-            self._folder = BlobFolder(self._cache.take_blob_folder(), bytes_max=self._bytes_max)
+            self._folder = BlobFolder(self._cache.take_own_folder("blobs"), bytes_max=self._bytes_max)
         return self._folder
 
     def _look(self, digest: str) -> Path | None:

@@ -2,6 +2,7 @@
 
 ```
 <cache>/blobs-1/        the blobs of one worker; a second one on the same machine has blobs-2, and so on
+<cache>/scratch-1/      scratch directories of the attempts of one worker, likewise
 <cache>/environments/   virtual environments, for all of them
 ```
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
@@ -21,11 +23,14 @@ from typing import Final, Self
 
 import structlog
 
-__all__ = ["CacheDir", "CacheLock", "default_cache_dir"]
+__all__ = ["LOCK_NAME", "CacheDir", "CacheLock", "default_cache_dir"]
 
 PRIVATE: Final = 0o700
 
-BLOB_FOLDERS_MAX: Final = 1000
+LOCK_NAME: Final = "lock"
+"""Of the file that whoever has a folder for itself keeps locked."""
+
+OWN_FOLDERS_MAX: Final = 1000
 """Workers that share a cache directory."""
 
 log = structlog.get_logger(__name__)
@@ -42,7 +47,7 @@ class CacheDir:
         self._said = path
         self._path: Path | None = None
         self._temporary: Path | None = None
-        self._lock: CacheLock | None = None
+        self._locks: dict[str, CacheLock] = {}
 
     @property
     def path(self) -> Path:
@@ -63,28 +68,50 @@ class CacheDir:
         """
         return _private(self.path / name)
 
-    def take_blob_folder(self) -> Path:
-        """A folder for the blobs of this process alone, until it ends.
+    def take_own_folder(self, kind: str) -> Path:
+        """A folder for what this process has of a kind, for it alone until it ends.
 
         Raises:
             OSError: It can't be made.
         """
-        for number in range(1, BLOB_FOLDERS_MAX + 1):
-            folder = self.folder(f"blobs-{number}")
-            lock = CacheLock.take(folder / "lock", alone=True)
+        for number in range(1, OWN_FOLDERS_MAX + 1):
+            folder = self.folder(f"{kind}-{number}")
+            lock = CacheLock.take(folder / LOCK_NAME, alone=True)
             if lock is not None:
-                if self._lock is not None:  # of a folder that is gone
-                    self._lock.release()
-                self._lock = lock
+                if (earlier := self._locks.get(kind)) is not None:  # of a folder that is gone
+                    earlier.release()
+                self._locks[kind] = lock
                 return folder
-        raise FileExistsError(f"{self.path}: {BLOB_FOLDERS_MAX:,} workers use this cache directory")
+        raise FileExistsError(f"{self.path}: {OWN_FOLDERS_MAX:,} workers use this cache directory")
+
+    def free_folders(self, kind: str) -> Iterator[Path]:
+        """The folders of a kind that no living process has, each kept from others while it is looked at.
+
+        Nothing is made for it: there are none where there is no cache directory.
+
+        Raises:
+            OSError: One of them can't be looked at.
+        """
+        home = self._expected()
+        for folder in sorted(home.glob(f"{kind}-*")) if home is not None else ():
+            lock = CacheLock.take(folder / LOCK_NAME, alone=True)
+            if lock is not None:
+                with lock:
+                    yield folder
 
     def close(self) -> None:
         """Let others have its folders; remove it if it was a temporary one."""
-        if self._lock is not None:
-            self._lock.release()
+        for lock in self._locks.values():
+            lock.release()
         if self._temporary is not None:
             rmtree(self._temporary, ignore_errors=True)
+
+    def _expected(self) -> Path | None:
+        """Where it is, or would be made first."""
+        try:
+            return self._path or self._said or default_cache_dir()
+        except RuntimeError:
+            return None
 
     def _make(self) -> Path:
         if self._said is not None:

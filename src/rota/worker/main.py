@@ -33,6 +33,7 @@ from rota.worker.environments import EnvironmentStore
 from rota.worker.farewell import Farewell
 from rota.worker.machine import UsageSampler
 from rota.worker.offer import make_offer
+from rota.worker.scratch import ScratchFolder
 from rota.worker.shell import AgentShell
 from rota.worker.slots.pool import SlotPool
 from rota.worker.transfer import BlobTransfer
@@ -98,6 +99,8 @@ class _Process:
             environments=self._environments,
         )
         self._blobs.protect(self._pool.blobs_in_use)
+        self._scratch = ScratchFolder(self._cache)
+        self._scratch.protect(self._pool.has)
         self._shell.use(self._pool, self._blobs)
         self._rng = random.Random()
         self._leaving = asyncio.Event()
@@ -118,6 +121,7 @@ class _Process:
         resources = dict(self._offer.resources)
         log.info("worker_started", id=self._config.id, server=self._config.server, pid=os.getpid(), **resources)
         staying, beating = asyncio.create_task(self._stay_connected()), asyncio.create_task(self._beat())
+        cleaning = asyncio.create_task(self._scratch.keep_clean())
         try:
             await asyncio.wait((staying, beating), return_when=asyncio.FIRST_COMPLETED)
             if beating.done():  # it never ends by itself, and a worker that doesn't beat is given up
@@ -126,6 +130,7 @@ class _Process:
         finally:
             beating.cancel()
             staying.cancel()
+            cleaning.cancel()
             self._environments.close()
             await self._pool.close(kill=True)
             self._blobs.close()

@@ -9,13 +9,21 @@ from msgspec import Struct
 from rota.core.spec import TaskSpec
 from rota.worker.slots.base import Work
 
-__all__ = ["Executor", "Launch", "LaunchRefused"]
+__all__ = ["Executor", "Launch", "LaunchRefused", "ScratchUse"]
+
+
+class ScratchUse(Struct, frozen=True):
+    """A directory for one attempt alone. ``files``, names and contents, are in it when the program starts."""
+
+    path: str
+    files: tuple[tuple[str, bytes], ...] = ()
 
 
 class Launch(Struct, frozen=True):
     """A program to start. ``env`` comes on top of the worker's short base; ``stdin`` is empty if not given.
 
-    ``cwd`` is where the worker was started if not given. The process tree is held under ``memory_mib``.
+    ``cwd`` is, if not given, the scratch directory, or without one where the worker was started. The process tree is
+    held under ``memory_mib``.
     """
 
     argv: list[str]
@@ -24,6 +32,7 @@ class Launch(Struct, frozen=True):
     stdin: bytes | None = None
     timeout_s: float | None = None
     memory_mib: int | None = None
+    scratch: ScratchUse | None = None
 
 
 class LaunchRefused(Exception):

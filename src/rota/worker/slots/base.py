@@ -10,7 +10,7 @@ from msgspec import Struct
 from rota.core.model import AttemptKey, Cause, LaneId, TaskId
 from rota.core.protocol import Ended, GangFacts, Mark, OutputChunk, Started
 
-__all__ = ["Blobs", "Environments", "SlotEvents", "SuppliesFailed", "Work"]
+__all__ = ["Blobs", "Environments", "ScratchPlaces", "SlotEvents", "SuppliesFailed", "Work"]
 
 
 class Work(Struct, frozen=True):
@@ -86,6 +86,18 @@ class Blobs(Protocol):
 
         Raises:
             SuppliesFailed: It will never take it.
+        """
+        ...
+
+
+class ScratchPlaces(Protocol):
+    """Where attempts have directories of their own."""
+
+    def path_of(self, key: AttemptKey) -> str:
+        """The path of an attempt's directory, which its slot makes and removes. It must be quick.
+
+        Raises:
+            OSError: There is no place for it.
         """
         ...
 

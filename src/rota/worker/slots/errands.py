@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from rota.core.model import AttemptKey
 from rota.core.spec import decode_spec, kind_of
-from rota.worker.executors.base import Executor, LaunchRefused
+from rota.worker.executors.base import Executor, Launch, LaunchRefused
 from rota.worker.executors.function import CallReader, FunctionCall
 from rota.worker.executors.process import ProcessExecutor
 from rota.worker.executors.workload import WorkloadExecutor
@@ -87,7 +87,16 @@ class ErrandReader:
         if executor is None:
             raise LaunchRefused(f"this worker has no executor for {kind_of(spec)!r}")
         launch = executor.launch(spec, work)
-        task, attempt = work.key
-        limits = launch.timeout_s, launch.memory_mib
-        order = (task, attempt, launch.argv, launch.env, launch.cwd, launch.stdin, *limits)
-        return Errand(work.key, PROGRAMS, work, order=order)
+        return Errand(work.key, PROGRAMS, work, order=_order_of(launch, work))
+
+
+def _order_of(launch: Launch, work: Work) -> Order:
+    """The order for a slot. A scratch directory is where the program runs, unless it says where, and its TMPDIR."""
+    env, cwd, scratch = launch.env, launch.cwd, launch.scratch
+    if scratch is not None:
+        env = {"TMPDIR": scratch.path, **env, "ROTA_SCRATCH": scratch.path}
+        cwd = cwd or scratch.path
+    task, attempt = work.key
+    limits = launch.timeout_s, launch.memory_mib
+    directory = None if scratch is None else (scratch.path, list(scratch.files))
+    return (task, attempt, launch.argv, env, cwd, launch.stdin, *limits, directory)

@@ -34,6 +34,7 @@ import marshal
 __all__ = [
     "FunctionOrder",
     "Order",
+    "ScratchOrder",
     "Unpacker",
     "count_of",
     "decode",
@@ -58,8 +59,13 @@ _LIST_HEADER_BYTES = 5
 _REPORT = b"(" + (5).to_bytes(4, "little")
 """How a tuple of five begins."""
 
-Order = tuple[int, int, list[str], dict[str, str], str | None, bytes | None, float | None, int | None]
-"""What to run: (task, attempt, argv, env, cwd, stdin, timeout_s, memory_mib).
+ScratchOrder = tuple[str, list[tuple[str, bytes]]]
+"""The scratch directory of an attempt: (path, files). ``files`` are names and contents, there before it starts."""
+
+Order = tuple[
+    int, int, list[str], dict[str, str], str | None, bytes | None, float | None, int | None, ScratchOrder | None
+]
+"""What to run: (task, attempt, argv, env, cwd, stdin, timeout_s, memory_mib, scratch).
 
 ``env`` comes on top of the base environment; ``None`` is "not given", or no limit.
 """

@@ -200,6 +200,10 @@ class SlotPool:
         for link, link_keys in asked.items():
             link.send(("take-back", link_keys))
 
+    def has(self, key: AttemptKey) -> bool:
+        """Whether a slot has this attempt, or will say how it ended."""
+        return key in self._load_of_key
+
     def blobs_in_use(self) -> set[str]:
         """The digests of all that attempts here use, wait for or have made: none of it may be removed."""
         calls = {call for load in self._load_of_link.values() for call in load.keys.values() if call is not None}

@@ -4,9 +4,9 @@ The model is one loop around one ``poll``: on the running attempt's pidfd, its t
 socket to the agent. The line of orders is worked off without asking anybody; results are held back
 for a few milliseconds while the next attempt runs, because each report wakes the agent up.
 
-Invariants: nothing of an attempt is left when its end is reported, or the slot says that it must not be
-used again. If the agent goes, the socket ends, and the slot kills what runs and leaves. A slow agent
-blocks nothing: what it has not read yet waits here, up to a limit, over which nothing new starts.
+Invariants: nothing of an attempt is left when its end is reported, no process and no scratch directory, or the slot
+says that it must not be used again. If the agent goes, the socket ends, and the slot kills what runs and leaves. A
+slow agent blocks nothing: what it has not read yet waits here, up to a limit, over which nothing new starts.
 
 Most programs end at once, so the first milliseconds are waited for with a single system call.
 The loop comes after that.
@@ -22,6 +22,7 @@ from rota.worker.slots.frames import Order, Unpacker, pack
 from rota.worker.slots.linux import become_subreaper, hold_child_signals, limit_files, name_process, wait_for_child
 from rota.worker.slots.memory import MemoryWatch, watch_kernel
 from rota.worker.slots.output import OutputStream
+from rota.worker.slots.scratch import Scratch
 from rota.worker.slots.spawn import LaunchFailed, Spawner
 from rota.worker.slots.tree import Reaped, kill_tree
 
@@ -115,10 +116,15 @@ class Slot:
         self._out.begin()
         self._err.begin()
         started_at = time.time()
+        scratch = None if order[8] is None else Scratch(order[8])
         try:
+            if scratch is not None:
+                scratch.prepare()
             pid = self._spawner.spawn(order[2], order[3], cwd=order[4], stdin=order[5])
         except LaunchFailed as error:
-            self._add_ended(ended_unstarted(order[0], order[1], "launch-error", message=str(error)))
+            if scratch is not None:
+                scratch.remove()
+            self._add_ended(ended_unstarted(order[0], order[1], error.cause, message=str(error)))
             self._exchange_now()
             return
         attempt = Attempt(order, pid, started=started, started_at=started_at, grace_s=self._grace_s)
@@ -128,7 +134,7 @@ class Slot:
             self._watch(attempt, memory_mib=order[7])
             self._attempt = None
             os.close(self._pid_fd)
-        self._finish(attempt)
+        self._finish(attempt, scratch)
 
     def _ends_quickly(self, attempt: Attempt) -> bool:
         """Wait a moment by the cheapest call there is; say whether the main process has ended."""
@@ -184,7 +190,7 @@ class Slot:
         # Rounded up to the clock of poll, or it would look again and again in the last millisecond.
         return max(min(at for at in due if at is not None) - now, 0.0) + 0.001
 
-    def _finish(self, attempt: Attempt) -> None:
+    def _finish(self, attempt: Attempt, scratch: Scratch | None) -> None:
         """Leave nothing of the attempt behind, and note its end."""
         reaped = attempt.reaped
         is_empty = reaped.is_empty or reaped.reap() or kill_tree(reaped, EMPTY_WITHIN_S)
@@ -199,7 +205,10 @@ class Slot:
             for stream in (self._out, self._err):
                 self._add_output(attempt, stream, stream.take_rest())
         if is_empty:
-            self._add_ended(attempt.ended(self._out, self._err))
+            ended = attempt.ended(self._out, self._err)
+            if scratch is not None:
+                scratch.remove()
+            self._add_ended(ended)
             return
         attempt.message = f"{attempt.message}; {TROUBLE}" if attempt.message else TROUBLE
         self._ended.append(attempt.ended(self._out, self._err))

@@ -17,7 +17,9 @@ DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 class LaunchFailed(Exception):
-    """The program can't be started; the text says why."""
+    """The program can't be started; the text says why. ``cause`` is how such an attempt ends."""
+
+    cause = "launch-error"
 
 
 class Spawner:

@@ -1,0 +1,202 @@
+"""A scratch directory: made for one attempt, and gone with it, whatever the attempt has put there.
+
+It is private to the worker's user, and its path is the agent's to say. It is removed once nothing of the attempt runs
+any more. If no slot is left to do that, the agent does it (`rota.worker.scratch`), with the same `remove_tree`.
+
+Removing walks no paths and follows no links. Each directory that is found is first moved up, beside the scratch
+directory, and emptied there: so neither depth nor the length of names matters, two descriptors are enough, and a
+mount point, which can't be moved, is never entered.
+"""
+
+import errno
+import os
+
+from rota.worker.slots.frames import ScratchOrder
+from rota.worker.slots.spawn import LaunchFailed
+
+__all__ = ["Scratch", "ScratchFailed", "remove_tree"]
+
+PRIVATE = 0o700
+
+FILE_MODE = 0o600
+
+ROUNDS_MAX = 100
+"""Through one directory, where somebody else still writes to it."""
+
+OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class ScratchFailed(LaunchFailed):
+    """This machine could not give the attempt its directory: not the task's fault."""
+
+    cause = "agent-error"
+
+
+class Scratch:
+    """The scratch directory of one attempt."""
+
+    __slots__ = ("_files", "path")
+
+    def __init__(self, order: ScratchOrder) -> None:
+        self.path, self._files = order
+
+    def prepare(self) -> None:
+        """Make it, with the files that belong there, before the attempt starts.
+
+        Raises:
+            ScratchFailed: It can't be made; nothing is left of it.
+        """
+        try:
+            try:
+                os.mkdir(self.path, PRIVATE)
+            except FileExistsError:  # of an attempt of the same number, in another cluster
+                remove_tree(self.path)
+                os.mkdir(self.path, PRIVATE)
+            for name, data in self._files:
+                _write(f"{self.path}/{name}", data)
+        except OSError as error:
+            self.remove()
+            reason = f"no scratch directory could be made on this worker: {error.strerror} ({self.path})"
+            raise ScratchFailed(reason) from error
+
+    def remove(self) -> None:
+        """Remove it, once nothing of the attempt runs any more. What can't be removed is left to the agent."""
+        remove_tree(self.path)
+
+
+def remove_tree(path: str) -> str | None:
+    """Remove a directory with all that is in it.
+
+    Args:
+        path: Absolute. Beside it, its name with a dot and a number behind it must be free to use.
+
+    Returns:
+        Why something is left, or ``None`` if nothing is. What is left lies beside ``path``, by such names.
+    """
+    yard, _, name = path.rpartition("/")
+    try:
+        yard_fd = os.open(yard or "/", OPEN_DIRECTORY)
+    except OSError as error:
+        return None if error.errno == errno.ENOENT else f"{yard}: {error.strerror}"
+    try:
+        return _Removal(yard_fd, name).run()
+    finally:
+        os.close(yard_fd)
+
+
+class _Removal:
+    """One removal: directories of the names ``stem.0``, ``stem.1`` and so on, each emptied into the yard."""
+
+    def __init__(self, yard_fd: int, stem: str) -> None:
+        self._yard_fd = yard_fd
+        self._stem = stem
+        self._moved = 0
+        self._problem: str | None = None
+
+    def run(self) -> str | None:
+        try:
+            self._move_up(self._stem, self._yard_fd)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._note(self._stem, error)
+        done = 0
+        while done < self._moved:
+            self._remove(f"{self._stem}.{done}")
+            done += 1
+        return self._problem
+
+    def _remove(self, name: str) -> None:
+        """Remove one directory of the yard; what it has in it of directories is moved beside it."""
+        try:
+            fd = self._open(name)
+        except OSError as error:
+            self._note(name, error)
+            return
+        try:
+            # Again, because a directory that changes while it is listed may hide names.
+            for _ in range(ROUNDS_MAX):
+                if not self._empty(fd) or self._is_gone(name):
+                    return
+            self._note(name, OSError(errno.ENOTEMPTY, "somebody still writes to it"))
+        finally:
+            os.close(fd)
+
+    def _is_gone(self, name: str) -> bool:
+        """Remove a directory that should be empty; say whether there is nothing more to do."""
+        try:
+            os.rmdir(name, dir_fd=self._yard_fd)
+        except OSError as error:
+            if error.errno == errno.ENOTEMPTY:
+                return False
+            self._note(name, error)
+        return True
+
+    def _open(self, name: str) -> int:
+        try:
+            fd = os.open(name, OPEN_DIRECTORY, dir_fd=self._yard_fd)
+        except PermissionError:
+            _let_in(name, self._yard_fd)
+            fd = os.open(name, OPEN_DIRECTORY, dir_fd=self._yard_fd)
+        try:
+            os.fchmod(fd, PRIVATE)  # it may have been made read-only
+        except OSError:
+            return fd  # another user's: perhaps we may all the same
+        return fd
+
+    def _empty(self, fd: int) -> bool:
+        """Take all names out of a directory; say whether none stayed for a reason that was noted."""
+        is_clean = True
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                try:
+                    if entry.is_dir(follow_symlinks=False):
+                        self._take_out(entry.name, fd)
+                    else:
+                        os.unlink(entry.name, dir_fd=fd)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    self._note(entry.name, error)
+                    is_clean = False
+        return is_clean
+
+    def _take_out(self, name: str, fd: int) -> None:
+        try:
+            os.rmdir(name, dir_fd=fd)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            self._move_up(name, fd)
+
+    def _move_up(self, name: str, fd: int) -> None:
+        target = f"{self._stem}.{self._moved}"
+        try:
+            os.rename(name, target, src_dir_fd=fd, dst_dir_fd=self._yard_fd)
+        except PermissionError:  # a directory that moves is written to: its ``..`` changes
+            _let_in(name, fd)
+            os.rename(name, target, src_dir_fd=fd, dst_dir_fd=self._yard_fd)
+        self._moved += 1
+
+    def _note(self, name: str, error: OSError) -> None:
+        if self._problem is None:
+            self._problem = f"{name}: {error.strerror}"
+
+
+def _let_in(name: str, dir_fd: int) -> None:
+    """Give ourselves all rights on a directory, and never on what a link in its place points to."""
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", PRIVATE)
+    finally:
+        os.close(fd)
+
+
+def _write(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+    finally:
+        os.close(fd)
