@@ -25,7 +25,7 @@ from rota.functions.pickling import dump_call, dump_function, load_value
 from rota.worker.blobs import BlobShelf
 from rota.worker.cache import CacheDir
 from rota.worker.environments import EnvironmentStore
-from rota.worker.slots.base import Work
+from rota.worker.slots.base import Stock, Work
 from rota.worker.slots.pool import SlotPool
 from rota.worker.transfer import BlobTransfer
 from tests.support.blob_server import BlobServer, running_blob_server
@@ -52,7 +52,7 @@ class Bench:
             cache=self.cache, bytes_max=1 << 30, transfer=BlobTransfer(url, token=None, ca_file=None)
         )
         self.environments = EnvironmentStore(self.cache)
-        self.pool = SlotPool(events=self, worker_id="w1", grace_s=0.5, blobs=self.blobs, environments=self.environments)
+        self.pool = SlotPool(events=self, worker_id="w1", grace_s=0.5, stock=Stock(self.blobs, self.environments))
         self.blobs.protect(self.pool.blobs_in_use)
         if server is None:
             self.blobs.use_home(BlobHome(str(self.home), "probe", "secret"))

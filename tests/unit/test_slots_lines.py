@@ -13,7 +13,7 @@ from rota.core.model import AttemptKey, Cause, LaneId, TaskId, TaskSeq
 from rota.core.protocol import Ended, Mark, OutputChunk, Started
 from rota.core.spec import TaskSpec, encode_spec
 from rota.worker.slots import sources
-from rota.worker.slots.base import SuppliesFailed, Work
+from rota.worker.slots.base import Stock, SuppliesFailed, Work
 from rota.worker.slots.frames import decode_orders
 from rota.worker.slots.pool import SlotPool
 from rota.worker.slots.source import SlotFate
@@ -142,7 +142,7 @@ class Bench:
     def __init__(self, **options: Any) -> None:
         self.blobs = FakeBlobs()
         self.environments = FakeEnvironments()
-        self.pool = SlotPool(events=self, worker_id="w1", blobs=self.blobs, environments=self.environments, **options)
+        self.pool = SlotPool(events=self, worker_id="w1", stock=Stock(self.blobs, self.environments), **options)
         self.ended: list[tuple[AttemptKey, Cause | None]] = []
         self.ends: dict[AttemptKey, Ended] = {}
         self.tellings = 0

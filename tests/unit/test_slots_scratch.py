@@ -26,7 +26,7 @@ def listed(folder: Path) -> list[str]:
 
 
 def test_a_directory_is_private_and_has_its_files(tmp_path: Path) -> None:
-    scratch = Scratch((str(tmp_path / "t1-1"), [("task.py", b"print(1)"), ("empty", b"")]))
+    scratch = Scratch((str(tmp_path / "t1-1"), [("task.py", b"print(1)"), ("empty", b"")], "", ""))
     scratch.prepare()
     assert stat.S_IMODE((tmp_path / "t1-1").stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "t1-1" / "task.py").stat().st_mode) == 0o600
@@ -38,7 +38,7 @@ def test_a_directory_is_private_and_has_its_files(tmp_path: Path) -> None:
 
 def test_what_another_attempt_left_is_not_found_in_it(tmp_path: Path) -> None:
     (tmp_path / "t1-1" / "old").mkdir(parents=True)
-    Scratch((str(tmp_path / "t1-1"), [])).prepare()
+    Scratch((str(tmp_path / "t1-1"), [], "", "")).prepare()
     assert listed(tmp_path) == ["t1-1"]
     assert listed(tmp_path / "t1-1") == []
 
@@ -47,11 +47,11 @@ def test_what_can_not_be_made_is_the_machines_fault_and_leaves_nothing(tmp_path:
     with pytest.raises(
         ScratchFailed, match="no scratch directory could be made on this worker: No such file"
     ) as failed:
-        Scratch((str(tmp_path / "missing" / "t1-1"), [])).prepare()
+        Scratch((str(tmp_path / "missing" / "t1-1"), [], "", "")).prepare()
     assert failed.value.cause == "agent-error"
     with small_disk(tmp_path / "disk", size_mib=1) as disk:
         with pytest.raises(ScratchFailed, match="No space left on device"):
-            Scratch((str(disk / "t1-1"), [("big", b"x" * (2 << 20))])).prepare()
+            Scratch((str(disk / "t1-1"), [("big", b"x" * (2 << 20))], "", "")).prepare()
         assert listed(disk) == []
 
 

@@ -16,7 +16,7 @@ from rota.worker.offer import installed_packages, make_offer
 
 def test_an_offer_names_kinds_python_and_packages() -> None:
     made = make_offer(WorkerConfig(id="w1"))
-    assert made.kinds == {"process", "function", "workload"}
+    assert made.kinds == {"process", "function", "workload", "python"}
     assert made.python == f"{sys.version_info.major}.{sys.version_info.minor}"
     assert made.packages["cloudpickle"] == version("cloudpickle")
     assert made.packages["msgspec"] == version("msgspec")
@@ -31,7 +31,7 @@ def test_a_worker_offers_more_than_it_has_where_it_is_told_to() -> None:
 def test_a_worker_whose_python_can_not_read_functions_still_runs_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(offer, "find_spec", lambda name: None)
     made = make_offer(WorkerConfig(id="w1"))
-    assert made.kinds == {"process", "workload"}
+    assert made.kinds == {"process", "workload", "python"}
     assert not made.python
     assert not made.packages
 

@@ -16,7 +16,16 @@ import msgspec
 
 from rota.core.errors import BadRequest, BadSpec, TooLarge
 from rota.core.model import WORK_MIXES, GangTerms, SyntheticWork
-from rota.core.spec import GANG_LABEL, KINDS, LOSSES_DEFAULT, PRIORITY_WORDS, QUEUE_DEFAULT, TaskRequest, TaskSpec
+from rota.core.spec import (
+    GANG_LABEL,
+    KINDS,
+    LOSSES_DEFAULT,
+    PRIORITY_WORDS,
+    QUEUE_DEFAULT,
+    TaskRequest,
+    TaskSpec,
+    code_of,
+)
 from rota.core.tags import TagSyntaxError, parse_tag
 
 __all__ = ["ARGS_BYTES_MAX", "check_template", "parse_requests", "parse_task_id"]
@@ -158,6 +167,8 @@ def _check(request: TaskRequest, index: int | None) -> None:
         if request.limits:
             _check_limits(request)
         _check_work(request)
+        if (code := code_of(request)) is not None:
+            _check_code(code, "code" if request.data is None else "data")
         _check_process(request)
         _check_function(request)
         if request.resources or request.retries or request.losses != LOSSES_DEFAULT:
@@ -235,7 +246,7 @@ def _check_work(spec: TaskSpec) -> None:
     if spec.command is not None and others == (None, None, None, None, None, None, None):
         return
     given = [name for name in _WORK_FIELDS if getattr(spec, name) is not None]
-    if "image" in given and "command" in given:
+    if "command" in given and _takes_arguments(spec):
         given.remove("command")
     if not given:
         raise BadSpec("command", f"there is nothing to run: give one of {_WORK_WORDS}")
@@ -267,6 +278,18 @@ def _check_work(spec: TaskSpec) -> None:
         _check_synthetic(spec.workload)
 
 
+def _takes_arguments(spec: TaskSpec) -> bool:
+    """Whether ``command`` is not the program, but what is handed to it."""
+    return spec.image is not None or spec.code is not None or spec.data is not None
+
+
+def _check_code(code: str, field: str) -> None:
+    if not code.strip():
+        raise BadSpec(field, "has no code to run")
+    if "\0" in code:
+        raise BadSpec(field, "has a NUL character, which no source file may have")
+
+
 def _check_synthetic(work: SyntheticWork) -> None:
     if work.mix not in WORK_MIXES:
         raise BadSpec("workload", f"mix {work.mix!r} is not one of {', '.join(WORK_MIXES)}")
@@ -278,9 +301,9 @@ def _check_synthetic(work: SyntheticWork) -> None:
 def _check_process(spec: TaskSpec) -> None:
     """No empty programs, and no NUL where the kernel would cut the string."""
     if spec.command is not None:
-        if spec.image is None and not spec.command:
+        if not spec.command and not _takes_arguments(spec):
             raise BadSpec("command", "is empty: it must hold at least the program")
-        if spec.command and not spec.command[0]:
+        if spec.command and not spec.command[0] and not code_of(spec):
             raise BadSpec("command", "the program is an empty string")
         for argument in spec.command:
             _check_no_nul("command", argument)

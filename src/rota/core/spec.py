@@ -6,6 +6,7 @@ and sent to the worker as it is.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
@@ -23,10 +24,12 @@ __all__ = [
     "KINDS",
     "PRIORITY_WORDS",
     "PYTHON_TAG",
+    "SNIPPET_KINDS",
     "SPEC_BYTES_MAX",
     "TaskRequest",
     "TaskSpec",
     "backoff_of",
+    "code_of",
     "deadline_time",
     "decode_spec",
     "encode_spec",
@@ -40,6 +43,9 @@ __all__ = [
 
 SPEC_BYTES_MAX: Final = 1 << 20
 """Bytes of one encoded spec: larger inputs belong in files or blobs, not in every row and message."""
+
+SNIPPET_KINDS: Final = ("python", "go")
+"""Executors of code; ``command`` holds the arguments of it."""
 
 KINDS: Final = ("process", "function", "python", "go", "container", "workload")
 QUEUE_DEFAULT: Final = "default"
@@ -72,7 +78,7 @@ class TaskSpec(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=T
     A function is named by the digest of its pickle, which is a blob; ``callable`` is what people call it.
     ``args`` is an envelope of ``rota.functions.envelope``, which nobody but the SDK and the slot opens; ``blobs``
     are the digests that it refers to. ``python`` is the minor version that pickled both. ``args`` stays the last
-    field: see `with_args`.
+    field: see `with_args`. ``command`` beside an image, code or data is its arguments.
     """
 
     name: str | None = None
@@ -176,6 +182,15 @@ def kind_of(spec: TaskSpec) -> str:
     return "process" if spec.function is None else "function"
 
 
+def code_of(spec: TaskSpec) -> str | None:
+    """The code of a checked snippet, wherever it stands; ``None`` for other tasks.
+
+    >>> code_of(TaskSpec(kind="python", code="a")), code_of(TaskSpec(data="go:b:c")), code_of(TaskSpec(shell="d"))
+    ('a', 'b:c', None)
+    """
+    return spec.code if spec.data is None else spec.data.partition(":")[2]
+
+
 def resources_of(spec: TaskSpec) -> Resources:
     """What the task reserves: as said, and 1000 millicores if nothing is said of cpu."""
     amounts = {"cpu": 1000, **spec.resources}
@@ -244,7 +259,10 @@ def deadline_time(spec: TaskSpec, *, accepted_at: float) -> float | None:
 
 
 def _program(spec: TaskSpec, kind: str) -> str:
-    """What the run times of unnamed tasks are learned for: the program, or the kind of work."""
+    """What the run times of unnamed tasks are learned for: the program, the code, or the kind of work."""
     if spec.image is not None:
         return spec.image
+    code = code_of(spec)
+    if code is not None:
+        return f"{kind}:{hashlib.sha256(code.encode()).hexdigest()}"
     return spec.command[0] if spec.command else kind

@@ -35,6 +35,7 @@ from rota.worker.machine import UsageSampler
 from rota.worker.offer import make_offer
 from rota.worker.scratch import ScratchFolder
 from rota.worker.shell import AgentShell
+from rota.worker.slots.base import Stock
 from rota.worker.slots.pool import SlotPool
 from rota.worker.transfer import BlobTransfer
 
@@ -89,17 +90,16 @@ class _Process:
         transfer = BlobTransfer(config.server, token=config.token, ca_file=config.ca_file)
         self._blobs = BlobShelf(cache=self._cache, bytes_max=config.cache_limit_bytes, transfer=transfer)
         self._environments = EnvironmentStore(self._cache)
+        self._scratch = ScratchFolder(self._cache)
         self._pool = SlotPool(
             events=self._shell,
             worker_id=config.id,
             has_gpus=bool(self._offer.gpus),
             output_limit_bytes=config.output_limit_bytes,
             file_limit=raise_file_limit(),
-            blobs=self._blobs,
-            environments=self._environments,
+            stock=Stock(self._blobs, self._environments, self._scratch),
         )
         self._blobs.protect(self._pool.blobs_in_use)
-        self._scratch = ScratchFolder(self._cache)
         self._scratch.protect(self._pool.has)
         self._shell.use(self._pool, self._blobs)
         self._rng = random.Random()

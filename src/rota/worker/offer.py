@@ -19,7 +19,7 @@ __all__ = ["installed_packages", "make_offer", "overcommitted"]
 MAX_TASKS_UNSAID = 100_000
 """No bound: the resources decide."""
 
-PROGRAM_KINDS: Final = frozenset({"process", "workload"})
+PROGRAM_KINDS: Final = frozenset({"process", "workload", "python"})
 """What every worker runs."""
 
 PACKAGES_MAX: Final = 500

@@ -13,10 +13,15 @@ __all__ = ["Executor", "Launch", "LaunchRefused", "ScratchUse"]
 
 
 class ScratchUse(Struct, frozen=True):
-    """A directory for one attempt alone. ``files``, names and contents, are in it when the program starts."""
+    """A directory for one attempt alone. ``files``, names and contents, are in it when the program starts.
+
+    Where the program is a snippet, ``language`` and the name of its ``source`` tell how to read what it says last.
+    """
 
     path: str
     files: tuple[tuple[str, bytes], ...] = ()
+    language: str = ""
+    source: str = ""
 
 
 class Launch(Struct, frozen=True):

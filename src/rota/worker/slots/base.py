@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
 from rota.core.model import AttemptKey, Cause, LaneId, TaskId
 from rota.core.protocol import Ended, GangFacts, Mark, OutputChunk, Started
 
-__all__ = ["Blobs", "Environments", "ScratchPlaces", "SlotEvents", "SuppliesFailed", "Work"]
+__all__ = ["Blobs", "Environments", "ScratchPlaces", "SlotEvents", "Stock", "SuppliesFailed", "Work"]
 
 
 class Work(Struct, frozen=True):
@@ -112,3 +112,14 @@ class Environments(Protocol):
             SuppliesFailed: It can't be made.
         """
         ...
+
+
+class Stock(NamedTuple):
+    """What a worker has for its attempts besides slots. What needs a thing that it has not does not run here.
+
+    Functions need ``blobs``, their ``requirements`` need ``environments``, snippets need ``scratch``.
+    """
+
+    blobs: Blobs | None = None
+    environments: Environments | None = None
+    scratch: ScratchPlaces | None = None

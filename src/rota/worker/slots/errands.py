@@ -6,8 +6,6 @@ requirements, and the blobs that it refers to; its order can be made once these 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from msgspec import Struct
 
 from rota.core.model import AttemptKey
@@ -15,8 +13,9 @@ from rota.core.spec import decode_spec, kind_of
 from rota.worker.executors.base import Executor, Launch, LaunchRefused
 from rota.worker.executors.function import CallReader, FunctionCall
 from rota.worker.executors.process import ProcessExecutor
+from rota.worker.executors.python import PythonExecutor
 from rota.worker.executors.workload import WorkloadExecutor
-from rota.worker.slots.base import Work
+from rota.worker.slots.base import Stock, Work
 from rota.worker.slots.frames import Order
 from rota.worker.slots.sources import FUNCTIONS, PROGRAMS, SourceKey
 
@@ -55,16 +54,18 @@ class ErrandReader:
     Args:
         worker_id: For ``ROTA_WORKER``.
         has_gpus: Whether tasks without devices must be kept from the worker's GPUs.
-        runs_functions: Whether this worker can.
+        stock: Says what can run here.
     """
 
-    def __init__(self, *, worker_id: str, has_gpus: bool, runs_functions: bool) -> None:
-        self._runs_functions = runs_functions
+    def __init__(self, *, worker_id: str, has_gpus: bool, stock: Stock) -> None:
+        self._runs_functions = stock.blobs is not None
         self._calls = CallReader()
-        self._executors: Mapping[str, Executor] = {
+        self._executors: dict[str, Executor] = {
             "process": ProcessExecutor(worker_id=worker_id, has_gpus=has_gpus),
             "workload": WorkloadExecutor(worker_id=worker_id, has_gpus=has_gpus),
         }
+        if stock.scratch is not None:
+            self._executors["python"] = PythonExecutor(worker_id=worker_id, has_gpus=has_gpus, scratch=stock.scratch)
 
     def read(self, work: Work) -> Errand:
         """Read a spec.
@@ -98,5 +99,5 @@ def _order_of(launch: Launch, work: Work) -> Order:
         cwd = cwd or scratch.path
     task, attempt = work.key
     limits = launch.timeout_s, launch.memory_mib
-    directory = None if scratch is None else (scratch.path, list(scratch.files))
+    directory = None if scratch is None else (scratch.path, list(scratch.files), scratch.language, scratch.source)
     return (task, attempt, launch.argv, env, cwd, launch.stdin, *limits, directory)

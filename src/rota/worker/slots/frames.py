@@ -59,8 +59,12 @@ _LIST_HEADER_BYTES = 5
 _REPORT = b"(" + (5).to_bytes(4, "little")
 """How a tuple of five begins."""
 
-ScratchOrder = tuple[str, list[tuple[str, bytes]]]
-"""The scratch directory of an attempt: (path, files). ``files`` are names and contents, there before it starts."""
+ScratchOrder = tuple[str, list[tuple[str, bytes]], str, str]
+"""The scratch directory of an attempt: (path, files, language, source).
+
+``files`` are names and contents, there before it starts. Of a snippet ``language`` and ``source``, the name of its
+file, tell how to read what it says last; both are empty for other programs.
+"""
 
 Order = tuple[
     int, int, list[str], dict[str, str], str | None, bytes | None, float | None, int | None, ScratchOrder | None

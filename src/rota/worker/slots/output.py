@@ -114,6 +114,10 @@ class OutputStream:
         tail = bytes(self._tail[-self._half :])
         return self._take_unsent() + _pieces(self.count - len(tail), tail)
 
+    def ending(self) -> bytes:
+        """The end of what was written, as far as it is still here: before the rest is taken."""
+        return self._inline if self.is_small() else bytes(self._unsent + self._tail)
+
     def is_small(self) -> bool:
         """Whether `inline` is all there was."""
         return self.count <= INLINE_BYTES_MAX

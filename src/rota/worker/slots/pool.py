@@ -32,7 +32,7 @@ from rota.core.protocol import Ended, Mark, OutputChunk, Started
 from rota.worker.executors.base import LaunchRefused
 from rota.worker.executors.function import FunctionCall, FunctionExecutor
 from rota.worker.executors.process import base_environment
-from rota.worker.slots.base import Blobs, Environments, SlotEvents, SuppliesFailed, Work
+from rota.worker.slots.base import SlotEvents, Stock, SuppliesFailed, Work
 from rota.worker.slots.errands import Errand, ErrandReader
 from rota.worker.slots.frames import FunctionOrder, Order, encode_orders
 from rota.worker.slots.handover import Handover
@@ -57,6 +57,8 @@ FUNCTIONS_MEET_S: Final = 0.001
 
 RETURN_PAUSE_S: Final = 1.0
 """Between not getting a slot and handing its attempts back: they may come again with the next message."""
+
+_NOTHING: Final = Stock()
 
 log = structlog.get_logger(__name__)
 
@@ -97,8 +99,7 @@ class SlotPool:
         output_limit_bytes: How much of each output stream of an attempt is kept.
         grace_s: From SIGTERM to SIGKILL for an attempt that is over its time-out.
         file_limit: How many files an attempt may open; as many as this process if not given.
-        blobs: What functions need; without it, none run here.
-        environments: Where ``requirements`` come from, if this worker has such.
+        stock: What attempts need besides a slot.
     """
 
     def __init__(
@@ -110,8 +111,7 @@ class SlotPool:
         output_limit_bytes: int = 1 << 20,
         grace_s: float = 10.0,
         file_limit: int | None = None,
-        blobs: Blobs | None = None,
-        environments: Environments | None = None,
+        stock: Stock = _NOTHING,
     ) -> None:
         if not OUTPUT_LIMIT_BYTES_MIN <= output_limit_bytes <= OUTPUT_LIMIT_BYTES_MAX:
             raise ValueError(
@@ -119,7 +119,7 @@ class SlotPool:
                 f"got {output_limit_bytes:,}"
             )
         self._events = events
-        self._reader = ErrandReader(worker_id=worker_id, has_gpus=has_gpus, runs_functions=blobs is not None)
+        self._reader = ErrandReader(worker_id=worker_id, has_gpus=has_gpus, stock=stock)
         self._supplies = Supplies(
             settings=SlotSettings(
                 environment=base_environment(os.environ),
@@ -129,13 +129,12 @@ class SlotPool:
             ),
             events=self,
             functions=FunctionExecutor(worker_id=worker_id, has_gpus=has_gpus),
-            blobs=blobs,
-            environments=environments,
+            stock=stock,
             on_change=self._advance_all,
             on_failed=self._on_failed,
         )
         self._sources = self._supplies.sources
-        self._handover = Handover(blobs, self._tell_late) if blobs is not None else None
+        self._handover = Handover(stock.blobs, self._tell_late) if stock.blobs is not None else None
         self._teller = Teller(events)
         self._lines: dict[LaneId, _Line] = {}
         self._load_of_link: dict[SlotLink, _Load] = {}

@@ -12,6 +12,8 @@ import errno
 import os
 
 from rota.worker.slots.frames import ScratchOrder
+from rota.worker.slots.last_words import last_words
+from rota.worker.slots.output import OutputStream
 from rota.worker.slots.spawn import LaunchFailed
 
 __all__ = ["Scratch", "ScratchFailed", "remove_tree"]
@@ -35,10 +37,10 @@ class ScratchFailed(LaunchFailed):
 class Scratch:
     """The scratch directory of one attempt."""
 
-    __slots__ = ("_files", "path")
+    __slots__ = ("_files", "_language", "_path", "_source")
 
     def __init__(self, order: ScratchOrder) -> None:
-        self.path, self._files = order
+        self._path, self._files, self._language, self._source = order
 
     def prepare(self) -> None:
         """Make it, with the files that belong there, before the attempt starts.
@@ -48,20 +50,26 @@ class Scratch:
         """
         try:
             try:
-                os.mkdir(self.path, PRIVATE)
+                os.mkdir(self._path, PRIVATE)
             except FileExistsError:  # of an attempt of the same number, in another cluster
-                remove_tree(self.path)
-                os.mkdir(self.path, PRIVATE)
+                remove_tree(self._path)
+                os.mkdir(self._path, PRIVATE)
             for name, data in self._files:
-                _write(f"{self.path}/{name}", data)
+                _write(f"{self._path}/{name}", data)
         except OSError as error:
             self.remove()
-            reason = f"no scratch directory could be made on this worker: {error.strerror} ({self.path})"
+            reason = f"no scratch directory could be made on this worker: {error.strerror} ({self._path})"
             raise ScratchFailed(reason) from error
+
+    def last_words(self, status: int | None, stderr: OutputStream) -> str | None:
+        """Why a snippet failed, in a line, if it was a snippet and has said so."""
+        if not self._language or status is None or not os.WIFEXITED(status) or not os.WEXITSTATUS(status):
+            return None
+        return last_words(self._language, self._source, os.WEXITSTATUS(status), stderr=stderr.ending())
 
     def remove(self) -> None:
         """Remove it, once nothing of the attempt runs any more. What can't be removed is left to the agent."""
-        remove_tree(self.path)
+        remove_tree(self._path)
 
 
 def remove_tree(path: str) -> str | None:

@@ -201,6 +201,8 @@ class Slot:
                     stream.drain(now)
                 else:  # what can't be killed may write for ever
                     stream.read(now)
+        if scratch is not None and attempt.cause is None:
+            attempt.message = scratch.last_words(reaped.main_status, self._err)
         if not (self._out.is_small() and self._err.is_small()):
             for stream in (self._out, self._err):
                 self._add_output(attempt, stream, stream.take_rest())

@@ -13,7 +13,7 @@ import structlog
 
 from rota.core.model import Cause
 from rota.worker.executors.function import FunctionExecutor
-from rota.worker.slots.base import Blobs, Environments, SuppliesFailed
+from rota.worker.slots.base import Blobs, Stock, SuppliesFailed
 from rota.worker.slots.errands import Errand
 from rota.worker.slots.frames import FunctionOrder, Order
 from rota.worker.slots.source import SlotSettings, SlotSource, SourceEvents
@@ -31,8 +31,7 @@ class Supplies:
         settings: Of all slots.
         events: Who hears of slots.
         functions: Makes the orders of functions.
-        blobs: Of functions, if this worker runs any.
-        environments: Where requirements come from, if this worker has such.
+        stock: What this worker has of what they need.
         on_change: Told when something has come.
         on_failed: Told what can't be had: which errands need it, and why.
     """
@@ -43,20 +42,19 @@ class Supplies:
         settings: SlotSettings,
         events: SourceEvents,
         functions: FunctionExecutor,
-        blobs: Blobs | None,
-        environments: Environments | None,
+        stock: Stock,
         on_change: Callable[[], None],
         on_failed: Callable[[Callable[[Errand], bool], SuppliesFailed], None],
     ) -> None:
         self.sources = Sources(
             settings=settings,
             events=events,
-            environments=environments,
+            environments=stock.environments,
             on_ready=self._on_source_ready,
             on_failed=self._on_source_failed,
         )
         self._functions = functions
-        self._blobs = blobs
+        self._blobs = stock.blobs
         self._on_change = on_change
         self._on_failed = on_failed
         self._fetching: dict[str, asyncio.Task[None]] = {}
