@@ -84,6 +84,7 @@ def test_cards_are_taken() -> None:
         ({"tags": ["b", "ssd", "a"]}, "no worker has the tag b, ssd"),
         ({"tags": ["a", "c"]}, "no worker has all of the tags a, c"),
         ({"image": "alpine"}, "no worker can run tasks of kind container"),
+        ({"command": None, "data": "go:x"}, "waits for a worker with a Go toolchain: none of 2 workers has one"),
     ],
 )
 def test_tags_that_no_worker_has(fields: dict[str, Any], text: str) -> None:

@@ -15,7 +15,7 @@ from rota.core.gangs import Gang
 from rota.core.model import Reason, Shape, WorkerState
 from rota.core.ordering import TaskStream, stream_of
 from rota.core.reservations import fits_beside
-from rota.core.spec import EXECUTOR_TAG, PYTHON_TAG
+from rota.core.spec import EXECUTOR_TAG, GO_TAG, PYTHON_TAG
 from rota.core.state import State
 from rota.core.task import Task
 from rota.core.workers import Worker
@@ -211,6 +211,8 @@ def _explain_tags(cluster: Cluster, room: Room) -> str:
     unmet = [set(room.filter.unmet(worker.tags)) for worker in cluster.workers.values()]
     missing = [tag for tag in tags if all(tag in lacking for lacking in unmet)]
     for tag in missing:
+        if tag == GO_TAG:
+            return f"waits for a worker with a Go toolchain: none of {_count(list(cluster.workers.values()))} has one"
         if tag.startswith(EXECUTOR_TAG):
             return f"no worker can run tasks of kind {tag.removeprefix(EXECUTOR_TAG)}"
     for tag in missing:

@@ -21,6 +21,7 @@ from rota.core.model import Backoff, GangTerms, Resources, Shape, SyntheticWork,
 __all__ = [
     "EXECUTOR_TAG",
     "GANG_LABEL",
+    "GO_TAG",
     "KINDS",
     "PRIORITY_WORDS",
     "PYTHON_TAG",
@@ -58,6 +59,9 @@ GANG_LABEL: Final = "rota.gang"
 
 EXECUTOR_TAG: Final = "executor:"
 """Prefix of the tag by which a shape asks for an executor. Users can't use it."""
+
+GO_TAG: Final = EXECUTOR_TAG + "go"
+"""Of workers with a Go toolchain."""
 
 PYTHON_TAG: Final = "python:"
 """Prefix of the tag by which a function asks for the Python that can read it: its bytecode is of one minor version."""

@@ -19,7 +19,7 @@ from rota.core.model import Reason, WorkerState
 from rota.core.ordering import stream_of
 from rota.core.reservations import fits_beside
 from rota.core.resources import GPU, GPU_MEMORY
-from rota.core.spec import EXECUTOR_TAG, PYTHON_TAG
+from rota.core.spec import EXECUTOR_TAG, GO_TAG, PYTHON_TAG
 from rota.core.state import State
 from rota.core.task import Task
 from rota.core.workers import Worker
@@ -170,7 +170,9 @@ def _missing_tags(room: Room, worker: Worker) -> list[str]:
 def _tag_words(tags: list[str]) -> str:
     words = []
     for tag in tags:
-        if tag.startswith(EXECUTOR_TAG):
+        if tag == GO_TAG:
+            words.append("a Go toolchain")
+        elif tag.startswith(EXECUTOR_TAG):
             words.append(f"the executor for {tag.removeprefix(EXECUTOR_TAG)} tasks")
         elif tag.startswith(PYTHON_TAG):
             words.append(f"Python {tag.removeprefix(PYTHON_TAG)}")

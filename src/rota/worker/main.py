@@ -27,6 +27,7 @@ from rota.wire.channel import ChannelError
 from rota.wire.messages import WORKER_CODEC
 from rota.wire.websocket.client import connect
 from rota.worker.blobs import BlobShelf
+from rota.worker.builds import GoBuilds
 from rota.worker.cache import CacheDir
 from rota.worker.config import WorkerConfig
 from rota.worker.environments import EnvironmentStore
@@ -37,6 +38,7 @@ from rota.worker.scratch import ScratchFolder
 from rota.worker.shell import AgentShell
 from rota.worker.slots.base import Stock
 from rota.worker.slots.pool import SlotPool
+from rota.worker.toolchain import find_go
 from rota.worker.transfer import BlobTransfer
 
 __all__ = ["EXIT_REFUSED", "run"]
@@ -83,7 +85,8 @@ class _Process:
 
     def __init__(self, config: WorkerConfig) -> None:
         self._config = config
-        self._offer = make_offer(config)
+        go = find_go(os.environ)
+        self._offer = make_offer(config, go=go)
         self._agent = Agent(WorkerId(config.id), instance=uuid.uuid4().hex, offer=self._offer)
         self._shell = AgentShell(self._agent)
         self._cache = CacheDir(config.cache_dir)
@@ -91,16 +94,19 @@ class _Process:
         self._blobs = BlobShelf(cache=self._cache, bytes_max=config.cache_limit_bytes, transfer=transfer)
         self._environments = EnvironmentStore(self._cache)
         self._scratch = ScratchFolder(self._cache)
+        self._builds = GoBuilds(self._cache, go) if go is not None else None
         self._pool = SlotPool(
             events=self._shell,
             worker_id=config.id,
             has_gpus=bool(self._offer.gpus),
             output_limit_bytes=config.output_limit_bytes,
             file_limit=raise_file_limit(),
-            stock=Stock(self._blobs, self._environments, self._scratch),
+            stock=Stock(self._blobs, self._environments, self._scratch, self._builds),
         )
         self._blobs.protect(self._pool.blobs_in_use)
         self._scratch.protect(self._pool.has)
+        if self._builds is not None:
+            self._builds.protect(self._pool.blobs_in_use)
         self._shell.use(self._pool, self._blobs)
         self._rng = random.Random()
         self._leaving = asyncio.Event()

@@ -13,6 +13,7 @@ from rota import __version__
 from rota.core.model import Offer, Resources
 from rota.worker.config import WorkerConfig
 from rota.worker.machine import detect_machine, offered_resources
+from rota.worker.toolchain import GoToolchain
 
 __all__ = ["installed_packages", "make_offer", "overcommitted"]
 
@@ -28,18 +29,23 @@ PACKAGES_MAX: Final = 500
 _METADATA: Final = re.compile(r"(?P<name>[A-Za-z0-9._]+?)-(?P<version>[^-]+)(?:-py[0-9.]+)?\.(?:dist-info|egg-info)\Z")
 
 
-def make_offer(config: WorkerConfig) -> Offer:
-    """Look at the machine, and put what was said over what was found."""
+def make_offer(config: WorkerConfig, *, go: GoToolchain | None = None) -> Offer:
+    """Look at the machine, and put what was said over what was found.
+
+    Args:
+        config: What was said.
+        go: The toolchain, if this worker has one.
+    """
     machine = detect_machine()
     runs_functions = find_spec("cloudpickle") is not None
     return Offer(
         resources=overcommitted(
             offered_resources(machine, config.resources, max_tasks=config.max_tasks), config.overcommit
         ),
-        tags=config.tags,
+        tags=config.tags if go is None else config.tags | go.tags,
         max_tasks=config.max_tasks if config.max_tasks is not None else MAX_TASKS_UNSAID,
         gpus=config.gpus if config.gpus is not None else machine.gpus,
-        kinds=PROGRAM_KINDS | {"function"} if runs_functions else PROGRAM_KINDS,
+        kinds=PROGRAM_KINDS | ({"function"} if runs_functions else set()) | ({"go"} if go is not None else set()),
         addr=config.addr,
         host=machine.host,
         version=__version__,

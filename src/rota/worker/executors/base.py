@@ -7,7 +7,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from rota.core.spec import TaskSpec
-from rota.worker.slots.base import Work
+from rota.worker.slots.base import Build, Work
 
 __all__ = ["Executor", "Launch", "LaunchRefused", "ScratchUse"]
 
@@ -28,7 +28,7 @@ class Launch(Struct, frozen=True):
     """A program to start. ``env`` comes on top of the worker's short base; ``stdin`` is empty if not given.
 
     ``cwd`` is, if not given, the scratch directory, or without one where the worker was started. The process tree is
-    held under ``memory_mib``.
+    held under ``memory_mib``. With a ``build``, ``argv`` is what follows the program that is built.
     """
 
     argv: list[str]
@@ -38,6 +38,7 @@ class Launch(Struct, frozen=True):
     timeout_s: float | None = None
     memory_mib: int | None = None
     scratch: ScratchUse | None = None
+    build: Build | None = None
 
 
 class LaunchRefused(Exception):

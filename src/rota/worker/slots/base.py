@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
@@ -10,7 +10,17 @@ from msgspec import Struct
 from rota.core.model import AttemptKey, Cause, LaneId, TaskId
 from rota.core.protocol import Ended, GangFacts, Mark, OutputChunk, Started
 
-__all__ = ["Blobs", "Environments", "ScratchPlaces", "SlotEvents", "Stock", "SuppliesFailed", "Work"]
+__all__ = [
+    "Blobs",
+    "Build",
+    "Environments",
+    "Programs",
+    "ScratchPlaces",
+    "SlotEvents",
+    "Stock",
+    "SuppliesFailed",
+    "Work",
+]
 
 
 class Work(Struct, frozen=True):
@@ -102,6 +112,43 @@ class ScratchPlaces(Protocol):
         ...
 
 
+class Build(Struct, frozen=True, eq=False):
+    """A program to be built: the code, and the digest of all that makes the program what it is."""
+
+    name: str
+    code: str
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What must be kept for whoever runs it."""
+        return (self.name,)
+
+
+class Programs(Protocol):
+    """Programs built of the code of snippets."""
+
+    @property
+    def source(self) -> str:
+        """What the file with the code is called in what compiler and programs say."""
+        ...
+
+    def build_of(self, code: str) -> Build:
+        """What must be built to run this code."""
+        ...
+
+    def find(self, name: str) -> str | None:
+        """The path of a program that is there. Asked for each attempt: it must be quick."""
+        ...
+
+    async def build(self, build: Build, *, is_wanted: Callable[[], bool]) -> None:
+        """Build a program, however long that takes, as long as somebody wants it.
+
+        Raises:
+            SuppliesFailed: It can't be built.
+        """
+        ...
+
+
 class Environments(Protocol):
     """The virtual environments that tasks ask for."""
 
@@ -117,9 +164,11 @@ class Environments(Protocol):
 class Stock(NamedTuple):
     """What a worker has for its attempts besides slots. What needs a thing that it has not does not run here.
 
-    Functions need ``blobs``, their ``requirements`` need ``environments``, snippets need ``scratch``.
+    Functions need ``blobs``, their ``requirements`` need ``environments``, snippets need ``scratch``, those of Go
+    ``programs``.
     """
 
     blobs: Blobs | None = None
     environments: Environments | None = None
     scratch: ScratchPlaces | None = None
+    programs: Programs | None = None

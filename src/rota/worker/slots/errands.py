@@ -12,10 +12,11 @@ from rota.core.model import AttemptKey
 from rota.core.spec import decode_spec, kind_of
 from rota.worker.executors.base import Executor, Launch, LaunchRefused
 from rota.worker.executors.function import CallReader, FunctionCall
+from rota.worker.executors.go import GoExecutor
 from rota.worker.executors.process import ProcessExecutor
 from rota.worker.executors.python import PythonExecutor
 from rota.worker.executors.workload import WorkloadExecutor
-from rota.worker.slots.base import Stock, Work
+from rota.worker.slots.base import Build, Stock, Work
 from rota.worker.slots.frames import Order
 from rota.worker.slots.sources import FUNCTIONS, PROGRAMS, SourceKey
 
@@ -23,12 +24,16 @@ __all__ = ["Errand", "ErrandReader"]
 
 
 class Errand(Struct, gc=False):
-    """An attempt to run: the order of a program, or the call of a function with its arguments."""
+    """An attempt to run: the order of a program, or the call of a function with its arguments.
+
+    With a ``build`` the order is not whole: its program is still to be put in front.
+    """
 
     key: AttemptKey
     source: SourceKey
     work: Work
     order: Order | None = None
+    build: Build | None = None
     call: FunctionCall | None = None
     args: bytes = b""
 
@@ -66,6 +71,10 @@ class ErrandReader:
         }
         if stock.scratch is not None:
             self._executors["python"] = PythonExecutor(worker_id=worker_id, has_gpus=has_gpus, scratch=stock.scratch)
+            if stock.programs is not None:
+                self._executors["go"] = GoExecutor(
+                    worker_id=worker_id, has_gpus=has_gpus, scratch=stock.scratch, programs=stock.programs
+                )
 
     def read(self, work: Work) -> Errand:
         """Read a spec.
@@ -80,7 +89,7 @@ class ErrandReader:
             raise LaunchRefused("this worker runs no functions")
         call, args = found
         source = (*FUNCTIONS, *call.requirements) if call.requirements else FUNCTIONS
-        return Errand(work.key, source, work, None, call, args)
+        return Errand(work.key, source, work, call=call, args=args)
 
     def _program(self, work: Work) -> Errand:
         spec = decode_spec(work.spec)
@@ -88,7 +97,7 @@ class ErrandReader:
         if executor is None:
             raise LaunchRefused(f"this worker has no executor for {kind_of(spec)!r}")
         launch = executor.launch(spec, work)
-        return Errand(work.key, PROGRAMS, work, order=_order_of(launch, work))
+        return Errand(work.key, PROGRAMS, work, order=_order_of(launch, work), build=launch.build)
 
 
 def _order_of(launch: Launch, work: Work) -> Order:

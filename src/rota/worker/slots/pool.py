@@ -32,7 +32,7 @@ from rota.core.protocol import Ended, Mark, OutputChunk, Started
 from rota.worker.executors.base import LaunchRefused
 from rota.worker.executors.function import FunctionCall, FunctionExecutor
 from rota.worker.executors.process import base_environment
-from rota.worker.slots.base import SlotEvents, Stock, SuppliesFailed, Work
+from rota.worker.slots.base import Build, SlotEvents, Stock, SuppliesFailed, Work
 from rota.worker.slots.errands import Errand, ErrandReader
 from rota.worker.slots.frames import FunctionOrder, Order, encode_orders
 from rota.worker.slots.handover import Handover
@@ -67,7 +67,7 @@ _FunctionReport = tuple[list[Started], list[Ended], list[OutputChunk], str | Non
 
 
 class _Load:
-    """What one slot has of one lane: the attempts that have not ended, in order, and what functions they call."""
+    """What one slot has of one lane: the attempts that have not ended, in order, and what they need kept."""
 
     __slots__ = ("keys", "line", "link", "source")
 
@@ -75,7 +75,7 @@ class _Load:
         self.line = line
         self.link = link
         self.source = source
-        self.keys: dict[AttemptKey, FunctionCall | None] = {}
+        self.keys: dict[AttemptKey, FunctionCall | Build | None] = {}
 
 
 class _Line:
@@ -132,6 +132,7 @@ class SlotPool:
             stock=stock,
             on_change=self._advance_all,
             on_failed=self._on_failed,
+            is_wanted=lambda needs_it: any(map(needs_it, self._waiting())),
         )
         self._sources = self._supplies.sources
         self._handover = Handover(stock.blobs, self._tell_late) if stock.blobs is not None else None
@@ -205,9 +206,9 @@ class SlotPool:
 
     def blobs_in_use(self) -> set[str]:
         """The digests of all that attempts here use, wait for or have made: none of it may be removed."""
-        calls = {call for load in self._load_of_link.values() for call in load.keys.values() if call is not None}
-        calls.update(errand.call for errand in self._waiting() if errand.call is not None)
-        used = {digest for call in calls for digest in call.needs}
+        things = {thing for load in self._load_of_link.values() for thing in load.keys.values() if thing is not None}
+        things.update(thing for errand in self._waiting() if (thing := errand.call or errand.build) is not None)
+        used = {digest for thing in things for digest in thing.needs}
         if self._handover is not None:
             used.update(self._handover.blobs_in_use())
         return used
@@ -273,7 +274,7 @@ class SlotPool:
                 return
             load = line.load = self._load_of_link[link] = _Load(line, link, source)
         for errand in errands:
-            load.keys[errand.key] = errand.call
+            load.keys[errand.key] = errand.call or errand.build
             self._load_of_key[errand.key] = load
         try:
             is_for_functions = source.kind == "function"

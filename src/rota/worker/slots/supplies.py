@@ -1,4 +1,4 @@
-"""Gets what attempts wait for: slots of their kind, and the blobs that functions refer to.
+"""Gets what attempts wait for: slots of their kind, the blobs that functions refer to, programs built of code.
 
 Each thing is got once, however many wait for it. When one is there, whoever waits is told to look again; when one
 can't be had, those that need it are told why.
@@ -7,13 +7,13 @@ can't be had, those that need it are told why.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
 from rota.core.model import Cause
 from rota.worker.executors.function import FunctionExecutor
-from rota.worker.slots.base import Blobs, Stock, SuppliesFailed
+from rota.worker.slots.base import Blobs, Build, Programs, Stock, SuppliesFailed
 from rota.worker.slots.errands import Errand
 from rota.worker.slots.frames import FunctionOrder, Order
 from rota.worker.slots.source import SlotSettings, SlotSource, SourceEvents
@@ -34,6 +34,7 @@ class Supplies:
         stock: What this worker has of what they need.
         on_change: Told when something has come.
         on_failed: Told what can't be had: which errands need it, and why.
+        is_wanted: Says whether there still are such errands.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Supplies:
         stock: Stock,
         on_change: Callable[[], None],
         on_failed: Callable[[Callable[[Errand], bool], SuppliesFailed], None],
+        is_wanted: Callable[[Callable[[Errand], bool]], bool],
     ) -> None:
         self.sources = Sources(
             settings=settings,
@@ -57,7 +59,10 @@ class Supplies:
         self._blobs = stock.blobs
         self._on_change = on_change
         self._on_failed = on_failed
+        self._is_wanted = is_wanted
+        self._programs = stock.programs
         self._fetching: dict[str, asyncio.Task[None]] = {}
+        """What is got, by digests of blobs and names of programs."""
 
     def orders(
         self, errands: Sequence[Errand], source: SlotSource | None
@@ -86,7 +91,10 @@ class Supplies:
                     call, path, extras = errand.call, paths[0], self._extras(errand, paths)
                 source = own
             if errand.order is not None:
-                orders.append(errand.order)
+                order = errand.order if errand.build is None else self._order_of_built(errand.order, errand.build)
+                if order is None:
+                    break
+                orders.append(order)
             elif call is not None and extras is not None:
                 orders.append(make(call, errand.work, errand.args, path=path, extras=extras))
         return source if orders else None, orders
@@ -97,6 +105,10 @@ class Supplies:
         for digest in errand.needs:
             if digest not in self._fetching and self._blobs is not None and self._blobs.find(digest) is None:
                 self._fetching[digest] = asyncio.create_task(self._fetch(self._blobs, digest))
+
+        build = errand.build
+        if build is not None and self._programs is not None and build.name not in self._fetching:
+            self._fetching[build.name] = asyncio.create_task(self._build(self._programs, build))
 
     async def close(self) -> None:
         """Get nothing more, let all slots leave, and wait until they have."""
@@ -117,25 +129,42 @@ class Supplies:
             paths.append(path)
         return paths
 
+    def _order_of_built(self, order: Order, build: Build) -> Order | None:
+        """The order with its program in front, if that is built."""
+        assert self._programs is not None
+        path = self._programs.find(build.name)
+        return None if path is None else (order[0], order[1], [path, *order[2]], *order[3:])
+
     def _extras(self, errand: Errand, paths: Sequence[str]) -> dict[str, object]:
         assert self._blobs is not None
         assert errand.call is not None
         return self._functions.extras(errand.call, errand.work, paths=paths, blob_dir=self._blobs.folder)
 
     async def _fetch(self, blobs: Blobs, digest: str) -> None:
+        await self._get(digest, blobs.fetch(digest), needs_it=lambda errand: digest in errand.needs)
+
+    async def _build(self, programs: Programs, build: Build) -> None:
+        def needs_it(errand: Errand) -> bool:
+            return errand.build is not None and errand.build.name == build.name
+
+        building = programs.build(build, is_wanted=lambda: self._is_wanted(needs_it))
+        await self._get(build.name, building, needs_it=needs_it)
+
+    async def _get(self, name: str, getting: Awaitable[None], *, needs_it: Callable[[Errand], bool]) -> None:
+        """Wait until something is here or can't be had, and tell those who need it."""
         failed = None
         try:
-            await blobs.fetch(digest)
+            await getting
         except SuppliesFailed as error:
             failed = error
         except Exception as error:
-            log.exception("fetch_failed", digest=digest)
-            failed = SuppliesFailed(f"blob {digest} could not be fetched: {error}", cause=Cause.AGENT_ERROR)
-        del self._fetching[digest]
+            log.exception("supply_failed", name=name)
+            failed = SuppliesFailed(f"{name} could not be had: {error}", cause=Cause.AGENT_ERROR)
+        del self._fetching[name]
         if failed is None:
             self._on_change()
         else:
-            self._on_failed(lambda errand: digest in errand.needs, failed)
+            self._on_failed(needs_it, failed)
 
     def _on_source_ready(self, _: SourceKey) -> None:
         self._on_change()
