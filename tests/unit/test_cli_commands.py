@@ -133,6 +133,42 @@ def test_input_that_json_cannot_carry_is_refused_here(rota: Rota) -> None:
     assert "command: has bytes that are not UTF-8" in result.stderr
 
 
+@pytest.mark.parametrize("kind", ["python", "go"])
+def test_a_file_of_code_is_sent_with_its_name_and_arguments(rota: Rota, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "my file.x").write_text("é = 1\r\n", newline="")
+    task_id = submitted(rota, f"--{kind}", f"{tmp_path}/my file.x", "--retries=1", "--", "-a", "b c")
+    task = json.loads(ok(rota("show", "--json", task_id)))
+    assert (task["kind"], task["code"], task["command"]) == (kind, "é = 1\r\n", ["-a", "b c"])
+    assert (task["name"], task["retries"]) == ("my file.x", 1)
+    assert f"{kind} snippet -a 'b c'\n" in ok(rota("show", task_id))
+    task_id = submitted(rota, f"--{kind}", f"{tmp_path}/my file.x", "--name=other")
+    assert json.loads(ok(rota("show", "--json", task_id)))["name"] == "other"
+
+
+def test_code_can_be_our_own_input(rota: Rota) -> None:
+    task_id = ok(rota("submit", "--python", "-", stdin="print(1)")).strip()
+    task = json.loads(ok(rota("show", "--json", task_id)))
+    assert (task["kind"], task["code"], task["name"]) == ("python", "print(1)", None)
+    assert "python snippet" in ok(rota("ps"))
+
+
+@pytest.mark.parametrize(
+    "arguments,sentence",
+    [
+        (["--python", "/no/such/file"], "--python: can't read /no/such/file: No such file or directory"),
+        (["--go", "/"], "--go: can't read /: Is a directory"),
+        (["--python", "-", "--go", "-"], "give --python or --go, not both"),
+        (["--python", "-", "--stdin", "-"], "--python and --stdin can't both read our own input"),
+        (["--python", "-", "--kind", "go"], "--python says what --kind would say"),
+        (["--python", "/dev/zero"], "--python: more than 1 MiB"),
+    ],
+)
+def test_files_of_code_that_make_no_sense_are_refused_here(rota: Rota, arguments: list[str], sentence: str) -> None:
+    result = rota("submit", *arguments)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+
+
 @pytest.mark.parametrize(
     "arguments,sentence",
     [
@@ -154,7 +190,7 @@ def test_what_the_coordinator_refuses_is_one_line(rota: Rota, arguments: list[st
 def test_a_command_line_with_nothing_to_run_makes_no_sense(rota: Rota, name: str) -> None:
     result = rota(name, "--name", "nothing")
     assert result.exit_code == 2
-    assert "there is nothing to run: give a command after --, or --shell LINE" in result.stderr
+    assert "there is nothing to run: give a command after --, --shell LINE, or --python FILE" in result.stderr
 
 
 def test_an_option_before_the_command_is_told_its_place() -> None:

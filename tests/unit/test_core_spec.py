@@ -76,6 +76,11 @@ def refusal(**fields: Any) -> BadSpec:
         ({"code": "pass", "kind": "process"}, "kind", "does not go with code"),
         ({"data": "ruby:puts 1"}, "data", "python: or go:"),
         ({"data": "go:x", "kind": "python"}, "kind", "does not go with data"),
+        ({"data": "go:"}, "data", "has no code"),
+        ({"code": "\n\t", "kind": "go"}, "code", "has no code"),
+        ({"code": "", "kind": "go"}, "code", "has no code"),
+        ({"code": "a\0b", "kind": "python"}, "code", "NUL"),
+        ({"code": "a", "kind": "python", "command": ["a\0b"]}, "command", "NUL"),
         ({"command": ["a"], "shell": "b"}, "shell", "exactly one of"),
         ({"image": "a", "shell": "b"}, "image", "exactly one of"),
         ({"image": ""}, "image", "is empty"),
@@ -218,6 +223,8 @@ def test_saying_the_default_makes_no_other_task() -> None:
         ({"data": "python:pass"}, "python"),
         ({"data": "go:x"}, "go"),
         ({"code": "x", "kind": "go"}, "go"),
+        ({"code": "x", "kind": "python", "command": ["", "b"]}, "python"),
+        ({"data": "python:x", "command": []}, "python"),
         ({"workload": {"mix": "cpu", "seconds": 1}}, "workload"),
     ],
 )
@@ -257,6 +264,8 @@ def test_run_times_are_learned_by_name_else_by_program() -> None:
     assert terms_of(parse(command=["make", "all"])).class_key == "make"
     assert terms_of(parse(image="alpine", command=["make"])).class_key == "alpine"
     assert terms_of(parse(shell="make all")).class_key == "process"
+    same = [terms_of(parse(**fields)).class_key for fields in ({"data": "go:x"}, {"kind": "go", "code": "x"})]
+    assert same[0] == same[1] != terms_of(parse(data="python:x", command=["make"])).class_key
 
 
 @pytest.mark.parametrize("text", ["nightly", "t", "t1x", "a:b@c.d-e_f", "0", "T17"])

@@ -44,6 +44,8 @@ ASK_RUNNING_S: Final = 30.0
     \b
     rota run -- python train.py
     rota run --memory 2G --shell 'sort big.txt | uniq -c' > counts.txt
+    rota run --go hello.go -- world
+    echo 'print(6 * 7)' | rota run --python -
 
     Exits with the task's own code; 128 + N for signal N; 124 for a timeout, 137 for out of memory, 127 when it
     could not be started, 130 when cancelled, and 125 when Rota itself could not do it.
@@ -138,7 +140,8 @@ class _Run:
 
 
 def _say(text: str) -> None:
-    click.echo(f"rota: {escaped(text)}", err=True)
+    """Say it on stderr; what a compiler says may have several lines."""
+    click.echo("rota: " + "\n".join(map(escaped, text.splitlines())), err=True)
 
 
 def _leave(text: str, *, code: int) -> NoReturn:

@@ -22,8 +22,15 @@ F = TypeVar("F", bound=Callable[..., None])
 INPUT_BYTES_MAX: Final = 1 << 20
 """A spec has at most 1 MiB: there is no use in reading more."""
 
+NAME_CHARS_MAX: Final = 200
+"""Of a name: a file whose name is longer gives its task none."""
+
 SPEC_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
     click.option("--shell", metavar="LINE", help="Run a line of /bin/sh instead of a command."),
+    click.option(
+        "--python", "python_file", metavar="FILE|-", help="Run a file of Python code; arguments come after --."
+    ),
+    click.option("--go", "go_file", metavar="FILE|-", help="Build and run a Go program; arguments come after --."),
     click.option("--name", help="A name to find it by."),
     click.option("--id", "task_id", type=options.ID, help="An id of your own; the same task twice is one."),
     click.option("-e", "--env", type=options.PAIR, multiple=True, help="Set a variable. Repeat for more."),
@@ -84,6 +91,7 @@ def spec_from(arguments: Sequence[str], fields: Mapping[str, Any]) -> dict[str, 
     spec = {name: value for name, value in fields.items() if value is not None and value != ()}
     if arguments:
         spec["command"] = list(arguments)
+    _take_file_of_code(spec)
     if "task_id" in spec:
         spec["id"] = spec.pop("task_id")
     for name in ("env", "labels"):
@@ -112,7 +120,7 @@ def refuse_nothing(spec: Mapping[str, Any]) -> None:
         click.UsageError: It does not.
     """
     if not WORK & spec.keys():
-        raise click.UsageError("there is nothing to run: give a command after --, or --shell LINE")
+        raise click.UsageError("there is nothing to run: give a command after --, --shell LINE, or --python FILE")
 
 
 def _take_resources(spec: dict[str, Any]) -> dict[str, int]:
@@ -125,18 +133,41 @@ def _take_resources(spec: dict[str, Any]) -> dict[str, int]:
     return resources
 
 
+def _take_file_of_code(spec: dict[str, Any]) -> None:
+    """Put what is in the file of ``--python`` or ``--go`` in its place, and call the task by the file."""
+    files = {kind: spec.pop(f"{kind}_file") for kind in ("python", "go") if f"{kind}_file" in spec}
+    if len(files) > 1:
+        raise click.UsageError("give --python or --go, not both")
+    for kind, path in files.items():
+        for other in ("code", "kind"):
+            if other in spec:
+                raise click.UsageError(f"--{kind} says what --{other} would say: give one of them")
+        if path == spec.get("stdin") == "-":
+            raise click.UsageError(f"--{kind} and --stdin can't both read our own input")
+        spec["kind"] = kind
+        spec["code"] = _content_of(path, option=kind)
+        name = Path(path).name
+        if path != "-" and name.isprintable() and len(name) <= NAME_CHARS_MAX:
+            spec.setdefault("name", name)
+
+
 def _text_of(text: str, *, option: str, may_be_stdin: bool) -> str:
     """Return a text as given, or what the file holds that it names."""
     if text == "-" and may_be_stdin:
-        content = sys.stdin.buffer.read(INPUT_BYTES_MAX + 1)
-    elif text.startswith("@"):
-        try:
-            with Path(text[1:]).open("rb") as file:
+        return _content_of("-", option=option)
+    return _content_of(text[1:], option=option) if text.startswith("@") else text
+
+
+def _content_of(path: str, *, option: str) -> str:
+    """Return what a file holds, or our own input if it is called ``-``."""
+    try:
+        if path == "-":
+            content = sys.stdin.buffer.read(INPUT_BYTES_MAX + 1)
+        else:
+            with Path(path).open("rb") as file:
                 content = file.read(INPUT_BYTES_MAX + 1)
-        except OSError as error:
-            raise click.UsageError(f"--{option}: can't read {text[1:]}: {error.strerror}") from error
-    else:
-        return text
+    except OSError as error:
+        raise click.UsageError(f"--{option}: can't read {path}: {error.strerror}") from error
     if len(content) > INPUT_BYTES_MAX:
         raise click.UsageError(f"--{option}: more than 1 MiB: put it in a file that the worker can read")
     try:

@@ -226,11 +226,13 @@ class ShownTask(Struct, kw_only=True):
         """What it runs, in a line."""
         if self.image is not None:
             return f"{self.image} {command_line(self.command or [])}".rstrip()
+        if self.kind in ("python", "go"):
+            return f"{self.kind} snippet {command_line(self.command or [])}".rstrip()
         if self.command is not None:
             return command_line(self.command)
         if self.workload is not None:
             return self.workload.line
-        return self.callable or self.shell or self.data or self.code or self.kind or ""
+        return self.callable or self.shell or self.kind or ""
 
     @property
     def title(self) -> str:

@@ -22,6 +22,7 @@ from rota.core.spec import (
     LOSSES_DEFAULT,
     PRIORITY_WORDS,
     QUEUE_DEFAULT,
+    SNIPPET_KINDS,
     TaskRequest,
     TaskSpec,
     code_of,
@@ -264,7 +265,7 @@ def _check_work(spec: TaskSpec) -> None:
         "shell": ("process",),
         "image": ("container",),
         "data": ((spec.data or "").split(":", 1)[0],),
-        "code": ("python", "go"),
+        "code": SNIPPET_KINDS,
         "function": ("function",),
         "workload": ("workload",),
     }[what]
