@@ -26,6 +26,7 @@ DOCUMENTS: Final = (
     "docs/placement-only.md",
     "docs/sharing.md",
     "docs/simulation.md",
+    "docs/snippets.md",
     "docs/workloads.md",
     "docs/reference/rest.md",
 )
@@ -35,7 +36,11 @@ STARTS_A_CLUSTER: Final = re.compile(r"^(make|rota (up|coordinator|worker)|expor
 ELSEWHERE: Final = "## Several machines"
 """From here on the guide needs more machines than one."""
 
-NEEDED_FILES: Final = {"backup.sh": "#!/bin/sh\necho saved\n", **{f"{number}.csv": "1,2\n" for number in range(40)}}
+NEEDED_FILES: Final = {
+    "backup.sh": "#!/bin/sh\necho saved\n",
+    **{f"{number}.csv": "1,2\n" for number in range(40)},
+    **{path.name: path.read_text() for path in (ROOT / "examples" / "snippets").iterdir()},
+}
 """What the reader of the guide is thought to have."""
 
 
@@ -66,6 +71,8 @@ def test_blocks_are_found_with_what_they_print() -> None:
 def test_a_reader_who_types_along_sees_what_is_shown(document: str, tmp_path: Path) -> None:
     for program in ("jq", "curl"):
         require_program(program, package=program)
+    if document == "docs/snippets.md":
+        require_program("go", package="golang-go")
     for name, content in NEEDED_FILES.items():
         (tmp_path / name).write_text(content)
         (tmp_path / name).chmod(0o755)
@@ -85,7 +92,7 @@ def assert_shows(rota: Rota, command: Typed) -> None:
         text=True,
         env={**rota.env, "PWD": os.fspath(rota.folder)},
         cwd=rota.folder,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert result.returncode == 0, f"{line}\n{result.stdout}"

@@ -57,7 +57,7 @@ __all__ = ["command", "worker_config"]
     "--cache-dir",
     envvar="ROTA_CACHE_DIR",
     type=click.Path(path_type=Path),
-    help="For blobs and virtual environments.  [default: ~/.cache/rota]",
+    help="For blobs, environments, scratch directories and Go programs.  [default: ~/.cache/rota]",
 )
 @click.option(
     "--cache-limit",

@@ -55,7 +55,7 @@ class WorkerConfig:
         gpus: The devices to offer instead of those that are found; empty for none.
         token: What the coordinator asks for, or ``None``.
         output_limit_bytes: How much of each output stream of an attempt is kept.
-        cache_dir: For blobs and virtual environments; the user's own cache if not given.
+        cache_dir: For blobs, virtual environments, scratch directories and Go programs; if not given, the user's own.
         cache_limit_bytes: Of the blobs in it.
         ca_file: The authority to trust for ``https``, instead of the system's.
         log_format: ``auto`` is human on a terminal, JSON elsewhere.
