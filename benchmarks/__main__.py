@@ -24,12 +24,14 @@ from benchmarks import (
     round_trip,
     schedule,
     simulation,
+    snippets,
     submits,
 )
 from benchmarks.harness import Result, calibrate, median_of, show
 
 BENCHMARKS: Final[dict[str, Callable[..., list[Result]]]] = {
     "process-tasks": process_tasks.run,
+    "snippets": snippets.run,
     "submits": submits.run,
     "pending-memory": pending_memory.run,
     "functions": functions.run,

@@ -6,6 +6,7 @@ import http.client
 import json
 import statistics
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -13,7 +14,7 @@ from benchmarks.harness import Cluster, Result, cluster, median_of
 from benchmarks.spawn_limit import spawns_per_second
 from benchmarks.submits import submit_arrays
 
-__all__ = ["run"]
+__all__ = ["round_trip_ms", "run"]
 
 TASK: Final = {"command": ["/bin/true"]}
 BATCH: Final = 5_000
@@ -63,17 +64,21 @@ def tasks_per_second(running: Cluster, count: int) -> float:
 def round_trips(running: Cluster, count: int) -> list[float]:
     """Submit and await one task after another on one connection; return the milliseconds of each."""
     connection = http.client.HTTPConnection(urlsplit(running.url).netloc)
-    body = json.dumps(TASK).encode()
-    latencies_ms = []
-    for _ in range(count):
-        began = time.perf_counter()
-        task = _ask(connection, "POST", "/api/v1/tasks", body)
-        task = _ask(connection, "GET", f"/api/v1/tasks/{task['id']}?wait=30")
-        latencies_ms.append(1e3 * (time.perf_counter() - began))
-        if task["state"] != "completed":
-            raise SystemExit(f"a task {task['state']}: {task['message']}")
+    latencies_ms = [round_trip_ms(connection, TASK) for _ in range(count)]
     connection.close()
     return latencies_ms
+
+
+def round_trip_ms(connection: http.client.HTTPConnection, task: Mapping[str, object]) -> float:
+    """Submit one task and await its end; return the milliseconds that took."""
+    body = json.dumps(task).encode()
+    began = time.perf_counter()
+    answer = _ask(connection, "POST", "/api/v1/tasks", body)
+    answer = _ask(connection, "GET", f"/api/v1/tasks/{answer['id']}?wait=300")
+    took_ms = 1e3 * (time.perf_counter() - began)
+    if answer["state"] != "completed":
+        raise SystemExit(f"a task {answer['state']}: {answer['message']}")
+    return took_ms
 
 
 def _ask(connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
