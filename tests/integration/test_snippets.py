@@ -12,6 +12,7 @@ import pytest
 
 from rota.client.http import Json
 from rota.core.errors import RotaError
+from tests.support.disks import fill, small_disk
 from tests.support.real_cluster import Cluster
 from tests.support.waiting import wait_until
 
@@ -218,10 +219,9 @@ def test_what_a_killed_worker_leaves_is_removed_by_the_next(lonely: Cluster) -> 
 
 def test_what_a_killed_agent_leaves_is_removed_by_its_slot(lonely: Cluster) -> None:
     worker = start_worker(lonely, "w1")
-    path = leave_something(lonely)
+    leave_something(lonely)
     worker.kill()
-    wait_until(lambda: not path.exists(), what="the removal of the directory")
-    assert [found.name for found in path.parent.iterdir()] == ["lock"]
+    wait_until(lambda: scratch_of(lonely) == [], what="the removal of the directory")
 
 
 def test_what_a_killed_slot_leaves_is_removed_by_the_agent(lonely: Cluster) -> None:
@@ -230,3 +230,24 @@ def test_what_a_killed_slot_leaves_is_removed_by_the_agent(lonely: Cluster) -> N
     (slot,) = [process for process in worker.children(recursive=True) if process.name() == "rota-slot"]
     slot.kill()
     wait_until(lambda: not path.exists(), what="the removal of the directory", timeout_s=30.0)
+
+
+# A disk that is full
+
+
+def test_a_snippet_that_fills_its_directory_fails_alone(lonely: Cluster, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "cache", size_mib=8) as disk:
+        start_worker(lonely, "w1")
+        code = "with open('big', 'wb', buffering=0) as file:\n    while True:\n        file.write(bytes(1 << 20))"
+        task = run(lonely, code)
+        assert (task["state"], task["cause"]) == ("failed", "exit")
+        assert task["message"] == "OSError: [Errno 28] No space left on device (line 3)"
+        assert scratch_of(lonely) == []
+        assert run(lonely, "print(1)")["state"] == "completed", "there is room again"
+        fill(disk)
+        task = run(lonely, "x = 1\n" * 10_000, losses=0)
+        assert (task["state"], task["cause"]) == ("failed", "agent-error")
+        assert task["message"].startswith("no scratch directory could be made on this worker: No space left on device")
+        command = lonely.client.submit({"command": ["true"]})
+        assert lonely.wait_for_end(command["id"])["state"] == "completed", "what needs no directory goes on"
+        assert scratch_of(lonely) == []

@@ -94,7 +94,10 @@ class CacheDir:
         """
         home = self._expected()
         for folder in sorted(home.glob(f"{kind}-*")) if home is not None else ():
-            lock = CacheLock.take(folder / LOCK_NAME, alone=True)
+            try:
+                lock = CacheLock.take(folder / LOCK_NAME, alone=True)
+            except (FileNotFoundError, NotADirectoryError):  # removed meanwhile, or no folder of ours
+                continue
             if lock is not None:
                 with lock:
                     yield folder
