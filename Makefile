@@ -10,10 +10,10 @@ SEEDS ?= 1000
 BIN := .venv/bin
 READY := .venv/.ready
 # What mypy reads: folders that have Python in them.
-TYPED := src $(patsubst %/,%,$(sort $(dir $(wildcard benchmarks/*.py examples/*.py tests/*.py))))
+TYPED := src $(patsubst %/,%,$(sort $(dir $(wildcard benchmarks/*.py examples/*.py scripts/*.py tests/*.py))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench soak protos lock clean
+.PHONY: help demo test lint format bench soak protos lock clean reference
 
 help: $(READY)
 	@echo 'Ready: the command is $(BIN)/rota. There is also:'
@@ -24,6 +24,7 @@ help: $(READY)
 	@echo '  make bench    measure, next to yardsticks   (ARGS passes on)'
 	@echo '  make soak     seeded disasters: SEEDS=20000 runs of 50 workers and 500 tasks'
 	@echo '  make protos   generate the messages of gRPC from proto/'
+	@echo '  make reference  write docs/reference/cli.md anew, from the program'
 	@echo '  make lock     resolve the dependencies anew'
 	@echo '  make clean    remove the environment and all caches'
 
@@ -56,6 +57,10 @@ soak: $(READY)
 
 protos: $(READY)
 	@scripts/make-protos
+
+# The marked places of the page; what is said between them stays.
+reference: $(READY)
+	@$(BIN)/python -m scripts.make_reference
 
 # No address of an index gets into the locks: pip takes the one that it is configured for.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

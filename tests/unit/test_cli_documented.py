@@ -16,11 +16,13 @@ from click.testing import CliRunner
 from rota.cli import exits
 from rota.cli.main import COMMANDS, cli
 from rota.core.model import Offer
+from scripts import make_reference
 from tests.support.coordinators import LiveCoordinator, live_coordinator
 from tests.support.house import ROOT
 
 REFERENCE: Final = (ROOT / "docs" / "reference" / "cli.md").read_text()
 NAMES: Final = [name for section in COMMANDS.values() for name in section]
+COMMANDS_AND_PARTS: Final = list(make_reference.all_commands())
 
 SLOW_TO_IMPORT: Final = ("urllib3", "rich", "starlette", "uvicorn", "apsw", "psutil", "asyncio")
 
@@ -51,18 +53,37 @@ def answer(coordinator: LiveCoordinator, *arguments: str) -> str:
     return result.stdout
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_command_and_option_is_in_the_reference(name: str) -> None:
-    command = cli.get_command(click.Context(cli), name)
-    assert command is not None
-    assert f"`rota {name}" in REFERENCE
+def test_the_reference_is_what_make_reference_writes() -> None:
+    assert make_reference.made(REFERENCE) == REFERENCE, "run `make reference`"
+
+
+def test_the_reference_has_every_place_that_is_made() -> None:
+    assert sorted(place[2] for place in make_reference.PLACE.finditer(REFERENCE)) == sorted(make_reference.PLACES)
+
+
+def test_a_change_of_what_is_made_shows() -> None:
+    stale = REFERENCE.replace("| `--retries INTEGER` | `0` |", "| `--retries INTEGER` | `7` |")
+    assert stale != REFERENCE
+    assert make_reference.made(stale) == REFERENCE
+
+
+def test_pages_to_read_on_are_there() -> None:
+    links = re.findall(r"\]\(([^)#]+)", "".join(make_reference.READ_ON.values()))
+    assert links
+    assert not [link for link in links if not (ROOT / "docs" / "reference" / link).exists()]
+    assert set(make_reference.READ_ON) <= set(NAMES)
+
+
+@pytest.mark.parametrize("name,command", COMMANDS_AND_PARTS)
+def test_every_command_and_option_is_in_the_reference(name: str, command: click.Command) -> None:
+    assert re.search(rf"^###+ `rota {name}`$", REFERENCE, re.M)
     options = [option for param in command.params if isinstance(param, click.Option) for option in param.opts]
     assert not [option for option in options if not re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", REFERENCE)]
 
 
 def test_every_exit_code_is_in_the_reference() -> None:
-    codes = {getattr(exits, name) for name in exits.__all__ if name.isupper()} - {exits.SIGNAL_BASE}
-    assert not [code for code in codes if not re.search(rf"^\| {code} \|", REFERENCE, re.MULTILINE)]
+    codes = {code for name in exits.__all__ if isinstance(code := getattr(exits, name), int)} - {exits.SIGNAL_BASE}
+    assert codes <= exits.MEANINGS.keys() | exits.MEANINGS_OF_RUN.keys()
 
 
 @pytest.mark.parametrize(

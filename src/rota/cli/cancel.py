@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command()
+@click.command(
+    epilog="""Examples:
+
+    \b
+    rota cancel t17 t18
+    rota ps --state pending --queue batch --json | jq -r '.[].id' | xargs rota cancel
+    """
+)
 @click.argument("ids", metavar="ID...", type=ID, nargs=-1, required=True)
 @json_option
 @with_client

@@ -48,7 +48,12 @@ ALGORITHMS: Final = {
 """Ordering and placement by the names that schedulers with one word for both give them."""
 
 COORDINATOR_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
-    click.option("--host", default=_DEFAULT.host, show_default=True, help="Address to listen on."),
+    click.option(
+        "--host",
+        default=_DEFAULT.host,
+        show_default=True,
+        help="Address to listen on; beyond this machine it wants a token or --insecure.",
+    ),
     click.option("--port", type=int, default=_DEFAULT.port, show_default=True, help="Port; 0 picks a free one."),
     click.option(
         "--grpc-port",
@@ -64,40 +69,107 @@ COORDINATOR_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
         show_default=True,
         help="Where tasks and their output are kept; made with mode 0700.",
     ),
-    click.option("--store", type=click.Choice(get_args(StoreName)), default=_DEFAULT.store, show_default=True),
+    click.option(
+        "--store",
+        type=click.Choice(get_args(StoreName)),
+        default=_DEFAULT.store,
+        show_default=True,
+        help="What remembers; memory forgets at the end.",
+    ),
     click.option(
         "--durability",
         type=click.Choice(get_args(Durability)),
         default=_DEFAULT.durability,
         show_default=True,
-        help="relaxed may lose the last moments in a power cut.",
+        help="relaxed may lose the last moments in a power cut, never in a crash.",
     ),
     click.option("--token", envvar="ROTA_TOKEN", help="What every request must carry (better: ROTA_TOKEN)."),
     click.option("--token-file", type=click.File("r"), help="Read the token from a file."),
     click.option("--insecure", is_flag=True, help="Listen beyond this machine without a token."),
     click.option("--allow-host", "allow_hosts", multiple=True, help="A further name that clients may call it by."),
-    click.option("--max-pending", type=int, default=_DEFAULT.max_pending, show_default=True, help="Refuse over this."),
-    click.option("--heartbeat", type=options.DURATION, default="3s", show_default=True, help="Of each worker."),
-    click.option("--suspicious-after", type=options.DURATION, default="10s", show_default=True, help="Of silence."),
-    click.option("--offline-after", type=options.DURATION, default="20s", show_default=True, help="Of silence."),
-    click.option("--grace", type=options.DURATION, default="60s", show_default=True, help="For workers, at a start."),
+    click.option(
+        "--max-pending",
+        type=int,
+        default=_DEFAULT.max_pending,
+        show_default=True,
+        help="With so many tasks waiting, new ones are refused (REST) or held up (SDK) for the time being.",
+    ),
+    click.option(
+        "--heartbeat", type=options.DURATION, default="3s", show_default=True, help="How often a worker reports."
+    ),
+    click.option(
+        "--suspicious-after",
+        type=options.DURATION,
+        default="10s",
+        show_default=True,
+        help="A worker that is silent for so long gets nothing new.",
+    ),
+    click.option(
+        "--offline-after",
+        type=options.DURATION,
+        default="20s",
+        show_default=True,
+        help="What a worker has that is silent for so long runs elsewhere.",
+    ),
+    click.option(
+        "--grace",
+        type=options.DURATION,
+        default="60s",
+        show_default=True,
+        help="No worker is given up for so long after a start.",
+    ),
     click.option(
         "--impossible-after",
         type=options.DURATION,
         default="10m",
         show_default=True,
-        help="Then a task fails that no worker could ever run.",
+        help="A task fails that no known worker could ever run, after so long.",
     ),
-    click.option("--kill-grace", type=options.DURATION, default="10s", show_default=True, help="SIGTERM to SIGKILL."),
-    click.option("--lease", type=options.DURATION, default="30s", show_default=True, help="Of exclusive tasks."),
-    click.option("--lease-grace", type=options.DURATION, default="5s", show_default=True, help="When it is over."),
     click.option(
-        "--exclusive-wait", type=options.DURATION, default="45s", show_default=True, help="For a lost worker."
+        "--kill-grace", type=options.DURATION, default="10s", show_default=True, help="From SIGTERM to SIGKILL."
     ),
-    click.option("--retention", type=options.DURATION, default="7d", show_default=True, help="Of ended tasks."),
-    click.option("--retention-tasks", type=int, default=2_000_000, show_default=True, help="At most so many."),
-    click.option("--log-retention", type=options.BYTES, default="4G", show_default=True, help="Of output."),
-    click.option("--blob-retention", type=options.BYTES, default="20G", show_default=True, help="Of large values."),
+    click.option(
+        "--lease",
+        type=options.DURATION,
+        default="30s",
+        show_default=True,
+        help="A worker that nobody answers for so long stops its exclusive tasks.",
+    ),
+    click.option(
+        "--lease-grace",
+        type=options.DURATION,
+        default="5s",
+        show_default=True,
+        help="From SIGTERM to SIGKILL for these.",
+    ),
+    click.option(
+        "--exclusive-wait",
+        type=options.DURATION,
+        default="45s",
+        show_default=True,
+        help="An exclusive task of a lost worker begins anew so long after its last sign of life, and after a start; "
+        "more than the two above together.",
+    ),
+    click.option(
+        "--retention",
+        type=options.DURATION,
+        default="7d",
+        show_default=True,
+        help="How long ended tasks are kept.",
+    ),
+    click.option(
+        "--retention-tasks", type=int, default=2_000_000, show_default=True, help="How many ended tasks are kept."
+    ),
+    click.option(
+        "--log-retention", type=options.BYTES, default="4G", show_default=True, help="How much output is kept."
+    ),
+    click.option(
+        "--blob-retention",
+        type=options.BYTES,
+        default="20G",
+        show_default=True,
+        help="How much of functions and large values is kept; what a task still needs stays in any case.",
+    ),
     click.option(
         "--placement",
         metavar="POLICY",
@@ -115,9 +187,15 @@ COORDINATOR_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
     click.option(
         "--shadow",
         metavar="POLICY",
-        help="Ask another placement, too, without effect: see rota stats.",
+        help="Ask another placement, too, without effect: rota stats says what it would have done.",
     ),
-    click.option("--ageing", type=float, default=0.0, show_default=True, help="Priority gained for a minute's wait."),
+    click.option(
+        "--ageing",
+        type=float,
+        default=0.0,
+        show_default=True,
+        help="Points of priority that a task gains in each minute that it waits.",
+    ),
     click.option(
         "--algorithm",
         type=click.Choice(list(ALGORITHMS)),
@@ -133,8 +211,18 @@ COORDINATOR_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
         metavar="[true|false]",
         help="Submit synthetic tasks without end, to the queue 'workload'.",
     ),
-    click.option("--log-format", type=click.Choice(get_args(LogFormat)), default=_DEFAULT.log_format),
-    click.option("--log-level", type=click.Choice(get_args(LogLevel)), help="Least severe to write."),
+    click.option(
+        "--log-format",
+        type=click.Choice(get_args(LogFormat)),
+        default=_DEFAULT.log_format,
+        show_default=True,
+        help="How to write log lines; auto is human on a terminal.",
+    ),
+    click.option(
+        "--log-level",
+        type=click.Choice(get_args(LogLevel)),
+        help="Least severe to write.  [default: info; up: warning]",
+    ),
 )
 
 
@@ -226,7 +314,8 @@ def arguments_of(config: CoordinatorConfig) -> list[str]:
 
     \b
     rota coordinator
-    ROTA_TOKEN=secret rota coordinator --host 0.0.0.0 --state-dir /var/lib/rota
+    rota coordinator --host 0.0.0.0 --token-file token --state-dir /var/lib/rota
+    rota coordinator --ordering fair --placement binpack --max-pending 100000
     """
 )
 @coordinator_options

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command()
+@click.command(
+    epilog="""Examples:
+
+    \b
+    rota drain w1 w2
+    rota nodes --json | jq -r '.[].id' | xargs rota drain
+    """
+)
 @click.argument("ids", metavar="WORKER...", type=ID, nargs=-1, required=True)
 @json_option
 @with_client

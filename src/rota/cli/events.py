@@ -25,7 +25,14 @@ RECONNECT_S: Final = 1.0
 """Between tries to reach a coordinator that has gone: long enough not to be a load."""
 
 
-@click.command()
+@click.command(
+    epilog="""Examples:
+
+    \b
+    rota events
+    rota events --json | jq 'select(.type == "task.failed")'
+    """
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @click.option("--since", "last_id", metavar="EVENT", help="Begin after this event, while the coordinator has it.")
 @with_client

@@ -14,6 +14,8 @@ __all__ = [
     "ABORTED",
     "CLOSED_PIPE",
     "LAUNCH_ERROR",
+    "MEANINGS",
+    "MEANINGS_OF_RUN",
     "OK",
     "OUT_OF_MEMORY",
     "REFUSED",
@@ -48,6 +50,31 @@ OUT_OF_MEMORY: Final = 137
 
 CLOSED_PIPE: Final = 141
 """128 + SIGPIPE: the reader of the output has left (``rota ps | head``)."""
+
+MEANINGS: Final = {
+    OK: "it worked; with `--wait`, and of `workload`: all tasks completed",
+    REFUSED: "the request was refused, or a task that was waited for did not complete; `up`: the coordinator ended",
+    2: "the command line makes no sense",
+    69: "`worker`: the coordinator will not take it",
+    75: "`coordinator`: the state can't be used, or belongs to another coordinator",
+    78: "`coordinator`: it can't listen on its address, or there is no such policy",
+    TROUBLE: "Rota could not do it: no coordinator answers, or it takes nothing now",
+    ABORTED: "Ctrl-C",
+    CLOSED_PIPE: "the reader of the output has left (`rota ps | head`)",
+}
+"""What they say, for the reference: of all commands but `run`."""
+
+MEANINGS_OF_RUN: Final = {
+    "its own": "it exited",
+    f"{SIGNAL_BASE} + N": "by signal N",
+    TIMED_OUT: "its timeout or deadline was over",
+    TROUBLE: "Rota's trouble, not the command's: no coordinator, a refused request, a lost worker, a task that no "
+    "worker can run",
+    LAUNCH_ERROR: "it could not be started",
+    ABORTED: "it was cancelled, by Ctrl-C for instance",
+    OUT_OF_MEMORY: "it ran out of memory",
+    CLOSED_PIPE: "the reader of our output left; the task was cancelled",
+}
 
 _CODE_OF_CAUSE: Final = {
     "error": REFUSED,

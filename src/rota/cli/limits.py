@@ -43,7 +43,14 @@ def command(ctx: click.Context, client: HttpClient, *, as_json: bool) -> None:
     print_table(COLUMNS, [_row(view_of(limit, ShownLimit)) for limit in limits])
 
 
-@command.command("set")
+@command.command(
+    "set",
+    epilog="""Examples:
+
+    \b
+    rota limits set licence-x 3
+    """,
+)
 @click.argument("name")
 @click.argument("size", type=int)
 @json_option
@@ -53,7 +60,14 @@ def set_command(client: HttpClient, *, name: str, size: int, as_json: bool) -> N
     _show(client.shares.set_limit(name, size), "is", as_json)
 
 
-@command.command("remove")
+@command.command(
+    "remove",
+    epilog="""Examples:
+
+    \b
+    rota limits remove licence-x
+    """,
+)
 @click.argument("name")
 @json_option
 @with_client

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command()
+@click.command(
+    epilog="""Examples:
+
+    \b
+    rota logs t17
+    rota logs --follow t17
+    rota logs --stream stderr --attempt 1 t17
+    """
+)
 @click.argument("task_id", metavar="ID", type=ID)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the task has ended, over retries.")
 @click.option("--stream", type=click.Choice(["stdout", "stderr"]), help="Only this one.  [default: both]")

@@ -39,7 +39,14 @@ FLEXIBLE: Final = ("TAGS", "OTHER")
 SPARE: Final = ("PYTHON", "KIND", "LOAD", "SEEN", "HOST", "GPUS", "MEMORY", "OTHER", "TAGS")
 
 
-@click.command()
+@click.command(
+    epilog="""Examples:
+
+    \b
+    rota nodes
+    rota nodes --json | jq -r '.[] | select(.state == "offline").id'
+    """
+)
 @json_option
 @with_client
 def command(client: HttpClient, *, as_json: bool) -> None:

@@ -95,9 +95,13 @@ GANG = Parsed("id:size", amounts.parse_gang)
 def with_client(function: Callable[Concatenate[HttpClient, P], None]) -> Callable[..., None]:
     """Give a command ``--url``, ``--token`` and ``--ca-file``, and hand it a client made of them."""
 
-    @click.option("--url", "--server", envvar="ROTA_URL", default=DEFAULT_URL, show_default=True, help="Coordinator.")
+    @click.option(
+        "--url", "--server", envvar="ROTA_URL", default=DEFAULT_URL, show_default=True, help="The coordinator."
+    )
     @click.option("--token", envvar="ROTA_TOKEN", help="What the coordinator asks for (better: ROTA_TOKEN).")
-    @click.option("--ca-file", envvar="ROTA_CA_FILE", type=click.Path(exists=True), help="Authority to trust.")
+    @click.option(
+        "--ca-file", envvar="ROTA_CA_FILE", type=click.Path(exists=True), help="Authority to trust, for https."
+    )
     @functools.wraps(function)
     def with_connection(url: str, token: str | None, ca_file: str | None, **params: Any) -> None:  # of any command
         # Only here: `rota <command> --help` does without the HTTP library.

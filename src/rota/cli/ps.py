@@ -68,7 +68,7 @@ def task_filters(function: F) -> F:
 @json_option
 @with_client
 def command(client: HttpClient, /, *, limit: int, is_unlimited: bool, as_json: bool, **filters: Any) -> None:
-    """List tasks, newest first."""
+    """List tasks, newest first. Of several filters all must hold."""
     tasks = matching_tasks(client, filters, limit=None if is_unlimited else limit + 1)
     shown = tasks if is_unlimited else itertools.islice(tasks, limit)
     if as_json:

@@ -47,7 +47,16 @@ def command(ctx: click.Context, client: HttpClient, *, as_json: bool) -> None:
     print_table(COLUMNS, [_row(view_of(queue, ShownQueue)) for queue in queues], wide=("SET",), spare=("USES",))
 
 
-@command.command("set")
+@command.command(
+    "set",
+    epilog="""Examples:
+
+    \b
+    rota queues set batch --weight 3 --max-running 10
+    rota queues set urgent --preempts-by 20 --placement spread
+    rota queues set batch --reset
+    """,
+)
 @click.argument("name")
 @click.option("--weight", type=float, help="Its part under fair ordering.  [default: 1]")
 @click.option("--max-running", type=int, help="At most so many attempts at once.")
@@ -68,7 +77,14 @@ def set_command(client: HttpClient, /, *, name: str, reset: bool, as_json: bool,
     )
 
 
-@command.command("pause")
+@command.command(
+    "pause",
+    epilog="""Examples:
+
+    \b
+    rota queues pause batch
+    """,
+)
 @click.argument("name")
 @json_option
 @with_client
@@ -77,7 +93,14 @@ def pause_command(client: HttpClient, *, name: str, as_json: bool) -> None:
     _show(client.shares.set_queue(name, _settings_of(client, name) | {"paused": True}), as_json)
 
 
-@command.command("resume")
+@command.command(
+    "resume",
+    epilog="""Examples:
+
+    \b
+    rota queues resume batch
+    """,
+)
 @click.argument("name")
 @json_option
 @with_client
@@ -86,7 +109,14 @@ def resume_command(client: HttpClient, *, name: str, as_json: bool) -> None:
     _show(client.shares.set_queue(name, _settings_of(client, name) | {"paused": False}), as_json)
 
 
-@command.command("remove")
+@command.command(
+    "remove",
+    epilog="""Examples:
+
+    \b
+    rota queues remove batch
+    """,
+)
 @click.argument("name")
 @json_option
 @with_client

@@ -48,7 +48,15 @@ def command(ctx: click.Context, client: HttpClient, *, as_json: bool) -> None:
     print_table(COLUMNS, rows, wide=("ON",), spare=("EACH",))
 
 
-@command.command("add")
+@command.command(
+    "add",
+    epilog="""Examples:
+
+    \b
+    rota reserve add nightly --queue batch --resources cpu=8000,memory=32G --for 8h
+    rota reserve add demo --workers 2 --tag gpu --resources gpu=1 --start-at 2030-01-31T12:00:00Z --for 2h
+    """,
+)
 @click.argument("name")
 @click.option("--resources", type=options.RESOURCES, required=True, help="On each worker: cpu=8000,memory=32G.")
 @click.option("--for", "seconds", type=options.DURATION, required=True, help="How long: 8h, 30m.")
@@ -69,7 +77,14 @@ def add_command(client: HttpClient, /, *, as_json: bool, tags: tuple[str, ...], 
     click.echo(f"reservation {escaped(shown.name)}: {_each(shown)} for {_for(shown)}, {where}")
 
 
-@command.command("end")
+@command.command(
+    "end",
+    epilog="""Examples:
+
+    \b
+    rota reserve end demo
+    """,
+)
 @click.argument("name")
 @json_option
 @with_client

@@ -33,7 +33,7 @@ RETRYABLE_STATES: Final = ("failed", "cancelled")
 def command(client: HttpClient, /, *, ids: tuple[str, ...], as_json: bool, **filters: Any) -> None:
     """Bring failed or cancelled tasks back: same ids, next attempts, fresh budgets.
 
-    Give ids, or filters for all tasks that match them.
+    Give ids, or filters for all tasks that match them; of several filters all must hold.
     """
     has_filters = any(filters.values())
     if bool(ids) == has_filters:

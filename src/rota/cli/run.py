@@ -42,8 +42,9 @@ ASK_RUNNING_S: Final = 30.0
     epilog="""Examples:
 
     \b
-    rota run -- python train.py
+    rota run -- python3 train.py
     rota run --memory 2G --shell 'sort big.txt | uniq -c' > counts.txt
+    rota run --retries 3 --timeout 10m --tag gpu -- ./train.sh
     rota run --go hello.go -- world
     echo 'print(6 * 7)' | rota run --python -
 
@@ -55,7 +56,11 @@ ASK_RUNNING_S: Final = 30.0
 @command_argument
 @with_client
 def command(client: HttpClient, /, *, arguments: tuple[str, ...], **fields: Any) -> None:
-    """Run a command on the cluster as if it ran here: its output, its exit code, Ctrl-C."""
+    """Run a command on the cluster as if it ran here: its output, its exit code, Ctrl-C.
+
+    Ctrl-C or SIGTERM cancels the task and waits for its end; a second one leaves at once. When the coordinator
+    restarts meanwhile, the task goes on, and this too: it tries for a minute to reach it.
+    """
     spec = spec_from(arguments, fields)
     refuse_nothing(spec)
     try:

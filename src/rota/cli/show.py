@@ -30,7 +30,14 @@ _LABEL_WIDTH: Final = 11
 """Of the longest label, and a space."""
 
 
-@click.command()
+@click.command(
+    epilog="""Examples:
+
+    \b
+    rota show t17
+    rota show t17 --json | jq '.attempts[].cause'
+    """
+)
 @click.argument("task_id", metavar="ID", type=ID)
 @json_option
 @with_client

@@ -80,7 +80,9 @@ def command(*, as_json: bool, **given: Any) -> None:  # the types are those of t
     """Try a cluster, a policy or a workload before it meets you: run it in virtual time.
 
     The scheduler, the order of its duties and the workers' side of the protocol are those of a real cluster; time,
-    network and store are not. What tasks do is made up, or replayed from a trace or from a cluster's own history.
+    network and store are not. What tasks do is made up, or replayed from a trace or from a cluster's own history. A
+    scenario is a YAML file with workers, load, queues, limits and faults; without one, options say what there is, and
+    of --tasks, --rate and --duration two say how many come.
     """
     from rota.cli import simulated  # noqa: PLC0415 - it imports the simulator, which --help does without
 

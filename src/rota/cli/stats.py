@@ -20,7 +20,14 @@ EXAMPLES: Final = 3
 """Of tasks that would have gone elsewhere: the last ones."""
 
 
-@click.command()
+@click.command(
+    epilog="""Examples:
+
+    \b
+    rota stats
+    rota stats --json | jq .tasks
+    """
+)
 @json_option
 @with_client
 def command(client: HttpClient, *, as_json: bool) -> None:

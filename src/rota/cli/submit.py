@@ -61,7 +61,9 @@ def command(
 ) -> None:
     """Submit one task, or many from a file, and print their ids.
 
-    With --from, options are for all tasks that do not say otherwise.
+    --from FILE reads tasks in JSON: one a line, one array, or one object; - is standard input. Options are for all
+    tasks that do not say otherwise. They are sent in requests of at most 1,000 tasks, each accepted whole or not at
+    all, while the file is read; when too many tasks wait already, it holds back until there is room.
     """
     spec = spec_from(arguments, fields)
     if source is None:

@@ -66,10 +66,12 @@ _LISTENING = re.compile(r"listening on http://.*:(\d+)$", re.MULTILINE)
     \b
     rota up
     rota up --workers 4 --port 0 --state-dir /tmp/try
-    rota up --workers 0        and start workers elsewhere
+    rota up --workers 0                    # and start workers elsewhere
     """
 )
-@click.option("--workers", type=click.IntRange(0, WORKERS_MAX), default=1, show_default=True, help="How many.")
+@click.option(
+    "--workers", type=click.IntRange(0, WORKERS_MAX), default=1, show_default=True, help="How many; 0 for none."
+)
 @click.option("--resources", type=options.RESOURCES, help="To divide among the workers, instead of what is found.")
 @click.option("--overcommit", type=options.FACTORS, help="Offer more than there is: cpu=2.0 for twice the cores.")
 @click.option("--tags", "--capabilities", default="", metavar="TAG,…", help="Of all workers.")
@@ -80,7 +82,11 @@ def command(
     """Start a whole cluster on this machine: a coordinator and workers, which share its resources.
 
     Ctrl-C stops it: what runs has 3 seconds to end, else the next start runs it again, and goes on with what was
-    waiting. A worker that was killed is started again. GPUs are offered by the first worker.
+    waiting. A second Ctrl-C kills at once. A worker that was killed or has crashed is started again, unless that one
+    ends within 5 seconds, too.
+
+    Each worker gets whole cores while there are enough; more workers than cores share them, a core each. Limits of a
+    container count as the machine's size. GPUs are offered by the first worker.
     """
     config = coordinator_config(given, log_level="warning")
     arguments = _worker_arguments(workers, resources, tags=tags)

@@ -31,7 +31,7 @@ __all__ = ["command"]
 @json_option
 @with_client
 def command(client: HttpClient, *, task_id: str, as_json: bool) -> None:
-    """Say why a task waits: what each worker lacks, what would help, and when its turn may come."""
+    """Say why a task waits: what each worker lacks, the nearest miss, its place in the order, when it may start."""
     answer = client.explain(task_id)
     if as_json:
         print_json(answer)

@@ -21,6 +21,7 @@ __all__ = ["command", "worker_config"]
 
     \b
     rota worker --server http://10.0.0.1:8080
+    rota worker --max-tasks 4 --tags ssd --overcommit cpu=2
     rota worker --id gpu7 --tags gpu,cuda-12.0 --resources cpu=8000,memory=32G
     """
 )
@@ -33,10 +34,17 @@ __all__ = ["command", "worker_config"]
     show_default=True,
     help="The coordinator.",
 )
-@click.option("--id", help="By which it is known.  [default: the host's name]")
+@click.option("--id", help="By which it is known; one living worker each.  [default: the host's name]")
 @click.option("--addr", default="", help="An address to show to people.")
-@click.option("--tags", "--capabilities", multiple=True, metavar="TAG,…", help="What tasks can require.")
-@click.option("--max-tasks", "--workers", type=int, help="At most so many at once; without cpu= at least so many.")
+@click.option(
+    "--tags", "--capabilities", multiple=True, metavar="TAG,…", help="What tasks can require, with commas between."
+)
+@click.option(
+    "--max-tasks",
+    "--workers",
+    type=int,
+    help="At most so many at once; without cpu= it then offers at least that many cores.",
+)
 @click.option(
     "--resources",
     type=options.RESOURCES,
@@ -64,11 +72,25 @@ __all__ = ["command", "worker_config"]
     type=options.BYTES,
     default="4G",
     show_default=True,
-    help="Of the blobs in it; unused ones go first.",
+    help="Of the blobs in it: what was used least recently goes first.",
 )
-@click.option("--ca-file", envvar="ROTA_CA_FILE", type=click.Path(path_type=Path), help="Authority to trust.")
-@click.option("--log-format", type=click.Choice(get_args(LogFormat)), default="auto")
-@click.option("--log-level", type=click.Choice(get_args(LogLevel)), default="info")
+@click.option(
+    "--ca-file", envvar="ROTA_CA_FILE", type=click.Path(path_type=Path), help="Authority to trust, for https."
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(get_args(LogFormat)),
+    default="auto",
+    show_default=True,
+    help="How to write log lines; auto is human on a terminal.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(get_args(LogLevel)),
+    default="info",
+    show_default=True,
+    help="Least severe to write.",
+)
 def command(**given: Any) -> None:
     """Start a worker: it offers this machine to a coordinator and runs what it is given.
 

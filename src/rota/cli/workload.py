@@ -52,8 +52,9 @@ __all__ = ["command"]
 def command(client: HttpClient, /, *, as_json: bool, **given: Any) -> None:  # the types are those of the options
     """Put a made-up load on the cluster: tasks that really compute, write, or hold memory, by the clock.
 
-    No task asks for more than the largest worker has. When all have ended it says how long they waited; it exits with
-    1 unless all completed. Ctrl-C stops submitting, and tells what is left.
+    No task asks for more than the largest worker has, and there are 1,000,000 at most. When all have ended it says how
+    long they waited; it exits with 1 unless all completed. Ctrl-C or SIGTERM stops submitting, tells what is left, and
+    exits with 130; the tasks go on.
     """
     from rota.cli import generated  # noqa: PLC0415 - it imports the workloads, which --help does without
 
