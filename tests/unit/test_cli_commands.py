@@ -23,6 +23,9 @@ from tests.support.network import free_port
 
 Rota = Callable[..., Result]
 
+SCREEN_LINES = 50
+"""Of a terminal as people have it."""
+
 
 @pytest.fixture
 def coordinator() -> Iterator[LiveCoordinator]:
@@ -57,6 +60,28 @@ def test_every_command_has_help_that_agrees_with_the_overview(name: str) -> None
     overview = next(section[name] for section in COMMANDS.values() if name in section)
     assert result.exit_code == 0
     assert " ".join(result.stdout.split("\n\n")[1].split()).startswith(overview.rstrip("."))
+
+
+def test_the_overview_fits_on_a_screen() -> None:
+    lines = CliRunner().invoke(cli, ["--help"], terminal_width=80).stdout.splitlines()
+    assert len(lines) <= SCREEN_LINES
+    # A line a command: no text is so long that it is broken.
+    assert len([line for line in lines if re.match(r"^\w* +[a-z]+  +[A-Z].*\.$", line)]) == sum(
+        map(len, COMMANDS.values())
+    )
+
+
+@pytest.mark.parametrize("names", [[], ["ps"], ["queues", "set"]])
+def test_help_is_asked_for_with_a_word_too(names: list[str]) -> None:
+    told = CliRunner().invoke(cli, ["help", *names])
+    assert ok(told) == CliRunner().invoke(cli, [*names, "--help"]).stdout
+
+
+@pytest.mark.parametrize("names,words", [(["sumbit"], "Did you mean 'submit'?"), (["ps", "x"], "has no commands")])
+def test_help_of_what_is_no_command_is_refused(names: list[str], words: str) -> None:
+    result = CliRunner().invoke(cli, ["help", *names])
+    assert result.exit_code == 2
+    assert words in result.stderr
 
 
 def test_a_mistyped_command_is_told_the_near_one() -> None:

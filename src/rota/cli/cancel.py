@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rota.cli import completing
 from rota.cli.bulk import change_each
 from rota.cli.options import ID, json_option, with_client
 
@@ -23,7 +24,14 @@ __all__ = ["command"]
     rota ps --state pending --queue batch --json | jq -r '.[].id' | xargs rota cancel
     """
 )
-@click.argument("ids", metavar="ID...", type=ID, nargs=-1, required=True)
+@click.argument(
+    "ids",
+    metavar="ID...",
+    type=ID,
+    nargs=-1,
+    required=True,
+    shell_complete=completing.tasks("pending", "assigned", "running"),
+)
 @json_option
 @with_client
 def command(client: HttpClient, *, ids: tuple[str, ...], as_json: bool) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar, get_args
 
 import click
 
-from rota.cli import options
+from rota.cli import completing, options
 from rota.coordinator.config import (
     CoordinatorConfig,
     Durability,
@@ -173,6 +173,7 @@ COORDINATOR_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
     click.option(
         "--placement",
         metavar="POLICY",
+        shell_complete=completing.placements,
         default=_DEFAULT.placement,
         show_default=True,
         help="Which worker gets a task that does not say: least-loaded, binpack, spread, …",
@@ -187,6 +188,7 @@ COORDINATOR_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
     click.option(
         "--shadow",
         metavar="POLICY",
+        shell_complete=completing.placements,
         help="Ask another placement, too, without effect: rota stats says what it would have done.",
     ),
     click.option(

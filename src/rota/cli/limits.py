@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from rota.cli import completing
 from rota.cli.options import json_option, print_json, print_json_array, with_client
 from rota.cli.table import print_table
 from rota.cli.text import escaped
@@ -51,7 +52,7 @@ def command(ctx: click.Context, client: HttpClient, *, as_json: bool) -> None:
     rota limits set licence-x 3
     """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completing.limits())
 @click.argument("size", type=int)
 @json_option
 @with_client
@@ -68,7 +69,7 @@ def set_command(client: HttpClient, *, name: str, size: int, as_json: bool) -> N
     rota limits remove licence-x
     """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completing.limits())
 @json_option
 @with_client
 def remove_command(client: HttpClient, *, name: str, as_json: bool) -> None:

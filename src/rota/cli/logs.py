@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rota.cli import completing
 from rota.cli.options import ID, with_client
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ __all__ = ["command"]
     rota logs --stream stderr --attempt 1 t17
     """
 )
-@click.argument("task_id", metavar="ID", type=ID)
+@click.argument("task_id", metavar="ID", type=ID, shell_complete=completing.tasks())
 @click.option("-f", "--follow", is_flag=True, help="Go on until the task has ended, over retries.")
 @click.option("--stream", type=click.Choice(["stdout", "stderr"]), help="Only this one.  [default: both]")
 @click.option("--attempt", type=click.IntRange(min=1), help="Of this attempt.  [default: the last]")

@@ -43,7 +43,7 @@ COMMANDS: Final = {
         "stats": "Show the counts of the coordinator.",
     },
     "Try": {
-        "simulate": "Try a cluster, a policy or a workload before it meets you: run it in virtual time.",
+        "simulate": "Try a cluster, a policy or a workload in virtual time.",
     },
     "Share": {
         "queues": "List queues, and set them.",
@@ -54,6 +54,10 @@ COMMANDS: Final = {
         "nodes": "List workers.",
         "drain": "Give workers nothing new.",
         "resume": "Undo a drain.",
+    },
+    "Learn": {
+        "help": "Show the help of a command.",
+        "completion": "Print what teaches a shell to complete commands.",
     },
 }
 """Every command with its short help, by what one wants: the module ``rota.cli.<command>`` has it."""
@@ -90,10 +94,23 @@ class RotaGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
-        """Write the list of commands without importing them."""
-        for title, commands in COMMANDS.items():
-            with formatter.section(title):
-                formatter.write_dl(list(commands.items()))
+        """Write the list of commands without importing them, in two columns: all of it is to fit on a screen."""
+        titles, names = max(map(len, COMMANDS)), max(map(len, _HELP))
+        formatter.write_paragraph()
+        formatter.write_dl(
+            [
+                (f"{'' if index else title:<{titles}}  {name:<{names}}", text)
+                for title, commands in COMMANDS.items()
+                for index, (name, text) in enumerate(commands.items())
+            ]
+        )
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:  # items of click's
+        """Offer the commands without importing them."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - only a shell asks
+
+        offers = [CompletionItem(name, help=text) for name, text in _HELP.items() if name.startswith(incomplete)]
+        return [*offers, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

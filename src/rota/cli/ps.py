@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from rota.cli import options
+from rota.cli import completing, options
 from rota.cli.amounts import parse_since
 from rota.cli.options import json_option, print_json_array, with_client
 from rota.cli.table import print_table
@@ -39,10 +39,10 @@ STATES: Final = ("pending", "assigned", "running", "completed", "failed", "cance
 
 _FILTERS: Final = (
     click.option("--state", multiple=True, type=click.Choice(STATES), help="In this state. Repeat for more."),
-    click.option("--queue", help="In this queue."),
+    click.option("--queue", shell_complete=completing.queues(), help="In this queue."),
     click.option("--name", help="Of this name; a prefix if it ends in *."),
     click.option("-l", "--label", type=options.PAIR_TEXT, multiple=True, help="With this label. Repeat for more."),
-    click.option("--worker", help="On this worker."),
+    click.option("--worker", shell_complete=completing.workers(), help="On this worker."),
     click.option("--since", metavar="TIME|AGO", help="Created since then: 1h, 2d or 2030-01-31T12:00:00Z."),
 )
 

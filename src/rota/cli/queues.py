@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from rota.cli import options
+from rota.cli import completing, options
 from rota.cli.options import json_option, print_json, print_json_array, with_client
 from rota.cli.table import print_table
 from rota.cli.text import escaped, quantity
@@ -57,12 +57,14 @@ def command(ctx: click.Context, client: HttpClient, *, as_json: bool) -> None:
     rota queues set batch --reset
     """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completing.queues())
 @click.option("--weight", type=float, help="Its part under fair ordering.  [default: 1]")
 @click.option("--max-running", type=int, help="At most so many attempts at once.")
 @click.option("--max-resources", type=options.RESOURCES, help="At most so much at once: cpu=8000,memory=16G.")
 @click.option("--ordering", type=click.Choice(("fcfs", "priority")), help="Of its own tasks, under fair ordering.")
-@click.option("--placement", metavar="POLICY", help="For its tasks that name none.")
+@click.option(
+    "--placement", metavar="POLICY", shell_complete=completing.placements, help="For its tasks that name none."
+)
 @click.option("--preempts-by", type=int, help="May take the place of tasks whose priority is so much lower.")
 @click.option("--pause/--no-pause", "paused", default=None, help="Start nothing more of it.")
 @click.option("--reset", is_flag=True, help="What is not given gets its default, instead of staying as it is.")
@@ -85,7 +87,7 @@ def set_command(client: HttpClient, /, *, name: str, reset: bool, as_json: bool,
     rota queues pause batch
     """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completing.queues())
 @json_option
 @with_client
 def pause_command(client: HttpClient, *, name: str, as_json: bool) -> None:
@@ -101,7 +103,7 @@ def pause_command(client: HttpClient, *, name: str, as_json: bool) -> None:
     rota queues resume batch
     """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completing.queues())
 @json_option
 @with_client
 def resume_command(client: HttpClient, *, name: str, as_json: bool) -> None:
@@ -117,7 +119,7 @@ def resume_command(client: HttpClient, *, name: str, as_json: bool) -> None:
     rota queues remove batch
     """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completing.queues())
 @json_option
 @with_client
 def remove_command(client: HttpClient, *, name: str, as_json: bool) -> None:

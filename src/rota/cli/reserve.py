@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from rota.cli import options
+from rota.cli import completing, options
 from rota.cli.options import json_option, print_json, print_json_array, with_client
 from rota.cli.table import print_table
 from rota.cli.text import escaped, from_now, quantity
@@ -61,8 +61,18 @@ def command(ctx: click.Context, client: HttpClient, *, as_json: bool) -> None:
 @click.option("--resources", type=options.RESOURCES, required=True, help="On each worker: cpu=8000,memory=32G.")
 @click.option("--for", "seconds", type=options.DURATION, required=True, help="How long: 8h, 30m.")
 @click.option("--start-at", type=options.MOMENT, help="When it begins.  [default: now]")
-@click.option("--queue", help="For tasks of this queue; always for those with the label reservation=NAME.")
-@click.option("--tag", "tags", multiple=True, help="On workers whose tags are so. Repeat for more.")
+@click.option(
+    "--queue",
+    shell_complete=completing.queues(),
+    help="For tasks of this queue; always for those with the label reservation=NAME.",
+)
+@click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    shell_complete=completing.tags(),
+    help="On workers whose tags are so. Repeat for more.",
+)
 @click.option("--workers", type=int, help="On so many of them.  [default: all]")
 @json_option
 @with_client
@@ -85,7 +95,7 @@ def add_command(client: HttpClient, /, *, as_json: bool, tags: tuple[str, ...], 
     rota reserve end demo
     """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completing.reservations())
 @json_option
 @with_client
 def end_command(client: HttpClient, *, name: str, as_json: bool) -> None:

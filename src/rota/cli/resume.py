@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rota.cli import completing
 from rota.cli.bulk import change_each
 from rota.cli.options import ID, json_option, with_client
 
@@ -23,7 +24,14 @@ __all__ = ["command"]
     rota nodes --json | jq -r '.[] | select(.drained).id' | xargs rota resume
     """
 )
-@click.argument("ids", metavar="WORKER...", type=ID, nargs=-1, required=True)
+@click.argument(
+    "ids",
+    metavar="WORKER...",
+    type=ID,
+    nargs=-1,
+    required=True,
+    shell_complete=completing.workers("draining"),
+)
 @json_option
 @with_client
 def command(client: HttpClient, *, ids: tuple[str, ...], as_json: bool) -> None:

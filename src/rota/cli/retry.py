@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from rota.cli import completing
 from rota.cli.bulk import change_each
 from rota.cli.options import ID, json_option, with_client
 from rota.cli.ps import matching_tasks, task_filters
@@ -26,7 +27,7 @@ RETRYABLE_STATES: Final = ("failed", "cancelled")
     rota retry --state failed --since 1h
     """
 )
-@click.argument("ids", metavar="[ID]...", type=ID, nargs=-1)
+@click.argument("ids", metavar="[ID]...", type=ID, nargs=-1, shell_complete=completing.tasks(*RETRYABLE_STATES))
 @task_filters
 @json_option
 @with_client

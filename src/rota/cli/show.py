@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from rota.cli import completing
 from rota.cli.options import ID, json_option, print_json, with_client
 from rota.cli.ps import took
 from rota.cli.table import print_table, styled_state
@@ -38,7 +39,7 @@ _LABEL_WIDTH: Final = 11
     rota show t17 --json | jq '.attempts[].cause'
     """
 )
-@click.argument("task_id", metavar="ID", type=ID)
+@click.argument("task_id", metavar="ID", type=ID, shell_complete=completing.tasks())
 @json_option
 @with_client
 def command(client: HttpClient, *, task_id: str, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from rota.cli import options
+from rota.cli import completing, options
 from rota.cli.options import json_option
 
 __all__ = ["command"]
@@ -46,20 +46,37 @@ SCENARIO_OR_FLAGS: Final = (
 @click.option(
     "--arrivals",
     metavar="PATTERN",
+    shell_complete=completing.words(*completing.ARRIVALS),
     help="steady, bursty, ramp-up, ramp-down, sinusoidal or poisson.  [default: poisson]",
 )
-@click.option("--mix", metavar="MIX", help="What tasks do: cpu, io, memory or mixed.  [default: mixed]")
+@click.option(
+    "--mix",
+    metavar="MIX",
+    shell_complete=completing.words(*completing.MIXES),
+    help="What tasks do: cpu, io, memory or mixed.  [default: mixed]",
+)
 @click.option("--mean-duration", type=options.DURATION, help="Of a task.  [default: 10s]")
 @click.option(
     "--durations",
     metavar="DISTRIBUTION",
+    shell_complete=completing.words(*completing.DURATIONS),
     help="fixed, uniform, exponential, lognormal or pareto.  [default: exponential]",
 )
 @click.option("--shapes", type=int, help="Kinds of tasks that ask for different things.  [default: a few]")
 @click.option("--trace", type=EXISTING, help="What came, from a file: .csv, or .swf (Standard Workload Format).")
 @click.option("--time-scale", type=float, help="Let a trace come this much slower; below 1, faster.")
-@click.option("--placement", metavar="POLICY", help="Which worker gets a task.  [default: least-loaded]")
-@click.option("--ordering", metavar="ORDER", help="Which task goes first: fcfs, priority or fair.  [default: priority]")
+@click.option(
+    "--placement",
+    metavar="POLICY",
+    shell_complete=completing.placements,
+    help="Which worker gets a task.  [default: least-loaded]",
+)
+@click.option(
+    "--ordering",
+    metavar="ORDER",
+    shell_complete=completing.words(*completing.ORDERINGS),
+    help="Which task goes first: fcfs, priority or fair.  [default: priority]",
+)
 @click.option("--ageing", type=float, help="Priority gained for a minute's wait.  [default: 0]")
 @click.option("--compare", metavar="A,B,…", help="Run each of these placements; fair:binpack sets the ordering, too.")
 @click.option(
@@ -77,7 +94,7 @@ SCENARIO_OR_FLAGS: Final = (
 @click.option("--until", type=options.DURATION, help="Stop after so much virtual time.")
 @json_option
 def command(*, as_json: bool, **given: Any) -> None:  # the types are those of the options
-    """Try a cluster, a policy or a workload before it meets you: run it in virtual time.
+    """Try a cluster, a policy or a workload in virtual time, before it meets you.
 
     The scheduler, the order of its duties and the workers' side of the protocol are those of a real cluster; time,
     network and store are not. What tasks do is made up, or replayed from a trace or from a cluster's own history. A

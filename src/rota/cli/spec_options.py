@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from rota.cli import options
+from rota.cli import completing, options
 
 __all__ = ["SPEC_OPTIONS", "command_argument", "refuse_nothing", "spec_from", "spec_options"]
 
@@ -41,12 +41,35 @@ SPEC_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
     click.option("--gpu", type=int, help="Devices."),
     click.option("--gpu-memory", type=options.MEMORY, help="Memory of each device; without --gpu a share of one."),
     click.option("-r", "--resource", type=options.RESOURCE, multiple=True, help="Any other amount. Repeat for more."),
-    click.option("--tag", "tags", multiple=True, help="Of its worker: TAG, !TAG, TAG~, 'TAG>=1.2'. Repeat for more."),
-    click.option("--placement", metavar="POLICY", help="Which worker gets it: binpack, spread, consistent-hash, …"),
+    click.option(
+        "--tag",
+        "tags",
+        multiple=True,
+        shell_complete=completing.tags(),
+        help="Of its worker: TAG, !TAG, TAG~, 'TAG>=1.2'. Repeat for more.",
+    ),
+    click.option(
+        "--placement",
+        metavar="POLICY",
+        shell_complete=completing.placements,
+        help="Which worker gets it: binpack, spread, consistent-hash, …",
+    ),
     click.option("--affinity", metavar="KEY", help="What consistent-hash and spread know it by.  [default: id, name]"),
-    click.option("--priority", metavar="0-100|WORD", help="Or low, normal, high, critical.  [default: normal]"),
-    click.option("--queue", help="The queue to wait in.  [default: default]"),
-    click.option("--limit", "limits", type=options.LIMIT, multiple=True, help="Hold so many of a limit: NAME=1."),
+    click.option(
+        "--priority",
+        metavar="0-100|WORD",
+        shell_complete=completing.words(*completing.PRIORITIES),
+        help="Or low, normal, high, critical.  [default: normal]",
+    ),
+    click.option("--queue", shell_complete=completing.queues(), help="The queue to wait in.  [default: default]"),
+    click.option(
+        "--limit",
+        "limits",
+        type=options.LIMIT,
+        multiple=True,
+        shell_complete=completing.limits(),
+        help="Hold so many of a limit: NAME=1.",
+    ),
     click.option("--timeout", type=options.DURATION, help="End an attempt that takes longer: 30s, 5m."),
     click.option("--retries", type=int, help="Further attempts after a failure of its own.  [default: 0]"),
     click.option("--losses", type=int, help="Further attempts after a loss of its worker.  [default: 5]"),
@@ -60,7 +83,11 @@ SPEC_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
     ),
     click.option("--gang", type=options.GANG, help="ID:SIZE: run it together with the others of its gang, or not."),
     click.option("--image", help="Run it in a container of this image."),
-    click.option("--kind", help="The executor, where it is not implied: python or go for --code."),
+    click.option(
+        "--kind",
+        shell_complete=completing.words(*completing.KINDS),
+        help="The executor, where it is not implied: python or go for --code.",
+    ),
     click.option("--code", metavar="TEXT|@FILE", help="A snippet to run; needs --kind."),
     click.option("--data", metavar="python:…|go:…", help="A snippet with its kind before it."),
 )
@@ -68,7 +95,9 @@ SPEC_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
 WORK: Final = frozenset({"command", "shell", "code", "data", "image"})
 """The fields that say what to run."""
 
-command_argument = click.argument("arguments", metavar="[--] [COMMAND]...", nargs=-1, type=click.UNPROCESSED)
+command_argument = click.argument(
+    "arguments", metavar="[--] [COMMAND]...", nargs=-1, type=click.UNPROCESSED, shell_complete=completing.files
+)
 
 
 def spec_options(function: F) -> F:

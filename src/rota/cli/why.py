@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rota.cli import completing
 from rota.cli.options import ID, json_option, print_json, with_client
 from rota.cli.table import styled_state
 from rota.cli.text import escaped, from_now
@@ -27,7 +28,7 @@ __all__ = ["command"]
     rota why t17 --json
     """
 )
-@click.argument("task_id", metavar="ID", type=ID)
+@click.argument("task_id", metavar="ID", type=ID, shell_complete=completing.tasks("pending", "assigned"))
 @json_option
 @with_client
 def command(client: HttpClient, *, task_id: str, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rota.cli import options
+from rota.cli import completing, options
 from rota.cli.options import json_option, with_client
 
 if TYPE_CHECKING:
@@ -27,12 +27,18 @@ __all__ = ["command"]
 @click.option(
     "--pattern",
     metavar="PATTERN",
+    shell_complete=completing.words(*completing.ARRIVALS),
     default="steady",
     show_default=True,
     help="When tasks come: steady, bursty, ramp-up, ramp-down, sinusoidal or poisson.",
 )
 @click.option(
-    "--mix", metavar="MIX", default="mixed", show_default=True, help="What they do: cpu, io, memory or mixed."
+    "--mix",
+    metavar="MIX",
+    shell_complete=completing.words(*completing.MIXES),
+    default="mixed",
+    show_default=True,
+    help="What they do: cpu, io, memory or mixed.",
 )
 @click.option("--rate", type=float, default=1.0, show_default=True, help="Tasks a second, on average.")
 @click.option("--duration", type=options.DURATION, default="1m", show_default=True, help="For how long they come.")
@@ -40,13 +46,16 @@ __all__ = ["command"]
 @click.option(
     "--durations",
     metavar="DISTRIBUTION",
+    shell_complete=completing.words(*completing.DURATIONS),
     default="exponential",
     show_default=True,
     help="Of the tasks: fixed, uniform, exponential, lognormal or pareto.",
 )
 @click.option("--shapes", type=int, default=0, help="Kinds of tasks that ask for different things.  [default: a few]")
 @click.option("--seed", type=int, help="Of all chance: the same makes the same tasks.  [default: drawn]")
-@click.option("--queue", default="default", show_default=True, help="Where the tasks go.")
+@click.option(
+    "--queue", shell_complete=completing.queues(), default="default", show_default=True, help="Where the tasks go."
+)
 @json_option
 @with_client
 def command(client: HttpClient, /, *, as_json: bool, **given: Any) -> None:  # the types are those of the options

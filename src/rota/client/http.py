@@ -39,13 +39,16 @@ class HttpClient:
         url: Base URL, such as ``http://127.0.0.1:8080``.
         token: Sent with every request, if there is one.
         ca_file: The authority to trust for ``https``, instead of the system's.
+        answer_s_max: How long any answer may take, connecting included; otherwise each call has a limit of its own.
 
     Raises:
         BadRequest: The URL or the token can't be used.
     """
 
-    def __init__(self, url: str, *, token: str | None = None, ca_file: str | None = None) -> None:
-        self._transport = Transport(url, token=token, ca_file=ca_file)
+    def __init__(
+        self, url: str, *, token: str | None = None, ca_file: str | None = None, answer_s_max: float | None = None
+    ) -> None:
+        self._transport = Transport(url, token=token, ca_file=ca_file, answer_s_max=answer_s_max)
         self.url = self._transport.url
         self.shares = ShareCalls(self._object, self._list)
 

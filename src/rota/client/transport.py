@@ -82,13 +82,15 @@ class Transport:
         url: Base URL, such as ``http://127.0.0.1:8080``.
         token: Sent with every request, if there is one.
         ca_file: The authority to trust for ``https``, instead of the system's.
+        answer_s_max: How long any answer may take, connecting included; ``None`` leaves it to each request.
 
     Raises:
         BadRequest: The URL or the token can't be used.
     """
 
-    def __init__(self, url: str, *, token: str | None, ca_file: str | None) -> None:
+    def __init__(self, url: str, *, token: str | None, ca_file: str | None, answer_s_max: float | None = None) -> None:
         self.url = _checked_url(url)
+        self._answer_s_max = answer_s_max
         self._headers = {"Accept": "application/json", "User-Agent": "rota-cli"}
         if token:
             self._headers["Authorization"] = f"Bearer {_checked_token(token)}"
@@ -169,7 +171,7 @@ class Transport:
             # In pieces it goes to the socket as it is, which takes any buffer.
             body=cast("bytes | None", body),
             headers={**self._headers, **content, **(headers or {})},
-            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=read_timeout_s),
+            timeout=urllib3.Timeout(total=self._answer_s_max, connect=CONNECT_TIMEOUT_S, read=read_timeout_s),
             preload_content=not stream,
             # A redirect could carry the token elsewhere.
             redirect=False,
