@@ -21,7 +21,7 @@ __all__ = ["command"]
 
     \b
     rota cancel t17 t18
-    rota ps --state pending --queue batch --json | jq -r '.[].id' | xargs rota cancel
+    rota ps --state pending --queue batch --json | jq -r '.[].id' | xargs -r rota cancel
     """
 )
 @click.argument(

@@ -21,7 +21,7 @@ __all__ = ["command"]
 
     \b
     rota drain w1 w2
-    rota nodes --json | jq -r '.[].id' | xargs rota drain
+    rota nodes --json | jq -r '.[].id' | xargs -r rota drain
     """
 )
 @click.argument(

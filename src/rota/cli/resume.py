@@ -21,7 +21,7 @@ __all__ = ["command"]
 
     \b
     rota resume w1 w2
-    rota nodes --json | jq -r '.[] | select(.drained).id' | xargs rota resume
+    rota nodes --json | jq -r '.[] | select(.drained).id' | xargs -r rota resume
     """
 )
 @click.argument(

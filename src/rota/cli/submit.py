@@ -38,7 +38,7 @@ FAILURES_SHOWN: Final = 10
     rota submit --cpu 2 --memory 1G --retries 3 --timeout 10m -- ./train.sh
     rota submit --shell 'zcat /data/*.gz | wc -l' --wait
     rota submit --python digits.py -- 1000
-    seq 100 | jq -c '{command: ["sleep", "\\(.)"]}' | rota submit --from - --wait
+    seq 100 | jq -c '{command: ["echo", "\\(.)"]}' | rota submit --from - --wait
     """,
 )
 @click.option(

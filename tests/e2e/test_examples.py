@@ -1,0 +1,77 @@
+"""The examples of every help do what they say: typed into a shell, on a cluster that has what they speak of."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from scripts.make_reference import all_commands, example_of
+from tests.support.commands import Rota, running_cluster
+from tests.support.debian import require_program
+from tests.support.examples import FILES
+
+pytestmark = pytest.mark.xdist_group("e2e-examples")
+
+STARTS: Final = frozenset({"up", "coordinator", "worker", "events"})
+"""They run until somebody stops them: other tests start and stop them."""
+
+TAKES_LONG: Final = frozenset({"workload", "simulate", "bench"})
+"""Other tests run them, for shorter."""
+
+PREPARED: Final = {
+    "cancel": "rota submit --queue batch --delay 1h -- true",
+    "limits remove": "rota limits set licence-x 3",
+    "reserve end": "rota reserve add demo --resources cpu=1000 --for 1h",
+    "resume": "rota drain w1 w2",
+}
+"""What has been done before, in the world of an example."""
+
+CLEARED: Final = {
+    "drain": "rota resume w1 w2",
+    "limits": "rota limits remove licence-x",
+    "limits set": "rota limits remove licence-x",
+    "queues pause": "rota queues resume batch",
+    "reserve add": "rota reserve end nightly; rota reserve end demo",
+    "reserve": "rota reserve end nightly",
+}
+"""What is undone after it, so that the examples of others find room."""
+
+COMMANDS: Final = [
+    (name, example_of(command).lines)
+    for name, command in all_commands()
+    if name not in STARTS | TAKES_LONG and name != "completion"
+]
+
+
+@pytest.fixture(scope="module")
+def rota(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rota]:
+    require_program("jq", package="jq")
+    folder = tmp_path_factory.mktemp("cluster")
+    for name, content in FILES.items():
+        (folder / name).write_text(content)
+        (folder / name).chmod(0o755)
+    options = ("--workers", "2", "--resources", "cpu=16000,memory=64G", "--tags", "gpu,ssd")
+    with running_cluster(folder, *options) as (rota, _):
+        # Tasks 1 to 20, which all fail: so they can be shown, explained, cancelled and retried.
+        assert rota.run("submit", "--from", "-", "--wait", stdin='{"shell": "false"}\n' * 20).returncode == 1
+        yield rota
+
+
+@pytest.mark.parametrize("name,lines", COMMANDS)
+def test_examples_can_be_typed_as_they_stand(rota: Rota, name: str, lines: list[str]) -> None:
+    for line in [PREPARED.get(name, "true"), *lines, CLEARED.get(name, "true")]:
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", line],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=rota.env,
+            cwd=rota.folder,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}"

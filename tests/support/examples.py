@@ -1,0 +1,46 @@
+"""The examples that end the help of each command, taken apart as a shell would."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Final
+
+__all__ = ["FILES", "calls_in"]
+
+FILES: Final = {
+    "a.iso": "",
+    "big.txt": "b\na\nb\n",
+    "jobs.swf": "1 0 -1 10 1 -1 -1 1 10 -1 1 1 1 1 1 -1 -1 -1\n2 5 -1 10 1 -1 -1 1 10 -1 1 1 1 1 1 -1 -1 -1\n",
+    "scenario.yaml": "workers: [{count: 2, cpu: 4}]\nload: {tasks: 10}\n",
+    "token": "secret\n",
+    "train.py": "print('trained')\n",
+    "train.sh": "#!/bin/sh\necho trained\n",
+}
+"""What the reader of the examples is thought to have in the folder."""
+
+_VARIABLE: Final = re.compile(r"[A-Z_]+=")
+
+
+def calls_in(line: str) -> list[list[str]]:
+    """Return the arguments of each ``rota`` that a line of shell calls, after the word itself.
+
+    >>> calls_in("A=1 rota ps --json | jq '.[].id' | xargs -r rota cancel > out   # some")
+    [['ps', '--json'], ['cancel', 'x1']]
+    """
+    parts: list[list[str]] = [[]]
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    for word in lexer:
+        if set(word) <= set("|&;<>()"):
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    calls = []
+    for part in parts:
+        words = [word for index, word in enumerate(part) if index or not _VARIABLE.match(word)]
+        if words[:1] == ["rota"]:
+            calls.append(words[1:])
+        elif words[:3] == ["xargs", "-r", "rota"]:
+            calls.append([*words[3:], "x1"])  # without any it is not called
+    return calls
