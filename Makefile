@@ -24,7 +24,7 @@ help: $(READY)
 	@echo '  make bench    measure, next to yardsticks   (ARGS passes on)'
 	@echo '  make soak     seeded disasters: SEEDS=20000 runs of 50 workers and 500 tasks'
 	@echo '  make protos   generate the messages of gRPC from proto/'
-	@echo '  make reference  write docs/reference/cli.md anew, from the program'
+	@echo '  make reference write docs/reference/cli.md anew, from the program'
 	@echo '  make lock     resolve the dependencies anew'
 	@echo '  make clean    remove the environment and all caches'
 

@@ -28,6 +28,8 @@ PAGE: Final = Path(__file__).parents[1] / "docs" / "reference" / "cli.md"
 PLACE: Final = re.compile(r"^(<!-- made: ([\w ]+) -->\n).*?^(<!-- end -->)$", re.M | re.S)
 
 READ_ON: Final = {
+    "bench": "[how quick is your cluster](../guide.md#how-quick-is-your-cluster)",
+    "completion": "[the command line that helps](../guide.md#the-command-line-that-helps)",
     "events": "[the events of the API](rest.md#events)",
     "limits": "[sharing a cluster](../sharing.md)",
     "nodes": "[workers that others keep](../placement-only.md)",

@@ -43,6 +43,7 @@ COMMANDS: Final = {
         "stats": "Show the counts of the coordinator.",
     },
     "Try": {
+        "bench": "Measure a cluster in a minute.",
         "simulate": "Try a cluster, a policy or a workload in virtual time.",
     },
     "Share": {

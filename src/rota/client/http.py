@@ -166,6 +166,12 @@ class HttpClient:
         """Return the coordinator's counts."""
         return self._object("GET", "/api/v1/stats")
 
+    def metrics(self) -> str:
+        """Return what the coordinator counts about itself, as Prometheus reads it."""
+        response = self._transport.send("GET", "/metrics", headers={"Accept": "text/plain"})
+        self._transport.raise_for_status(response)
+        return response.data.decode()
+
     def is_ready(self) -> bool:
         """Say whether the coordinator accepts tasks now. Raises `NoCoordinator` if nothing answers."""
         return self._transport.send("GET", "/readyz").status == 200
