@@ -103,7 +103,7 @@ def test_names_are_offered_from_the_coordinator(coordinator: LiveCoordinator, mo
     url = coordinator.url
     assert offered("drain w", monkeypatch, url=url) == ["w1"]
     assert offered("resume w", monkeypatch, url=url) == []
-    assert offered("ps --worker ", monkeypatch, url=url) == ["w1"]
+    assert offered("ps --worker w", monkeypatch, url=url) == ["w1"]
     assert offered("submit --tag s", monkeypatch, url=url) == ["ssd"]
 
 
