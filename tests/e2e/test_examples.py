@@ -49,6 +49,8 @@ COMMANDS: Final = [
 @pytest.fixture(scope="module")
 def rota(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rota]:
     require_program("jq", package="jq")
+    if any("--go " in line for _, lines in COMMANDS for line in lines):
+        require_program("go", package="golang-go")  # before the workers look for it
     folder = tmp_path_factory.mktemp("cluster")
     for name, content in FILES.items():
         (folder / name).write_text(content)
@@ -71,7 +73,7 @@ def test_examples_can_be_typed_as_they_stand(rota: Rota, name: str, lines: list[
             text=True,
             env=rota.env,
             cwd=rota.folder,
-            timeout=60,
+            timeout=120,  # the first build of a Go program takes a while
             check=False,
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}"

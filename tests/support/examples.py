@@ -11,6 +11,8 @@ __all__ = ["FILES", "calls_in"]
 FILES: Final = {
     "a.iso": "",
     "big.txt": "b\na\nb\n",
+    "digits.py": "import sys\nprint(sys.argv[1])\n",
+    "hello.go": 'package main\n\nimport "os"\n\nfunc main() { println("hello", os.Args[1]) }\n',
     "jobs.swf": "1 0 -1 10 1 -1 -1 1 10 -1 1 1 1 1 1 -1 -1 -1\n2 5 -1 10 1 -1 -1 1 10 -1 1 1 1 1 1 -1 -1 -1\n",
     "scenario.yaml": "workers: [{count: 2, cpu: 4}]\nload: {tasks: 10}\n",
     "token": "secret\n",
