@@ -137,7 +137,7 @@ HERE, LACKING = "ab" * 32, "cd" * 32
 
 def test_a_template_is_checked_once_and_its_blobs_every_time() -> None:
     shelf = Shelf(HERE)
-    templates = Templates(shelf.missing, check_limits=no_limits)
+    templates = Templates(shelf.missing, size=len, check_limits=no_limits)
     function = template_of(function=HERE)
     (first, second), refusals = templates.groups(
         [Submission(function, [b"x", b"y"]), Submission(function, [])], number=1, wall=0.0
@@ -159,7 +159,7 @@ def test_a_template_is_known_and_its_limits_are_checked_every_time() -> None:
         if not request.limits.keys() <= sizes.keys():
             raise BadSpec("limits", "there is no such limit")
 
-    templates = Templates(Shelf().missing, check_limits=check_limits)
+    templates = Templates(Shelf().missing, size=len, check_limits=check_limits)
     template = template_of(command=["true"], limits={"licence-x": 1})
     (group,), (refusal,) = templates.groups([Submission(template, [])], number=4, wall=0.0)
     assert (group.draft, group.count) == (None, 1)
@@ -173,12 +173,12 @@ def test_a_template_is_known_and_its_limits_are_checked_every_time() -> None:
 
 def test_what_needs_no_blob_asks_for_none() -> None:
     shelf = Shelf()
-    Templates(shelf.missing, check_limits=no_limits).groups([Submission(TRUE, [])], number=1, wall=0.0)
+    Templates(shelf.missing, size=len, check_limits=no_limits).groups([Submission(TRUE, [])], number=1, wall=0.0)
     assert shelf.looks == 0
 
 
 def test_durations_count_from_each_submission() -> None:
-    templates = Templates(Shelf().missing, check_limits=no_limits)
+    templates = Templates(Shelf().missing, size=len, check_limits=no_limits)
     template = template_of(command=["true"], delay=5.0, deadline=60.0)
     for wall in (1000.0, 2000.0):
         (group,), _ = templates.groups([Submission(template, [])], number=1, wall=wall)
@@ -190,7 +190,7 @@ def test_durations_count_from_each_submission() -> None:
 
 def test_only_so_many_templates_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(templates_module, "KNOWN_MAX", 3)
-    templates = Templates(Shelf().missing, check_limits=no_limits)
+    templates = Templates(Shelf().missing, size=len, check_limits=no_limits)
     for name in "abcad":
         templates.groups([Submission(template_of(shell=name), [])], number=1, wall=0.0)
     assert len(templates) == 3
@@ -202,7 +202,7 @@ def test_only_so_many_templates_are_remembered(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_function_that_came_by_rest_needs_its_blobs_too() -> None:
-    templates = Templates(Shelf(HERE).missing, check_limits=no_limits)
+    templates = Templates(Shelf(HERE).missing, size=len, check_limits=no_limits)
     body = f'[{{"function": "{HERE}"}}, {{"shell": ":"}}, {{"function": "{HERE}", "blobs": ["{LACKING}"]}}]'
     requests, _ = parse_requests(body.encode(), tasks_max=10)
     templates.check(requests[:2])

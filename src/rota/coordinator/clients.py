@@ -26,9 +26,10 @@ from rota.core.effects import Answer, NumbersKnown
 from rota.core.errors import RotaError
 from rota.core.model import TaskSeq
 from rota.core.placement.policies import POLICIES, PolicyFactory
-from rota.core.protocol import PROTOCOL_VERSION, BlobHome
+from rota.core.protocol import PROTOCOL_VERSION
 from rota.core.spec import TaskRequest
 from rota.store.base import Store
+from rota.store.blobs import BlobStore
 from rota.wire.channel import Channel, CloseCode
 from rota.wire.messages import ToPeer
 
@@ -46,8 +47,7 @@ class ClientDesk:
     Args:
         loop: Takes their commands.
         store: Knows the tasks that have ended.
-        missing: Says which of some blobs are not here.
-        blob_home: Where clients on this machine find them.
+        blobs: What tasks may name.
         cluster: Its id.
         room: How much may wait.
         counters: Of what comes in.
@@ -59,8 +59,7 @@ class ClientDesk:
         loop: Loop,
         store: Store,
         *,
-        missing: Callable[[Sequence[str]], Sequence[str]],
-        blob_home: BlobHome | None,
+        blobs: BlobStore,
         cluster: str,
         room: WaitingRoom,
         counters: Counters,
@@ -68,11 +67,11 @@ class ClientDesk:
     ) -> None:
         self.loop = loop
         self.store = store
-        self.templates = Templates(missing, check_limits=self._check_limits, policies=policies)
+        self.templates = Templates(blobs.missing, size=blobs.size, check_limits=self._check_limits, policies=policies)
         self.followers = Followers()
         self.room = room
         self.counters = counters
-        self._blob_home = blob_home
+        self._blob_home = blobs.home
         self._cluster = cluster
         self._facts = NodeFactsBook()
         self._sessions: dict[str, ClientSession] = {}

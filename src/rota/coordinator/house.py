@@ -118,8 +118,7 @@ class House:
         self._clients = ClientDesk(
             self._loop,
             self._store,
-            missing=self.blobs.missing,
-            blob_home=self.blobs.home,
+            blobs=self.blobs,
             cluster=leadership.cluster,
             room=WaitingRoom(self._loop, tasks_max=config.max_pending),
             counters=self.counters,

@@ -41,7 +41,7 @@ from rota.core.model import (
 )
 from rota.core.scheduler import Scheduler
 from rota.core.shadow import ShadowReport
-from rota.core.spec import TaskRequest, decode_spec
+from rota.core.spec import TaskRequest, blobs_of, decode_spec
 from rota.core.why import Why, why_it_waits
 from rota.process.clock import steady_s, wall_s
 from rota.store.base import Leadership, TaskQuery
@@ -254,9 +254,10 @@ class LiveService:
     def _check_blobs_of(self, record: TaskRecord) -> None:
         """See that what an ended task needs to run again is still here; then it stays, because it counts as used."""
         spec = decode_spec(record.facts.spec)
-        if spec.function is not None and self._recorder.blobs.missing([spec.function, *spec.blobs]):
+        function = [spec.function] if spec.function is not None else []
+        if self._recorder.blobs.missing([*function, *blobs_of(spec)]):
             raise Conflict(
-                f"task {record.facts.id} can't be retried: its function, or a large argument, is no longer kept "
+                f"task {record.facts.id} can't be retried: its function, a large argument or a file is no longer kept "
                 "(--blob-retention): submit it again"
             )
 

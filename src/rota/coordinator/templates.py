@@ -18,9 +18,10 @@ from rota.core.client_protocol import Submission
 from rota.core.commands import Draft, DraftGroup
 from rota.core.drafts import draft_of
 from rota.core.errors import BadRequest, BadSpec, RotaError
+from rota.core.files import FILES_BYTES_MAX, sentence_of_too_much
 from rota.core.placement.policies import POLICIES, PolicyFactory, check_placement
 from rota.core.requests import ARGS_BYTES_MAX, check_template
-from rota.core.spec import TaskRequest, deadline_time, start_time
+from rota.core.spec import TaskRequest, blobs_of, deadline_time, input_of, start_time
 
 __all__ = ["Problem", "RefusedTasks", "Templates"]
 
@@ -50,7 +51,7 @@ class RefusedTasks(Struct):
 
 
 class _Template(Struct, frozen=True):
-    """``digests`` are those of its function and its blobs; ``is_relative``: it counts times from its acceptance."""
+    """``digests`` are those of all that it needs; ``is_relative``: it counts times from its acceptance."""
 
     request: TaskRequest
     draft: Draft
@@ -63,6 +64,7 @@ class Templates:
 
     Args:
         missing: Says which of some blobs are not here.
+        size: Says how many bytes a blob has that is.
         check_limits: Raises `BadSpec` for a task that names a limit which there is not, or more of one than there is.
         policies: The placement policies that tasks may name.
     """
@@ -71,10 +73,12 @@ class Templates:
         self,
         missing: Callable[[Sequence[str]], Sequence[str]],
         *,
+        size: Callable[[str], int | None],
         check_limits: Callable[[TaskRequest], None],
         policies: Mapping[str, PolicyFactory] = POLICIES,
     ) -> None:
         self._missing = missing
+        self._size = size
         self._check_limits = check_limits
         self._policies = policies
         self._known: OrderedDict[bytes, _Template] = OrderedDict()
@@ -108,7 +112,7 @@ class Templates:
         return groups, refusals
 
     def check(self, requests: Sequence[TaskRequest]) -> None:
-        """See that what requests name is here: policies, and what functions need.
+        """See that what requests name is here: policies, and what functions and files are made of.
 
         Raises:
             BadRequest: It is not; names the index if there are several requests.
@@ -117,9 +121,22 @@ class Templates:
             if request.placement is not None:
                 check_placement(request.placement, self._policies, index=index if len(requests) > 1 else None)
         self._check_blobs(requests)
+        for index, request in enumerate(requests):
+            if request.files:
+                self._check_sizes(request, index=index if len(requests) > 1 else None)
+
+    def _check_sizes(self, request: TaskRequest, *, index: int | None = None) -> None:
+        """See that the files of a task, which are all here, are small enough to travel with it.
+
+        Raises:
+            BadSpec: They are not.
+        """
+        total_bytes = sum(self._size(input_of(given).digest) or 0 for given in request.files.values())
+        if total_bytes > FILES_BYTES_MAX:
+            raise BadSpec("files", sentence_of_too_much(total_bytes), index=index)
 
     def _check_blobs(self, requests: Sequence[TaskRequest]) -> None:
-        """See that what the functions of requests need is here.
+        """See that the blobs that requests name are here.
 
         Raises:
             BadRequest: It is not; names the index if there are several requests.
@@ -141,6 +158,8 @@ class Templates:
                 _check_args(template.request, submission.args)
             if template.request.limits:  # each time: limits come, go and change
                 self._check_limits(template.request)
+            if template.request.files:
+                self._check_sizes(template.request)
         except RotaError as error:
             return Problem(error.code, str(error))
         if not template.is_relative:
@@ -194,7 +213,8 @@ def _check_args(request: TaskRequest, args: Sequence[bytes]) -> None:
 
 
 def _digests_of(request: TaskRequest) -> tuple[str, ...]:
-    return (request.function, *request.blobs) if request.function is not None else ()
+    blobs = blobs_of(request)
+    return (request.function, *blobs) if request.function is not None else blobs
 
 
 def _find_lack(template: _Template, missing: set[str]) -> Problem | None:

@@ -238,8 +238,8 @@ class Attempts:
         del state.tasks[seq]
         if state.task_blobs:
             state.task_blobs.pop(task.seq, None)
-        if ended is not None and ended.blobs:
-            state.notes.changes.blobs.update(dict.fromkeys(ended.blobs))
+        if ended is not None and (ended.blobs or ended.outputs):
+            state.notes.changes.blobs.update(dict.fromkeys(ended.digests))
         state.note_retried_end(task, ended_at)
         if task.chosen_id is not None:
             notes.chosen_ids[seq] = task.chosen_id

@@ -50,7 +50,7 @@ class Draft(Struct, frozen=True, gc=False):
 
     ``start_at`` and ``deadline_at`` are wall-clock times; ``start_in_s`` and ``deadline_in_s`` are
     set as well where the user gave durations, which must not follow the wall clock when it jumps.
-    ``blobs`` are the digests that it needs besides its function.
+    ``blobs`` are the digests that it needs besides its function: of large arguments, or of its files.
     """
 
     chosen_id: str | None

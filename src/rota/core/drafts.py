@@ -10,6 +10,7 @@ from rota.core.commands import Draft
 from rota.core.model import TaskRecord
 from rota.core.spec import (
     TaskRequest,
+    blobs_of,
     deadline_time,
     encode_spec,
     start_time,
@@ -38,7 +39,7 @@ def draft_of(request: TaskRequest, *, accepted_at: float) -> Draft:
         start_in_s=request.delay,
         deadline_at=deadline_time(request, accepted_at=accepted_at),
         deadline_in_s=None if deadline is None or isinstance(deadline, datetime) else deadline,
-        blobs=tuple(request.blobs),
+        blobs=blobs_of(request),
     )
 
 

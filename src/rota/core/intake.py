@@ -15,7 +15,7 @@ from rota.core.gang_placing import gang_verdict
 from rota.core.lifecycle import longest_delay_s, move
 from rota.core.model import AttemptRecord, Cause, Progress, Reason, TaskFacts, TaskRecord, TaskSeq, TaskState
 from rota.core.protocol import Ended
-from rota.core.spec import TaskSpec, decode_spec, terms_of, with_args
+from rota.core.spec import TaskSpec, blobs_of, decode_spec, terms_of, with_args
 from rota.core.state import State
 from rota.core.task import Task, task_from_record
 from rota.core.timers import DeadlineDue, GangImpossible, Impossible, TaskReady, Timer
@@ -171,8 +171,9 @@ class Intake:
 
     def restore_blobs(self, task: Task, spec: TaskSpec) -> None:
         """Note what a task from the store needs."""
-        if spec.blobs:
-            self._state.task_blobs[task.seq] = tuple(spec.blobs)
+        blobs = blobs_of(spec)
+        if blobs:
+            self._state.task_blobs[task.seq] = blobs
 
     def restore_deadline(self, task: Task, spec: TaskSpec) -> None:
         """Watch the deadline of a task from the store."""
@@ -208,7 +209,7 @@ class Intake:
             start_at=draft.start_at,
             deadline_at=draft.deadline_at,
         )
-        if terms.function is not None:
+        if terms.function is not None or draft.blobs:
             self._name_blobs(seq, terms.function, draft.blobs)
         self._enter(task)
         labels = draft.labels
@@ -255,10 +256,11 @@ class Intake:
         name, labels, queue, priority, wall = draft.name, draft.labels, terms.queue, terms.priority, state.wall
         return [TaskFacts(task.seq, None, name, queue, priority, labels, wall, None, None, task.spec) for task in tasks]
 
-    def _name_blobs(self, seq: TaskSeq, function: str, blobs: tuple[str, ...]) -> None:
-        """Note what a function needs: it must be there before the task is accepted, and stay while it may run."""
+    def _name_blobs(self, seq: TaskSeq, function: str | None, blobs: tuple[str, ...]) -> None:
+        """Note what a task needs: it must be there before the task is accepted, and stay while it may run."""
         named = self._state.notes.changes.blobs
-        named[function] = None
+        if function is not None:
+            named[function] = None
         if blobs:
             named.update(dict.fromkeys(blobs))
             self._state.task_blobs[seq] = blobs

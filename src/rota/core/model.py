@@ -22,6 +22,7 @@ __all__ = [
     "ENDED_STATES",
     "FREE_CAUSES",
     "MACHINE_CAUSES",
+    "OUTPUT_FILES_MAX",
     "TASK_CAUSES",
     "WORK_MIXES",
     "Alone",
@@ -35,9 +36,11 @@ __all__ = [
     "Epoch",
     "GangTerms",
     "Gpu",
+    "InputFile",
     "LaneId",
     "NumberRange",
     "Offer",
+    "OutputFile",
     "Progress",
     "Reason",
     "Resources",
@@ -81,6 +84,12 @@ Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """An amount as a worker may say it and a store keep it: the bounds are checked where it is decoded."""
 
 StreamName = Literal["stdout", "stderr"]
+
+OUTPUT_NAME: Final = r"\A(?:(?!\.{1,2}(?:/|\Z))[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029]+(?:/(?!\Z)|\Z))+\Z"
+"""A relative name without ``.`` and ``..``: what a worker says is looked at before it is believed."""
+
+OUTPUT_FILES_MAX: Final = 256
+"""Of one attempt: their names and digests stand in its task's row, and travel in one message."""
 
 Alone = Literal["", "exclusive", "gang"]
 """Why nobody may stand in line behind an attempt, if so."""
@@ -213,6 +222,25 @@ class SyntheticWork(Struct, frozen=True, forbid_unknown_fields=True):
     mib: Count = 0
 
 
+class InputFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """A file that goes with a task: the digest of the blob that it is, and whether it is a program."""
+
+    digest: str
+    executable: bool = False
+
+
+class OutputFile(Struct, frozen=True, gc=False, array_like=True):
+    """A file that an attempt brought back: its name in the scratch directory, and the blob that it is.
+
+    The bounds are those of `rota.core.filenames`, checked where it is decoded.
+    """
+
+    name: Annotated[str, Meta(min_length=1, max_length=1024, pattern=OUTPUT_NAME)]
+    digest: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+    bytes: Count
+    executable: bool = False
+
+
 class Terms(Struct, frozen=True, weakref=True):
     """What the core must know of a task to decide on it. Interned: many tasks share one.
 
@@ -303,7 +331,8 @@ class Progress(Struct, gc=False, kw_only=True, array_like=True):
     ``stdout`` and ``stderr`` are the output of an attempt that wrote at most 4 KiB to each;
     larger output is in the log store. ``stdout_bytes`` and ``stderr_bytes`` count what was written.
     ``message`` is a sentence for people: why a launch failed, which worker was lost. ``value`` is the envelope of
-    what a function returned or raised, ``blobs`` the digests that it refers to.
+    what a function returned or raised, ``blobs`` the digests that it refers to. ``outputs`` are the files that the
+    last attempt brought back; those of attempts before it are not kept.
     """
 
     state: TaskState
@@ -333,6 +362,7 @@ class Progress(Struct, gc=False, kw_only=True, array_like=True):
     devices: tuple[int, ...] = ()
     value: bytes = b""
     blobs: tuple[str, ...] = ()
+    outputs: tuple[OutputFile, ...] = ()
 
 
 class TaskRecord(Struct, frozen=True, gc=False):

@@ -19,12 +19,14 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from rota.core.model import (
+    OUTPUT_FILES_MAX,
     AttemptKey,
     Cause,
     Count,
     Epoch,
     LaneId,
     Offer,
+    OutputFile,
     StreamName,
     TaskId,
     TaskSeq,
@@ -154,7 +156,8 @@ class Ended(Struct, frozen=True, array_like=True, gc=False):
     worker's wall clock. ``stdout`` and ``stderr`` hold the output only when each stream had at most
     4 KiB in all; what was more has gone before in `OutputChunk` s. The byte counts are
     what the task wrote, kept or not. ``value`` is the envelope of what a function returned or raised, at most 64 KiB;
-    ``blobs`` are the digests that it refers to, which the coordinator has already.
+    ``blobs`` are the digests that it refers to, which the coordinator has already. So it has those of ``outputs``, the
+    files that a program left.
     """
 
     task: TaskSeq
@@ -174,6 +177,12 @@ class Ended(Struct, frozen=True, array_like=True, gc=False):
     message: str | None = None
     value: bytes = b""
     blobs: tuple[str, ...] = ()
+    outputs: Annotated[tuple[OutputFile, ...], Meta(max_length=OUTPUT_FILES_MAX)] = ()
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """All blobs that it names, each once."""
+        return tuple(dict.fromkeys([*self.blobs, *(output.digest for output in self.outputs)]))
 
 
 class OutputChunk(Struct, frozen=True, array_like=True, gc=False):

@@ -18,6 +18,9 @@ REPORT_ITEM_BYTES: Final = 96
 DIGEST_BYTES: Final = 66
 """The name of a blob."""
 
+OUTPUT_BYTES: Final = 84
+"""What a file that was brought back costs besides its name."""
+
 ReportParts = tuple[list[Started], list[Ended], list[OutputChunk]]
 """The lists of one report, in the order of its fields."""
 
@@ -47,6 +50,8 @@ def cut_reports(
         held = (
             len(end.stdout) + len(end.stderr) + len(end.message or "") + len(end.value) + DIGEST_BYTES * len(end.blobs)
         )
+        if end.outputs:
+            held += sum(OUTPUT_BYTES + len(output.name.encode()) for output in end.outputs)
         room_for(REPORT_ITEM_BYTES + held)[1].append(end)
     for start in started:
         room_for(REPORT_ITEM_BYTES)[0].append(start)

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from rota.core.errors import BadRequest, BadSpec, TooLarge
+from rota.core.files import check_files
 from rota.core.model import WORK_MIXES, GangTerms, SyntheticWork
 from rota.core.spec import (
     GANG_LABEL,
@@ -177,6 +178,8 @@ def _check(request: TaskRequest, index: int | None) -> None:
         _check_times(request)
         if request.gang is not None:
             _check_gang(request.gang)
+        if request.files or request.outputs:
+            check_files(request)
         if request.priority is not None:
             request.priority = _check_priority(request.priority)
     except BadSpec as error:

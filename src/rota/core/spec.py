@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from rota.core.errors import TooLarge
-from rota.core.model import Backoff, GangTerms, Resources, Shape, SyntheticWork, Terms
+from rota.core.model import Backoff, GangTerms, InputFile, Resources, Shape, SyntheticWork, Terms
 
 __all__ = [
     "EXECUTOR_TAG",
@@ -30,10 +30,12 @@ __all__ = [
     "TaskRequest",
     "TaskSpec",
     "backoff_of",
+    "blobs_of",
     "code_of",
     "deadline_time",
     "decode_spec",
     "encode_spec",
+    "input_of",
     "kind_of",
     "priority_of",
     "resources_of",
@@ -83,6 +85,9 @@ class TaskSpec(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=T
     ``args`` is an envelope of ``rota.functions.envelope``, which nobody but the SDK and the slot opens; ``blobs``
     are the digests that it refers to. ``python`` is the minor version that pickled both. ``args`` stays the last
     field: see `with_args`. ``command`` beside an image, code or data is its arguments.
+
+    ``files`` are what lies in the scratch directory, by name, before the task begins: each the digest of a blob, or an
+    `InputFile`. ``outputs`` are patterns of names there (`rota.core.filenames`) of what is kept when it has ended.
     """
 
     name: str | None = None
@@ -118,6 +123,8 @@ class TaskSpec(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=T
     blobs: list[str] = []
     exclusive: bool = False
     gang: GangTerms | None = None
+    files: dict[str, str | InputFile] = {}
+    outputs: list[str] = []
     args: bytes | None = None
 
 
@@ -228,6 +235,18 @@ def terms_of(spec: TaskSpec) -> Terms:
         exclusive=spec.exclusive,
         gang=spec.gang,
     )
+
+
+def blobs_of(spec: TaskSpec) -> tuple[str, ...]:
+    """The digests that a checked spec names besides its function: those of large arguments, or of its files."""
+    if not spec.files:
+        return tuple(spec.blobs)
+    return tuple(dict.fromkeys([*spec.blobs, *(input_of(given).digest for given in spec.files.values())]))
+
+
+def input_of(given: str | InputFile) -> InputFile:
+    """What a spec says of one of its files, in the long form."""
+    return given if isinstance(given, InputFile) else InputFile(given)
 
 
 def priority_of(spec: TaskSpec) -> int:

@@ -212,7 +212,7 @@ class State:
                 del self.chosen_ids[chosen_id]
 
     def blobs_in_use(self) -> set[str]:
-        """The digests that unfinished tasks name. O(terms and tasks with large arguments): for slow paths only."""
+        """The digests that unfinished tasks name. O(terms and tasks that name some): for slow paths only."""
         functions = {terms.function for terms in self.terms if terms.function is not None}
         return functions.union(*self.task_blobs.values())
 

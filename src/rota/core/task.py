@@ -97,6 +97,8 @@ def progress_of(task: Task, *, ended: Ended | None, ended_at: float, cause: Caus
         progress.value = ended.value
         if ended.blobs:
             progress.blobs = ended.blobs
+        if ended.outputs:
+            progress.outputs = ended.outputs
         if ended.stdout_bytes or ended.stderr_bytes:
             progress.stdout_bytes = ended.stdout_bytes
             progress.stderr_bytes = ended.stderr_bytes

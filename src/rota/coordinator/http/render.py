@@ -2,7 +2,7 @@
 
 Times are RFC 3339 in UTC with milliseconds, durations seconds, memory MiB. Fields that have
 nothing to say are ``null``, so that a client finds the same names in every task; only lists leave
-out what may be large (``env``, ``stdin``, ``code``, ``data``).
+out what may be large (``env``, ``stdin``, ``code``, ``data``, files and outputs).
 
 Rendered once for every task that is submitted, so it is kept to about 10 µs: one struct, one call.
 """
@@ -16,17 +16,29 @@ from typing import Final, Literal
 from msgspec import UNSET, Struct, UnsetType
 
 from rota.coordinator.service import TaskView
-from rota.core.model import AttemptRecord, Cause, GangTerms, Progress, Reason, SyntheticWork, TaskState
+from rota.core.model import (
+    AttemptRecord,
+    Cause,
+    GangTerms,
+    InputFile,
+    OutputFile,
+    Progress,
+    Reason,
+    SyntheticWork,
+    TaskState,
+)
 from rota.core.spec import TaskSpec, backoff_of, decode_spec, kind_of
 
 __all__ = [
     "AttemptJson",
     "BackoffJson",
+    "OutputJson",
     "ProgressJson",
     "StateWord",
     "TaskJson",
     "attempt_json",
     "find_current_attempt",
+    "output_json",
     "rfc3339",
     "state_word",
     "task_json",
@@ -55,6 +67,15 @@ class ProgressJson(Struct, frozen=True):
 
     fraction: float | None
     text: str
+
+
+class OutputJson(Struct, frozen=True):
+    """A file that a task brought back: its name in the scratch directory, and the blob that it is."""
+
+    name: str
+    bytes: int
+    digest: str
+    executable: bool
 
 
 class TaskJson(Struct, gc=False):
@@ -116,6 +137,9 @@ class TaskJson(Struct, gc=False):
     stdin: str | UnsetType | None = UNSET
     args: bytes | UnsetType | None = UNSET
     blobs: list[str] | UnsetType = UNSET
+    files: dict[str, str | InputFile] | UnsetType = UNSET
+    outputs: list[str] | UnsetType = UNSET
+    output_files: list[OutputJson] | UnsetType = UNSET
 
 
 class AttemptJson(Struct, frozen=True, kw_only=True):
@@ -196,7 +220,13 @@ def task_json(view: TaskView, *, is_listed: bool = False) -> TaskJson:
     )
     if not is_listed:
         _add_large_fields(rendered, spec)
+        rendered.output_files = [output_json(output) for output in progress.outputs]
     return rendered
+
+
+def output_json(output: OutputFile) -> OutputJson:
+    """Render a file that was brought back."""
+    return OutputJson(output.name, output.bytes, output.digest, output.executable)
 
 
 def state_word(state: TaskState) -> StateWord:
@@ -262,6 +292,8 @@ def _add_large_fields(rendered: TaskJson, spec: TaskSpec) -> None:
     rendered.stdin = spec.stdin
     rendered.args = spec.args
     rendered.blobs = spec.blobs
+    rendered.files = spec.files
+    rendered.outputs = spec.outputs
 
 
 def _attempt(of: AttemptRecord | Progress, *, number: int, is_current: bool) -> AttemptJson:
