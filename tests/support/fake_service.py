@@ -20,6 +20,7 @@ from rota.core.model import (
     AttemptRecord,
     Cause,
     Offer,
+    OutputFile,
     Progress,
     Reason,
     StreamName,
@@ -244,12 +245,20 @@ class FakeService(Service):
         self._output.setdefault(TaskId(task_id), []).append((attempt, stream, data))
         self._change()
 
-    def end(self, task_id: str, *, state: TaskState = TaskState.COMPLETED, exit_code: int = 0) -> None:
+    def end(
+        self,
+        task_id: str,
+        *,
+        state: TaskState = TaskState.COMPLETED,
+        exit_code: int = 0,
+        outputs: tuple[OutputFile, ...] = (),
+    ) -> None:
         """Let a task end."""
         progress = self._records[TaskId(task_id)].progress
         progress.state, progress.exit_code, progress.ended_at = state, exit_code, CREATED_AT + 3.0
         progress.cause = Cause.EXIT if state is TaskState.FAILED else None
         progress.cpu_seconds, progress.peak_memory_kib = 0.25, 2100
+        progress.outputs = outputs
         self._change()
 
     def publish(self, event: Event | None) -> None:

@@ -75,7 +75,7 @@ class Body:
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """One method of one path.
+    """One method of one path. A value in it that may hold slashes is ``{name:path}``.
 
     ``query`` is a struct with a default for every field. ``errors`` are those beside the ones
     that every endpoint has (a bad request, the guard's, what we did not foresee).
@@ -90,3 +90,8 @@ class Endpoint:
     body: Body | None = None
     errors: tuple[type[RotaError], ...] = ()
     group: str = "tasks"
+
+    @property
+    def shown_path(self) -> str:
+        """The path as documentation writes it."""
+        return self.path.replace(":path}", "}")

@@ -37,7 +37,7 @@ def openapi_document(endpoints: Sequence[Endpoint]) -> dict[str, Json]:
     schemas = _Schemas(endpoints)
     paths: dict[str, Json] = {}
     for endpoint in endpoints:
-        methods = paths.setdefault(endpoint.path, {})
+        methods = paths.setdefault(endpoint.shown_path, {})
         assert isinstance(methods, dict)
         methods[endpoint.method.lower()] = _operation(endpoint, schemas)
     return {
@@ -79,7 +79,7 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Json]:
         "tags": [endpoint.group],
         "responses": _responses(endpoint, schemas),
     }
-    parameters = [*_path_parameters(endpoint.path), *_query_parameters(endpoint)]
+    parameters = [*_path_parameters(endpoint.shown_path), *_query_parameters(endpoint)]
     if parameters:
         operation["parameters"] = parameters
     if endpoint.body is not None:

@@ -14,7 +14,8 @@ from rota.coordinator.http.endpoint import Body, Documented, Endpoint
 from rota.coordinator.http.events import EventJson, EventsQuery, listen_to_events
 from rota.coordinator.http.explain import ExplainJson, explain_task
 from rota.coordinator.http.nodes import NodeJson, drain_node, get_node, list_nodes, resume_node
-from rota.coordinator.http.render import AttemptJson, TaskJson
+from rota.coordinator.http.outputs import get_output, list_outputs
+from rota.coordinator.http.render import AttemptJson, OutputJson, TaskJson
 from rota.coordinator.http.reservations import (
     RESERVATIONS_PATH,
     ReservationBody,
@@ -137,6 +138,24 @@ _TASKS: Final = (
         handler=get_result,
         query=WaitQuery,
         answers=(Documented(200, "An envelope; `X-Rota-State` says how it ended.", None, "application/octet-stream"),),
+        errors=(NotFound, Conflict, Gone, Overloaded, Unavailable),
+    ),
+    Endpoint(
+        method="GET",
+        path=TASKS_PATH + "/{id}/outputs",
+        summary="List the files that a task brought back, at once or when it has ended",
+        handler=list_outputs,
+        query=WaitQuery,
+        answers=(Documented(200, "Those of its last attempt, by name.", list[OutputJson]),),
+        errors=(NotFound, Conflict),
+    ),
+    Endpoint(
+        method="GET",
+        path=TASKS_PATH + "/{id}/outputs/{name:path}",
+        summary="Read a file that a task brought back, at once or when it has ended",
+        handler=get_output,
+        query=WaitQuery,
+        answers=(Documented(200, "Its bytes; its digest is the `ETag`.", None, "application/octet-stream"),),
         errors=(NotFound, Conflict, Gone, Overloaded, Unavailable),
     ),
     Endpoint(
