@@ -178,8 +178,6 @@ def _check(request: TaskRequest, index: int | None) -> None:
         _check_times(request)
         if request.gang is not None:
             _check_gang(request.gang)
-        if request.files or request.outputs:
-            check_files(request)
         if request.priority is not None:
             request.priority = _check_priority(request.priority)
     except BadSpec as error:
@@ -318,6 +316,8 @@ def _check_process(spec: TaskSpec) -> None:
                 raise BadSpec(field, "is empty")
     if spec.cwd is not None and not spec.cwd.startswith("/"):
         raise BadSpec("cwd", "must be an absolute path on the worker")
+    if spec.files or spec.outputs:
+        check_files(spec)
     for key, value in spec.env.items():
         if not key or "=" in key:
             raise BadSpec("env", f"{key!r} can't be the name of a variable")

@@ -1,16 +1,17 @@
 """Attempts on their way to a slot: what each is to do, and what it needs before it can.
 
-A program can go as soon as it is read. A function needs slots that run functions, perhaps in an environment with its
-requirements, and the blobs that it refers to; its order can be made once these are here.
+A program can go as soon as it is read, unless files go with it. A function needs slots that run functions, perhaps in
+an environment with its requirements, and the blobs that it refers to; an order can be made once these are here.
 """
 
 from __future__ import annotations
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from rota.core.model import AttemptKey
 from rota.core.spec import decode_spec, kind_of
-from rota.worker.executors.base import Executor, Launch, LaunchRefused
+from rota.worker.executors.base import Executor, Launch, LaunchRefused, ScratchUse
 from rota.worker.executors.function import CallReader, FunctionCall
 from rota.worker.executors.go import GoExecutor
 from rota.worker.executors.process import ProcessExecutor
@@ -18,15 +19,17 @@ from rota.worker.executors.python import PythonExecutor
 from rota.worker.executors.workload import WorkloadExecutor
 from rota.worker.slots.base import Build, Stock, Work
 from rota.worker.slots.frames import Order
+from rota.worker.slots.freight import Freight, freight_of
 from rota.worker.slots.sources import FUNCTIONS, PROGRAMS, SourceKey
 
 __all__ = ["Errand", "ErrandReader"]
 
 
 class Errand(Struct, gc=False):
-    """An attempt to run: the order of a program, or the call of a function with its arguments.
+    """An attempt to run: the order of a program with its freight, or the call of a function with its arguments.
 
-    With a ``build`` the order is not whole: its program is still to be put in front.
+    With a ``build`` the order is not whole: its program is still to be put in front. Nor is it with ``freight``, before
+    the files are here. ``kept`` are the digests and the names of programs that must stay as long as it is here.
     """
 
     key: AttemptKey
@@ -36,11 +39,15 @@ class Errand(Struct, gc=False):
     build: Build | None = None
     call: FunctionCall | None = None
     args: bytes = b""
+    kept: tuple[str, ...] = ()
+    freight: Freight | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The digests of the blobs that must be on this machine."""
-        return self.call.needs if self.call is not None else ()
+        if self.call is not None:
+            return self.call.needs
+        return self.freight.needs if self.freight is not None else ()
 
     @property
     def devices(self) -> tuple[int, ...]:
@@ -63,7 +70,7 @@ class ErrandReader:
     """
 
     def __init__(self, *, worker_id: str, has_gpus: bool, stock: Stock) -> None:
-        self._runs_functions = stock.blobs is not None
+        self._stock = stock
         self._calls = CallReader()
         self._executors: dict[str, Executor] = {
             "process": ProcessExecutor(worker_id=worker_id, has_gpus=has_gpus),
@@ -85,11 +92,11 @@ class ErrandReader:
         found = self._calls.read(work.spec)
         if found is None:
             return self._program(work)
-        if not self._runs_functions:
+        if self._stock.blobs is None:
             raise LaunchRefused("this worker runs no functions")
         call, args = found
         source = (*FUNCTIONS, *call.requirements) if call.requirements else FUNCTIONS
-        return Errand(work.key, source, work, call=call, args=args)
+        return Errand(work.key, source, work, call=call, args=args, kept=call.needs)
 
     def _program(self, work: Work) -> Errand:
         spec = decode_spec(work.spec)
@@ -97,11 +104,30 @@ class ErrandReader:
         if executor is None:
             raise LaunchRefused(f"this worker has no executor for {kind_of(spec)!r}")
         launch = executor.launch(spec, work)
-        return Errand(work.key, PROGRAMS, work, order=_order_of(launch, work), build=launch.build)
+        freight = freight_of(spec)
+        if freight is not None:
+            launch = self._with_scratch(launch, work, freight)
+        kept = freight.needs if freight is not None else ()
+        if launch.build is not None:
+            kept = (*kept, launch.build.name)
+        order = _order_of(launch, work)
+        return Errand(work.key, PROGRAMS, work, order=order, build=launch.build, kept=kept, freight=freight)
+
+    def _with_scratch(self, launch: Launch, work: Work, freight: Freight) -> Launch:
+        """The launch of a program that has files, in a scratch directory in any case."""
+        if self._stock.scratch is None or self._stock.blobs is None:
+            raise LaunchRefused("this worker has no place for files")
+        if launch.scratch is None:
+            return replace(launch, scratch=ScratchUse(self._stock.scratch.path_of(work.key)))
+        freight.check_beside(launch.scratch)
+        return launch
 
 
 def _order_of(launch: Launch, work: Work) -> Order:
-    """The order for a slot. A scratch directory is where the program runs, unless it says where, and its TMPDIR."""
+    """The order for a slot, without its freight.
+
+    A scratch directory is where the program runs, unless it says where, and its TMPDIR.
+    """
     env, cwd, scratch = launch.env, launch.cwd, launch.scratch
     if scratch is not None:
         env = {"TMPDIR": scratch.path, **env, "ROTA_SCRATCH": scratch.path}
@@ -109,4 +135,4 @@ def _order_of(launch: Launch, work: Work) -> Order:
     task, attempt = work.key
     limits = launch.timeout_s, launch.memory_mib
     directory = None if scratch is None else (scratch.path, list(scratch.files), scratch.language, scratch.source)
-    return (task, attempt, launch.argv, env, cwd, launch.stdin, *limits, directory)
+    return (task, attempt, launch.argv, env, cwd, launch.stdin, *limits, directory, None)

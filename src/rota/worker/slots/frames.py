@@ -32,6 +32,7 @@ Keeper to agent: ``("ready",)`` once, ``("forked", slot number, pid)``, ``("refu
 import marshal
 
 __all__ = [
+    "FreightOrder",
     "FunctionOrder",
     "Order",
     "ScratchOrder",
@@ -66,12 +67,28 @@ ScratchOrder = tuple[str, list[tuple[str, bytes]], str, str]
 file, tell how to read what it says last; both are empty for other programs.
 """
 
-Order = tuple[
-    int, int, list[str], dict[str, str], str | None, bytes | None, float | None, int | None, ScratchOrder | None
-]
-"""What to run: (task, attempt, argv, env, cwd, stdin, timeout_s, memory_mib, scratch).
+FreightOrder = tuple[list[tuple[str, str, str, bool]], list[str], str]
+"""What goes into a scratch directory and comes out of it: (inputs, outputs, blob_dir).
 
-``env`` comes on top of the base environment; ``None`` is "not given", or no limit.
+``inputs`` are files that came with the task, each (name, digest, path of the blob, executable); ``outputs`` are the
+patterns of what is to be kept, as blobs in ``blob_dir``.
+"""
+
+Order = tuple[
+    int,
+    int,
+    list[str],
+    dict[str, str],
+    str | None,
+    bytes | None,
+    float | None,
+    int | None,
+    ScratchOrder | None,
+    FreightOrder | None,
+]
+"""What to run: (task, attempt, argv, env, cwd, stdin, timeout_s, memory_mib, scratch, freight).
+
+``freight`` needs ``scratch``. ``env`` comes on top of the base environment; ``None`` is "not given", or no limit.
 """
 
 

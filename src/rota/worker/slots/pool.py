@@ -4,10 +4,10 @@ A lane that has work holds a slot; when the last of its attempts has ended, the 
 serves whichever lane comes next. All methods are called on the event loop and none waits for a slot, but `start`
 and `close`.
 
-A program can run at once. A function may need more first: a process that runs functions, a virtual environment,
-files. It waits for these in its lane's line, and so does what stands behind it: a lane keeps its order. One slot runs
-one kind of work in one environment; where the line changes to another, the lane changes its slot once the
-first is through.
+A program can run at once, unless it is to be built, or files go with it. A function may need more: a process for it, a
+virtual environment, files. It waits for these in its lane's line, and so does what stands behind it: a lane keeps its
+order. One slot runs one kind of work in one environment; where the line changes to another, the lane changes its slot
+once the first is through.
 
 Every attempt that was handed to `run` ends in exactly one `Ended`, whatever happens to slots and
 keepers: if a slot dies, its running attempt ends as ``agent-error`` once its process tree is gone, and the
@@ -30,9 +30,9 @@ import structlog
 from rota.core.model import AttemptKey, Cause, LaneId
 from rota.core.protocol import Ended, Mark, OutputChunk, Started
 from rota.worker.executors.base import LaunchRefused
-from rota.worker.executors.function import FunctionCall, FunctionExecutor
+from rota.worker.executors.function import FunctionExecutor
 from rota.worker.executors.process import base_environment
-from rota.worker.slots.base import Build, SlotEvents, Stock, SuppliesFailed, Work
+from rota.worker.slots.base import SlotEvents, Stock, SuppliesFailed, Work
 from rota.worker.slots.errands import Errand, ErrandReader
 from rota.worker.slots.frames import FunctionOrder, Order, encode_orders
 from rota.worker.slots.handover import Handover
@@ -67,7 +67,7 @@ _FunctionReport = tuple[list[Started], list[Ended], list[OutputChunk], str | Non
 
 
 class _Load:
-    """What one slot has of one lane: the attempts that have not ended, in order, and what they need kept."""
+    """What one slot has of one lane: the attempts that have not ended, in order, and what must be kept for each."""
 
     __slots__ = ("keys", "line", "link", "source")
 
@@ -75,7 +75,7 @@ class _Load:
         self.line = line
         self.link = link
         self.source = source
-        self.keys: dict[AttemptKey, FunctionCall | Build | None] = {}
+        self.keys: dict[AttemptKey, tuple[str, ...]] = {}
 
 
 class _Line:
@@ -206,9 +206,9 @@ class SlotPool:
 
     def blobs_in_use(self) -> set[str]:
         """The digests of all that attempts here use, wait for or have made: none of it may be removed."""
-        things = {thing for load in self._load_of_link.values() for thing in load.keys.values() if thing is not None}
-        things.update(thing for errand in self._waiting() if (thing := errand.call or errand.build) is not None)
-        used = {digest for thing in things for digest in thing.needs}
+        kept = {names for load in self._load_of_link.values() for names in load.keys.values()}
+        kept.update(errand.kept for errand in self._waiting())
+        used = {name for names in kept for name in names}
         if self._handover is not None:
             used.update(self._handover.blobs_in_use())
         return used
@@ -274,7 +274,7 @@ class SlotPool:
                 return
             load = line.load = self._load_of_link[link] = _Load(line, link, source)
         for errand in errands:
-            load.keys[errand.key] = errand.call or errand.build
+            load.keys[errand.key] = errand.kept
             self._load_of_key[errand.key] = load
         try:
             is_for_functions = source.kind == "function"
@@ -383,9 +383,9 @@ class SlotPool:
     def _without_held(self, ended: list[Ended]) -> list[Ended]:
         """Hold back those whose blobs must go up first."""
         handover = self._handover
-        if handover is None or not any(end.blobs for end in ended):
+        if handover is None or not any(end.blobs or end.outputs for end in ended):
             return ended
-        return [end for end in ended if not (end.blobs and handover.takes(end))]
+        return [end for end in ended if not ((end.blobs or end.outputs) and handover.takes(end))]
 
     def _tell_late(self, end: Ended) -> None:
         self._teller.add_end(end)

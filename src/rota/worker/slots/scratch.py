@@ -11,7 +11,8 @@ mount point, which can't be moved, is never entered.
 import errno
 import os
 
-from rota.worker.slots.frames import ScratchOrder
+from rota.worker.slots.frames import FreightOrder, ScratchOrder
+from rota.worker.slots.inputs import InputsFailed, place_inputs
 from rota.worker.slots.last_words import last_words
 from rota.worker.slots.output import OutputStream
 from rota.worker.slots.spawn import LaunchFailed
@@ -37,10 +38,11 @@ class ScratchFailed(LaunchFailed):
 class Scratch:
     """The scratch directory of one attempt."""
 
-    __slots__ = ("_files", "_language", "_path", "_source")
+    __slots__ = ("_files", "_freight", "_language", "_path", "_source")
 
-    def __init__(self, order: ScratchOrder) -> None:
+    def __init__(self, order: ScratchOrder, freight: FreightOrder | None = None) -> None:
         self._path, self._files, self._language, self._source = order
+        self._freight = freight
 
     def prepare(self) -> None:
         """Make it, with the files that belong there, before the attempt starts.
@@ -56,6 +58,11 @@ class Scratch:
                 os.mkdir(self._path, PRIVATE)
             for name, data in self._files:
                 _write(f"{self._path}/{name}", data)
+            if self._freight is not None:
+                place_inputs(self._freight[0], self._path)
+        except InputsFailed as error:
+            self.remove()
+            raise ScratchFailed(f"its scratch directory is not complete: {error}") from error
         except OSError as error:
             self.remove()
             reason = f"no scratch directory could be made on this worker: {error.strerror} ({self._path})"
@@ -66,6 +73,14 @@ class Scratch:
         if not self._language or status is None or not os.WIFEXITED(status) or not os.WEXITSTATUS(status):
             return None
         return last_words(self._language, self._source, os.WEXITSTATUS(status), stderr=stderr.ending())
+
+    def harvested(self, ended: tuple[object, ...]) -> tuple[object, ...]:
+        """Keep what the task wants back, once nothing of the attempt runs any more: that is added to its end."""
+        if self._freight is None or not self._freight[1]:
+            return ended
+        from rota.worker.slots.harvest import harvested  # noqa: PLC0415 - memory that few slots need
+
+        return harvested(ended, self._path, self._freight, own=self._files)
 
     def remove(self) -> None:
         """Remove it, once nothing of the attempt runs any more. What can't be removed is left to the agent."""

@@ -116,7 +116,7 @@ class Slot:
         self._out.begin()
         self._err.begin()
         started_at = time.time()
-        scratch = None if order[8] is None else Scratch(order[8])
+        scratch = None if order[8] is None else Scratch(order[8], order[9])
         try:
             if scratch is not None:
                 scratch.prepare()
@@ -209,6 +209,7 @@ class Slot:
         if is_empty:
             ended = attempt.ended(self._out, self._err)
             if scratch is not None:
+                ended = scratch.harvested(ended)
                 scratch.remove()
             self._add_ended(ended)
             return

@@ -1,4 +1,4 @@
-"""Gets what attempts wait for: slots of their kind, the blobs that functions refer to, programs built of code.
+"""Gets what attempts wait for: slots of their kind, the blobs that functions and files are, programs built of code.
 
 Each thing is got once, however many wait for it. When one is there, whoever waits is told to look again; when one
 can't be had, those that need it are told why.
@@ -91,7 +91,8 @@ class Supplies:
                     call, path, extras = errand.call, paths[0], self._extras(errand, paths)
                 source = own
             if errand.order is not None:
-                order = errand.order if errand.build is None else self._order_of_built(errand.order, errand.build)
+                is_whole = errand.build is None and errand.freight is None
+                order = errand.order if is_whole else self._completed(errand.order, errand)
                 if order is None:
                     break
                 orders.append(order)
@@ -118,6 +119,22 @@ class Supplies:
         await asyncio.gather(*fetching, return_exceptions=True)
         await self.sources.close()
 
+    def _completed(self, order: Order, errand: Errand) -> Order | None:
+        """The order of a program with what it must have, if all of that is here: the program, the files."""
+        if errand.build is not None:
+            assert self._programs is not None
+            path = self._programs.find(errand.build.name)
+            if path is None:
+                return None
+            order = (order[0], order[1], [path, *order[2]], *order[3:])
+        if errand.freight is not None:
+            assert self._blobs is not None
+            paths = self._paths(errand.freight.needs)
+            if paths is None:
+                return None
+            order = (*order[:-1], errand.freight.order(paths, blob_dir=self._blobs.folder))
+        return order
+
     def _paths(self, digests: Sequence[str]) -> list[str] | None:
         """Where blobs are, if all of them are here."""
         assert self._blobs is not None
@@ -128,12 +145,6 @@ class Supplies:
                 return None
             paths.append(path)
         return paths
-
-    def _order_of_built(self, order: Order, build: Build) -> Order | None:
-        """The order with its program in front, if that is built."""
-        assert self._programs is not None
-        path = self._programs.find(build.name)
-        return None if path is None else (order[0], order[1], [path, *order[2]], *order[3:])
 
     def _extras(self, errand: Errand, paths: Sequence[str]) -> dict[str, object]:
         assert self._blobs is not None

@@ -6,19 +6,16 @@ sent back, and why.
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import os
 import pickle
-import secrets
-from collections.abc import Sequence
-from contextlib import suppress
 from types import CoroutineType, GeneratorType
 from typing import Any, Final
 
 from rota.functions.envelope import INLINE_BYTES_MAX, blob_of, pack_blob, value_bytes
 from rota.functions.failure import describe_failure, dump_failure
 from rota.functions.pickling import Call, dump_value, load_call, load_function, load_value
+from rota.worker.slots.blobfile import store_blob
 
 __all__ = ["CallFailed", "FunctionCache", "Result", "dump_error", "dump_result", "load_arguments"]
 
@@ -41,8 +38,6 @@ PROTOCOL: Final = 5
 
 PLAIN: Final = b"\0"
 """How an envelope begins that holds a pickle and no buffers."""
-
-INCOMING: Final = "incoming"
 
 
 class CallFailed(Exception):
@@ -128,7 +123,7 @@ def dump_result(value: object, extras: dict[str, object] | None) -> Result:
             f"the result has {size:,} bytes, and this worker has no place for more than {INLINE_BYTES_MAX:,}"
         )
     try:
-        digest = _store(pieces, folder)
+        digest = store_blob(pieces, folder)
     except OSError as error:
         reason = error.strerror or error
         message = f"the result of {size:,} bytes could not be written on this worker: {reason}"
@@ -201,35 +196,3 @@ def _mapped(digest: str, size: int, extras: dict[str, object] | None) -> memoryv
     except (OSError, ValueError) as error:  # a file that is too short is a ValueError
         message = f"the blob {digest} of the arguments can't be read on this worker: {error}"
         raise CallFailed(message, word="agent-error") from error
-
-
-def _store(pieces: Sequence[bytes | memoryview], folder: str) -> str:
-    """Write a blob under its digest, hashed on the way, and not copied; return the digest.
-
-    One that is there already stays: its bytes may be on the disk, and those of a new file may not. It is touched, so
-    that who removes old blobs sees that it is in use.
-    """
-    temporary = f"{folder}/{INCOMING}/{secrets.token_hex(16)}"
-    os.makedirs(f"{folder}/{INCOMING}", exist_ok=True)
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            hasher = hashlib.sha256()
-            for piece in pieces:
-                hasher.update(piece)
-                view = memoryview(piece).cast("B")
-                while view:
-                    view = view[os.write(fd, view) :]
-        finally:
-            os.close(fd)
-        digest = hasher.hexdigest()
-        os.makedirs(f"{folder}/{digest[:2]}", exist_ok=True)
-        path = f"{folder}/{digest[:2]}/{digest}"
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            os.utime(path)
-    finally:
-        with suppress(OSError):  # if it can't even be removed, its age will
-            os.unlink(temporary)
-    return digest
