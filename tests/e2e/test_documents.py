@@ -22,6 +22,7 @@ from tests.support.house import ROOT
 DOCUMENTS: Final = (
     "README.md",
     "docs/guide.md",
+    "docs/files.md",
     "docs/placement.md",
     "docs/placement-only.md",
     "docs/sharing.md",
@@ -40,6 +41,8 @@ NEEDED_FILES: Final = {
     "backup.sh": "#!/bin/sh\necho saved\n",
     **{f"{number}.csv": "1,2\n" for number in range(40)},
     **{path.name: path.read_text() for path in (ROOT / "examples" / "snippets").iterdir()},
+    "towns.csv": "Ulm,126000\nKiel,247000\nWismar,43000\n",
+    "largest.sh": '#!/bin/sh\nmkdir result\nsort -t, -k2 -rn "$1" | head -n 1 > result/largest.csv\n',
 }
 """What the reader of the guide is thought to have."""
 

@@ -31,6 +31,8 @@ NOUNS: Final = (
     "rota.core.protocol",
     "rota.core.client_protocol",
     "rota.core.errors",
+    "rota.core.filenames",
+    "rota.core.files",
 )
 """What programs that only talk to a coordinator need of the core."""
 

@@ -39,6 +39,7 @@ COMMANDS: Final = {
         "show": "Show all about a task.",
         "why": "Say why a task waits.",
         "logs": "Print the output of a task.",
+        "fetch": "Bring back the files that a task has left.",
         "events": "Follow what happens.",
         "stats": "Show the counts of the coordinator.",
     },

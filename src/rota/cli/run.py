@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from rota.cli.exits import ABORTED, CLOSED_PIPE, TROUBLE, exit_code_of_task
+from rota.cli.files import bring_back, ship_files
 from rota.cli.options import with_client
 from rota.cli.patience import Patience
 from rota.cli.pump import Pump
@@ -43,6 +44,7 @@ ASK_RUNNING_S: Final = 30.0
 
     \b
     rota run -- python3 train.py
+    rota run --file a.csv --output total.csv --shell 'sum < a.csv > total.csv'
     rota run --memory 2G --shell 'sort big.txt | uniq -c' > counts.txt
     rota run --retries 3 --timeout 10m --tag gpu -- ./train.sh
     rota run --go hello.go -- world
@@ -64,11 +66,14 @@ def command(client: HttpClient, /, *, arguments: tuple[str, ...], **fields: Any)
     spec = spec_from(arguments, fields)
     refuse_nothing(spec)
     try:
+        ship_files(client, spec)
         ended = _Run(client, _submit(client, spec)).follow()
+        if spec.get("outputs"):
+            bring_back(client, client.files.outputs(ended.id))
     except RotaError as error:
         # Whatever is wrong with Rota must not look like a failure of the command.
         _leave(str(error), code=TROUBLE)
-    if ended.cause is not None and ended.cause != "exit":
+    if ended.message or ended.cause not in (None, "exit"):
         _say(f"{ended.id} {ended.outcome}")
     raise click.exceptions.Exit(
         exit_code_of_task(state=ended.state, cause=ended.cause, exit_code=ended.exit_code, signal=ended.signal)

@@ -27,6 +27,9 @@ SPARE: Final = ("STARTED", "PEAK", "CPU")
 DIGEST_CHARS: Final = 12
 """Enough of a function's digest to tell it from others."""
 
+NAMES_SHOWN: Final = 5
+"""Of the files that were brought back."""
+
 _LABEL_WIDTH: Final = 11
 """Of the longest label, and a space."""
 
@@ -77,6 +80,19 @@ def _facts(task: ShownTask, now: float) -> Iterator[tuple[str, str]]:
         yield "used", ", ".join(_usage(task))
     if task.stdout_bytes or task.stderr_bytes:
         yield "output", f"{size(task.stdout_bytes)} to stdout, {size(task.stderr_bytes)} to stderr"
+    yield from _files(task)
+
+
+def _files(task: ShownTask) -> Iterator[tuple[str, str]]:
+    if task.files:
+        yield "files", escaped(", ".join(task.files))
+    if task.outputs:
+        yield "to keep", escaped(", ".join(task.outputs))
+    if task.output_files:
+        names = ", ".join(output.name for output in task.output_files[:NAMES_SHOWN])
+        more = f" and {len(task.output_files) - NAMES_SHOWN} more" if len(task.output_files) > NAMES_SHOWN else ""
+        total = size(sum(output.bytes for output in task.output_files))
+        yield "kept", f"{escaped(names)}{more}: {total}, see 'rota fetch {escaped(task.id)}'"
 
 
 def _moments(task: ShownTask, now: float) -> Iterator[tuple[str, str]]:
@@ -130,5 +146,13 @@ def _attempt_row(attempt: ShownAttempt, now: float) -> tuple[str, ...]:
         took(attempt, now),
         f"{attempt.cpu_seconds:.2f}s" if attempt.cpu_seconds is not None else "",
         memory(attempt.peak_memory) if attempt.peak_memory is not None else "",
-        ending(attempt) or ("completed" if attempt.ended_at else "running"),
+        _end_of(attempt),
     )
+
+
+def _end_of(attempt: ShownAttempt) -> str:
+    if attempt.cause is not None:
+        return ending(attempt)
+    if not attempt.ended_at:
+        return "running"
+    return f"completed: {attempt.message}" if attempt.message else "completed"

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from rota.cli import completing, options
+from rota.cli.files import files_option
 
 __all__ = ["SPEC_OPTIONS", "command_argument", "refuse_nothing", "spec_from", "spec_options"]
 
@@ -34,6 +35,8 @@ SPEC_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
     click.option("--name", help="A name to find it by."),
     click.option("--id", "task_id", type=options.ID, help="An id of your own; the same task twice is one."),
     click.option("-e", "--env", type=options.PAIR, multiple=True, help="Set a variable. Repeat for more."),
+    files_option,
+    click.option("--output", "outputs", metavar="GLOB", multiple=True, help="Keep what it leaves there: 'out/*.csv'."),
     click.option("--cwd", help="Where to run, an absolute path on the worker."),
     click.option("--stdin", metavar="TEXT|@FILE|-", help="What it reads: a text, a file, or - for our own input."),
     click.option("--cpu", type=options.CPU, help="Cores: 2, 0.5 or 500m.  [default: 1]"),
@@ -108,7 +111,7 @@ def spec_options(function: F) -> F:
 
 
 def spec_from(arguments: Sequence[str], fields: Mapping[str, Any]) -> dict[str, Any]:  # values of every type
-    """Make the spec of a task from the command and the options that were given.
+    """Make the spec of a task from the command and the options that were given. Its ``files`` are paths yet.
 
     Args:
         arguments: The command and its arguments, empty for none.
@@ -123,13 +126,12 @@ def spec_from(arguments: Sequence[str], fields: Mapping[str, Any]) -> dict[str, 
     _take_file_of_code(spec)
     if "task_id" in spec:
         spec["id"] = spec.pop("task_id")
-    for name in ("env", "labels"):
+    for name in ("env", "labels", "limits"):
         if name in spec:
             spec[name] = dict(spec[name])
-    if "limits" in spec:
-        spec["limits"] = dict(spec["limits"])
-    if "tags" in spec:
-        spec["tags"] = list(spec["tags"])
+    for name in ("tags", "outputs"):
+        if name in spec:
+            spec[name] = list(spec[name])
     if "priority" in spec and spec["priority"].isdigit():
         spec["priority"] = int(spec["priority"])
     for name in ("stdin", "code"):

@@ -10,6 +10,7 @@ import click
 
 from rota.cli.batches import Batch, cut_into_batches, read_specs
 from rota.cli.exits import REFUSED
+from rota.cli.files import ship_files
 from rota.cli.options import json_option, print_json, print_json_array, with_client
 from rota.cli.progress import progress_bar
 from rota.cli.spec_options import command_argument, refuse_nothing, spec_from, spec_options
@@ -36,6 +37,7 @@ FAILURES_SHOWN: Final = 10
     \b
     rota submit -- sha256sum /data/a.iso
     rota submit --cpu 2 --memory 1G --retries 3 --timeout 10m -- ./train.sh
+    rota submit --file job.py --file data=in --output 'out/*' -- python3 job.py in
     rota submit --shell 'zcat /data/*.gz | wc -l' --wait
     rota submit --python digits.py -- 1000
     seq 100 | jq -c '{command: ["echo", "\\(.)"]}' | rota submit --from - --wait
@@ -68,10 +70,12 @@ def command(
     spec = spec_from(arguments, fields)
     if source is None:
         refuse_nothing(spec)
+        ship_files(client, spec)
         accepted: Iterable[Json] = [client.submit(spec)]
     elif arguments:
         raise click.UsageError("give a command or --from, not both")
     else:
+        ship_files(client, spec)
         accepted = _submit_all(client, source, spec)
     ids = _tell(accepted, is_array=source is not None, as_json=as_json and not is_waited_for, is_told=not as_json)
     if not is_waited_for or not ids:

@@ -161,6 +161,13 @@ class ShownWork(Struct, kw_only=True):
         return f"{self.mix} for {duration(self.seconds)}{size}"
 
 
+class ShownOutput(Struct, kw_only=True):
+    """A file that a task brought back."""
+
+    name: str
+    bytes: int = 0
+
+
 class ShownTask(Struct, kw_only=True):
     """A task: what it is, and where it stands. Durations are seconds."""
 
@@ -194,6 +201,9 @@ class ShownTask(Struct, kw_only=True):
     callable: str | None = None
     python: str | None = None
     requirements: list[str] = []
+    files: dict[str, object] = {}
+    outputs: list[str] = []
+    output_files: list[ShownOutput] = []
     exclusive: bool = False
     gang: ShownGang | None = None
     reason: str | None = None
@@ -357,8 +367,8 @@ def view_of(answer: Json, shape: type[V]) -> V:
 
 
 def ending(view: ShownTask | ShownAttempt) -> str:
-    """Say why a task or an attempt ended, in a few words; empty for success."""
+    """Say why a task or an attempt ended, in a few words; of a success only what is to be noted about it."""
     if view.cause is None:
-        return ""
+        return view.message or ""
     words = {"exit": f"exit {view.exit_code}", "signal": f"signal {view.signal}"}.get(view.cause, view.cause)
     return f"{words}: {view.message}" if view.message else words

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from rota.client.files import FileCalls
 from rota.client.shares import ShareCalls
 from rota.client.sse import parse_events
 from rota.client.transport import READ_TIMEOUT_S, Transport, next_path, retry_after_s
@@ -51,6 +52,7 @@ class HttpClient:
         self._transport = Transport(url, token=token, ca_file=ca_file, answer_s_max=answer_s_max)
         self.url = self._transport.url
         self.shares = ShareCalls(self._object, self._list)
+        self.files = FileCalls(self._transport)
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,108 @@
+"""``rota fetch``: brings back the files that a task has left."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from rota.cli.exits import REFUSED
+from rota.cli.options import ID, json_option, with_client
+from rota.cli.text import escaped, size
+from rota.cli.views import ShownTask, view_of
+from rota.cli.waiting import wait_for_one
+from rota.core.errors import Conflict, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rota.client.files import Output
+    from rota.client.http import HttpClient
+
+__all__ = ["command"]
+
+NAMES_SHOWN: Final = 10
+
+
+@click.command(
+    epilog="""Examples:
+
+    \b
+    rota submit --file a.csv --output 'result/*' -- ./summarise a.csv
+    rota fetch t7                       all of it, into this folder
+    rota fetch t7 --to results          or into another
+    rota fetch t7 result/total.csv      one file
+    rota fetch t7 --list                only look
+    """,
+)
+@click.argument("task_id", metavar="ID", type=ID)
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--to", "folder", metavar="DIR", default=".", help="Into this folder.  [default: the current one]")
+@click.option("--force", is_flag=True, help="Overwrite what is there.")
+@click.option("--wait", "is_waited_for", is_flag=True, help="Wait for the end of the task.")
+@click.option("--list", "is_listed_only", is_flag=True, help="Write nothing; say what there is.")
+@json_option
+@with_client
+def command(
+    client: HttpClient,
+    *,
+    task_id: str,
+    names: tuple[str, ...],
+    folder: str,
+    force: bool,
+    is_waited_for: bool,
+    is_listed_only: bool,
+    as_json: bool,
+) -> None:
+    """Bring back the files that a task has left, or those of these names."""
+    if is_waited_for:
+        wait_for_one(client, task_id)
+    outputs = _chosen(client.files.outputs(task_id), names, task_id)
+    _say_message(client, task_id)
+    if not outputs:
+        click.echo(f"rota: {escaped(task_id)} has brought nothing back", err=True)
+        if as_json:
+            click.echo("[]")
+        raise click.exceptions.Exit(REFUSED)
+    paths: Sequence[str | None] = [None] * len(outputs)
+    if not is_listed_only:
+        try:
+            paths = [str(path) for path in client.files.fetch(outputs, folder, overwrite=force)]
+        except Conflict as error:
+            raise Conflict(f"{escaped(str(error))}; --force overwrites, --to DIR writes elsewhere") from error
+    _tell(outputs, paths, as_json=as_json)
+
+
+def _chosen(outputs: list[Output], names: tuple[str, ...], task_id: str) -> list[Output]:
+    by_name = {output.name: output for output in outputs}
+    for name in names:
+        if name not in by_name:
+            there = ", ".join(list(by_name)[:NAMES_SHOWN]) or "none"
+            raise NotFound(escaped(f"{task_id} has not brought back {name!r}; what there is: {there}"))
+    return [by_name[name] for name in dict.fromkeys(names)] if names else outputs
+
+
+def _say_message(client: HttpClient, task_id: str) -> None:
+    """A pattern that matched nothing, and what could not be kept, stand in the task's message."""
+    task = view_of(client.task(task_id), ShownTask)
+    if task.message:
+        click.echo(f"rota: {escaped(f'{task.id} {task.outcome}')}", err=True)
+
+
+def _tell(outputs: list[Output], paths: Sequence[str | None], *, as_json: bool) -> None:
+    if as_json:
+        told = [
+            {
+                "name": output.name,
+                "bytes": output.bytes,
+                "digest": output.digest,
+                "executable": output.executable,
+                "path": path,
+            }
+            for output, path in zip(outputs, paths, strict=True)
+        ]
+        click.echo(json.dumps(told, indent=2))
+        return
+    for output, path in zip(outputs, paths, strict=True):
+        click.echo(f"{escaped(path or output.name)}  {size(output.bytes)}")
