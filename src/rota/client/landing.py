@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -59,6 +60,9 @@ class Landing:
         except FileNotFoundError:
             return False
         except OSError:  # a link, say: it is in the way, and not what is wanted
+            return False
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
             return False
         with open(file, "rb") as opened:
             return hashlib.file_digest(opened, "sha256").hexdigest() == digest
