@@ -21,7 +21,7 @@ from typing import Final, Self
 from rota.client.http import HttpClient, Json
 from rota.core.errors import RotaError
 from tests.support.network import free_port
-from tests.support.processes import RunningProcess, running_rota
+from tests.support.processes import RunningProcess
 from tests.support.waiting import wait_until
 
 __all__ = ["ENDED", "QUICK", "START_S_MAX", "Cluster", "Gate", "Line", "Witness", "check_record"]
@@ -95,22 +95,27 @@ class Cluster:
         line = self.coordinator.wait_for_line(r"^rota coordinator serving gRPC on (\S+)", timeout_s=START_S_MAX)
         return line[1]
 
-    def launch_worker(self, name: str, *options: str, server: str | None = None) -> RunningProcess:
-        """Start a worker and don't wait until it is let in."""
-        process = running_rota(
-            "worker",
-            f"--id={name}",
-            f"--server={server or self.url}",
-            *options,
+    def launch_worker(self, name: str, *options: str, server: str | None = None, prelude: str = "") -> RunningProcess:
+        """Start a worker and don't wait until it is let in.
+
+        Args:
+            name: Its id.
+            options: More than those.
+            server: Where it finds the coordinator, if not at its own address.
+            prelude: Python that its process runs first, to let a test look inside.
+        """
+        script = f"{prelude}\nfrom rota.cli.main import main\nmain()"
+        process = RunningProcess(
+            [sys.executable, "-c", script, "worker", f"--id={name}", f"--server={server or self.url}", *options],
             log_path=self.folder / f"{name}.log",
             env=self._env,
         )
         self._workers.append(process)
         return process
 
-    def start_worker(self, name: str, *options: str, server: str | None = None) -> RunningProcess:
-        """Start a worker, and wait until the coordinator has let it in."""
-        process = self.launch_worker(name, *options, server=server)
+    def start_worker(self, name: str, *options: str, server: str | None = None, prelude: str = "") -> RunningProcess:
+        """Start a worker, and wait until the coordinator has let it in; see `launch_worker`."""
+        process = self.launch_worker(name, *options, server=server, prelude=prelude)
         process.wait_for_line("registered", timeout_s=START_S_MAX)
         return process
 

@@ -15,10 +15,10 @@ from rota.core.changes import Changes
 from rota.core.client_protocol import Outcome, Outcomes, Submission
 from rota.core.commands import SessionId
 from rota.core.errors import BadRequest, BadSpec
-from rota.core.model import Cause, Progress, TaskSeq, TaskState, WorkerId
+from rota.core.model import Cause, InputFile, Progress, TaskSeq, TaskState, WorkerId
 from rota.core.protocol import Mark
 from rota.core.requests import parse_requests
-from rota.core.spec import TaskRequest
+from rota.core.spec import TaskRequest, encode_spec
 from rota.wire.messages import COORDINATOR_CODEC
 from tests.support.core import Core, only
 from tests.support.raw_client import TRUE, template_of
@@ -126,6 +126,27 @@ class Shelf:
     def missing(self, digests: Sequence[str]) -> list[str]:
         self.looks += 1
         return [digest for digest in digests if digest not in self.digests]
+
+
+def test_files_that_are_too_large_together_are_refused_with_what_to_do() -> None:
+    sizes = {HERE: 200 << 20, LACKING: 60 << 20}
+    templates = Templates(Shelf(HERE, LACKING).missing, size=sizes.get, check_limits=no_limits)
+    fits = TaskRequest(command=["true"], files={"a": HERE})
+    templates.check([fits])
+    too_large: list[dict[str, str | InputFile]] = [{"a": HERE, "b": LACKING}, {"a": HERE, "b": InputFile(HERE)}]
+    for files in too_large:
+        with pytest.raises(BadSpec, match=r"task 1: files: are .* bytes together: at most 268,435,456") as caught:
+            templates.check([fits, TaskRequest(command=["true"], files=files)])
+        assert "an object store such as S3" in caught.value.problem
+        template = encode_spec(TaskRequest(command=["true"], files=files))
+        _, [refused] = templates.groups([Submission(template, [])], number=1, wall=0.0)
+        assert refused.problem.code == "bad_spec"
+
+
+def test_a_file_that_is_not_here_is_refused() -> None:
+    templates = Templates(Shelf(HERE).missing, size=len, check_limits=no_limits)
+    with pytest.raises(BadRequest, match=f"there is no blob {LACKING}"):
+        templates.check([TaskRequest(command=["true"], files={"a": HERE, "b": LACKING})])
 
 
 def no_limits(request: TaskRequest) -> None:
