@@ -71,6 +71,18 @@ def test_a_snippet_is_built_and_runs_as_a_program(cluster: Cluster) -> None:
     assert [path.name for path in (cluster.folder / "cache" / "scratch-1").iterdir()] == ["lock"]
 
 
+def test_a_snippet_has_files_and_leaves_some(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("to be read")
+    body = """
+        content, _ := os.ReadFile("data/in.txt")
+        os.WriteFile("out", append(content, '!'), 0o600)"""
+    files = cluster.client.files.ship({"data/in.txt": tmp_path / "in.txt"})
+    task = run(cluster, program(body, "os"), files=files, outputs=["**"])
+    assert (task["state"], [output["name"] for output in task["output_files"]]) == ("completed", ["out"]), task
+    cluster.client.files.fetch(cluster.client.files.outputs(task["id"]), tmp_path)
+    assert (tmp_path / "out").read_text() == "to be read!"
+
+
 def test_equal_code_is_built_once_however_many_want_it_at_once(cluster: Cluster) -> None:
     before = built(cluster)
     code = program('fmt.Println("once")', "fmt")

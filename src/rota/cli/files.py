@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from rota.cli.options import Parsed
+from rota.cli.patience import Patience
 from rota.cli.text import escaped, size
+from rota.core.errors import RotaError
+from rota.core.filenames import FilePattern
 
 if TYPE_CHECKING:
-    from rota.client.files import Output
+    from collections.abc import Callable, Sequence
+
     from rota.client.http import HttpClient
 
 __all__ = ["bring_back", "files_option", "parse_file", "ship_files"]
+
+T = TypeVar("T")
 
 
 def parse_file(text: str) -> tuple[str, str]:
@@ -61,7 +67,30 @@ def ship_files(client: HttpClient, spec: dict[str, Any]) -> None:
         spec["files"] = client.files.ship(spec["files"])
 
 
-def bring_back(client: HttpClient, outputs: list[Output]) -> None:
-    """Put what a task that was run brought back where its command would have written it, had it run here."""
-    for output, path in zip(outputs, client.files.fetch(outputs, overwrite=True), strict=True):
+def bring_back(client: HttpClient, task_id: str, patterns: Sequence[str]) -> None:
+    """Put what a task that was run has left where its command would have written it, had it run here.
+
+    That is over what is there, so it must be of the names that were asked for, whatever the coordinator says.
+
+    Raises:
+        RotaError: It can't be fetched or written.
+    """
+    if not patterns:
+        return
+    outputs = _with_patience(lambda: client.files.outputs(task_id))
+    wanted = [FilePattern(pattern) for pattern in patterns]
+    for output in outputs:
+        if not any(pattern.means(output.name) for pattern in wanted):
+            raise RotaError(f"the coordinator brings {output.name!r}, which no --output asked for: nothing is written")
+    for output, path in zip(outputs, _with_patience(lambda: client.files.fetch(outputs, overwrite=True)), strict=True):
         click.echo(f"rota: {escaped(str(path))} ({size(output.bytes)})", err=True)
+
+
+def _with_patience(ask: Callable[[], T]) -> T:
+    """Ask again while the coordinator is away for a moment."""
+    patience = Patience()
+    while True:
+        try:
+            return ask()
+        except RotaError as error:
+            patience.bear(error)

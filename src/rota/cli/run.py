@@ -68,16 +68,17 @@ def command(client: HttpClient, /, *, arguments: tuple[str, ...], **fields: Any)
     try:
         ship_files(client, spec)
         ended = _Run(client, _submit(client, spec)).follow()
-        if spec.get("outputs"):
-            bring_back(client, client.files.outputs(ended.id))
     except RotaError as error:
         # Whatever is wrong with Rota must not look like a failure of the command.
         _leave(str(error), code=TROUBLE)
     if ended.message or ended.cause not in (None, "exit"):
         _say(f"{ended.id} {ended.outcome}")
-    raise click.exceptions.Exit(
-        exit_code_of_task(state=ended.state, cause=ended.cause, exit_code=ended.exit_code, signal=ended.signal)
-    )
+    code = exit_code_of_task(state=ended.state, cause=ended.cause, exit_code=ended.exit_code, signal=ended.signal)
+    try:
+        bring_back(client, ended.id, spec.get("outputs", ()))
+    except RotaError as error:
+        _leave(f"{error}; what {ended.id} has left can be had with 'rota fetch {ended.id}'", code=code or TROUBLE)
+    raise click.exceptions.Exit(code)
 
 
 def _submit(client: HttpClient, spec: Json) -> ShownTask:

@@ -107,6 +107,19 @@ class FilePattern:
             places = self.step(places, part)
         return self.end in places
 
+    def means(self, name: str) -> bool:
+        """Whether it means the file of this name, itself or as part of a folder that it names.
+
+        >>> FilePattern("out").means("out/a/b"), FilePattern("o*").means("out/a/b")
+        (True, False)
+        """
+        places = self.start
+        for part in name.split("/"):
+            if self.may_name_folder and self.end in places:
+                return True
+            places = self.step(places, part)
+        return self.end in places
+
     def _with_skipped(self, places: set[int]) -> frozenset[int]:
         """Go on over ``**`` that stand for no folder; the last one stands for a file at least."""
         skipped = set(places)
