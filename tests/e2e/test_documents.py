@@ -23,6 +23,7 @@ DOCUMENTS: Final = (
     "README.md",
     "docs/guide.md",
     "docs/files.md",
+    "docs/moving-from-taskandgo.md",
     "docs/placement.md",
     "docs/placement-only.md",
     "docs/sharing.md",

@@ -32,7 +32,7 @@ from rota.core.model import (
     WorkerId,
     WorkerState,
 )
-from rota.core.protocol import Mark
+from rota.core.protocol import Mark, Usage
 from rota.core.spec import (
     TaskRequest,
     deadline_time,
@@ -76,11 +76,15 @@ class FakeService(Service):
     def shares(self) -> Shares:
         raise NotImplementedError("a fake has no queues: test them on a real coordinator")
 
-    async def submit(self, requests: Sequence[TaskRequest], *, is_array: bool) -> list[TaskView]:
+    async def submit(
+        self, requests: Sequence[TaskRequest], *, is_array: bool, must_be_new: bool = False
+    ) -> list[TaskView]:
         self._fail()
         if len(self._records) + len(requests) > self.pending_max:
             raise Overloaded(f"{self.pending_max} tasks wait already")
         found = [self._find_same(request, index if is_array else None) for index, request in enumerate(requests)]
+        if must_be_new and any(found):
+            raise Conflict("an id is taken by another task")
         return [self._view(known or self._accept(request)) for known, request in zip(found, requests, strict=True)]
 
     async def get(self, task_id: str) -> TaskView:
@@ -225,6 +229,10 @@ class FakeService(Service):
             last_seen_s=0.5,
             usage=None,
         )
+
+    def change_node(self, node_id: str, *, usage: Usage | None = None, state: WorkerState = WorkerState.ONLINE) -> None:
+        """Let a worker be in a state, and say how busy it is."""
+        self._nodes[node_id] = msgspec.structs.replace(self._nodes[node_id], usage=usage, state=state)
 
     def start(self, task_id: str, *, worker: str = "w1") -> None:
         """Let the next attempt of a task run."""

@@ -75,6 +75,7 @@ def refusal(**fields: Any) -> BadSpec:
         ({"code": "pass"}, "kind", "python or go"),
         ({"code": "pass", "kind": "process"}, "kind", "does not go with code"),
         ({"data": "ruby:puts 1"}, "data", "python: or go:"),
+        ({"data": "python"}, "data", "python: or go:"),
         ({"data": "go:x", "kind": "python"}, "kind", "does not go with data"),
         ({"data": "go:"}, "data", "has no code"),
         ({"code": "\n\t", "kind": "go"}, "code", "has no code"),

@@ -33,6 +33,12 @@ def test_nothing_to_run_is_refused() -> None:
         executor().launch(TaskSpec(image="debian"), WORK)
 
 
+@pytest.mark.parametrize("data", ["", "ruby:puts 1", "python"])
+def test_data_that_names_no_kind_of_snippet_is_refused_with_the_kinds_there_are(data: str) -> None:
+    with pytest.raises(LaunchRefused, match=r"python: or go:"):
+        executor().launch(TaskSpec(data=data), WORK)
+
+
 @pytest.mark.parametrize("asked, limit", [({}, None), ({"memory": 0}, None), ({"memory": 64}, 64)])
 def test_a_request_for_memory_is_a_limit(asked: dict[str, int], limit: int | None) -> None:
     assert executor().launch(TaskSpec(command=["true"], resources=asked), WORK).memory_mib == limit

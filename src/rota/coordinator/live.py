@@ -83,14 +83,16 @@ class LiveService:
 
     # Tasks
 
-    async def submit(self, requests: Sequence[TaskRequest], *, is_array: bool) -> list[TaskView]:
+    async def submit(
+        self, requests: Sequence[TaskRequest], *, is_array: bool, must_be_new: bool = False
+    ) -> list[TaskView]:
         """Accept all or none."""
         self._templates.check(requests)
         for _ in range(TRIES):
             scheduler = self._loop.scheduler()
             self._room.check(len(requests))
             check_limits(requests, scheduler.state)
-            known = await self._find_chosen(requests, is_array=is_array)
+            known = await self._find_chosen(requests, is_array=is_array, must_be_new=must_be_new)
             new = [request for request in requests if request.id not in known]
             accepted = await self._accept(new, of=scheduler) if new else []
             if len(accepted) < len(new):
@@ -267,11 +269,13 @@ class LiveService:
             raise NotFound(f"there is no task {task_id!r}: it was never submitted here, or retention has removed it")
         return record
 
-    async def _find_chosen(self, requests: Sequence[TaskRequest], *, is_array: bool) -> dict[str, TaskRecord]:
+    async def _find_chosen(
+        self, requests: Sequence[TaskRequest], *, is_array: bool, must_be_new: bool
+    ) -> dict[str, TaskRecord]:
         """The tasks that exist already under chosen ids, with equal specs.
 
         Raises:
-            Conflict: One exists with another spec, or an id is there twice.
+            Conflict: One exists with another spec, or at all if it ``must_be_new``; or an id is there twice.
         """
         chosen: dict[str, int] = {}
         for index, request in enumerate(requests):
@@ -282,8 +286,10 @@ class LiveService:
         known = await self._recorder.store.find_tasks(list(chosen))
         for task_id, record in known.items():
             index = chosen[task_id]
+            where = f"task {index}: " if is_array else ""
+            if must_be_new:
+                raise Conflict(f"{where}id {task_id!r} is taken by another task: choose another id")
             if not same_spec(requests[index], record):
-                where = f"task {index}: " if is_array else ""
                 raise Conflict(f"{where}id {task_id!r} is taken by a task with another spec: choose another id")
         return known
 

@@ -1,6 +1,6 @@
 """What the coordinator does for whoever speaks to it: the port between its edges and its loop.
 
-REST (and later gRPC) handlers are thin: they parse, call one method here, and render. All
+REST and gRPC handlers are thin: they parse, call one method here, and render. All
 errors are those of ``rota.core.errors``.
 """
 
@@ -111,13 +111,15 @@ class Service(Protocol):
         """Queues and limits."""
         ...
 
-    async def submit(self, requests: Sequence[TaskRequest], *, is_array: bool) -> list[TaskView]:
+    async def submit(
+        self, requests: Sequence[TaskRequest], *, is_array: bool, must_be_new: bool = False
+    ) -> list[TaskView]:
         """Accept all of the tasks or none; return when they are on the record.
 
-        A chosen id that exists with an equal spec gives the existing task.
+        A chosen id that exists with an equal spec gives the existing task, unless it ``must_be_new``.
 
         Raises:
-            Conflict: A chosen id exists with another spec (names the index if ``is_array``).
+            Conflict: A chosen id exists with another spec, or at all (names the index if ``is_array``).
             Overloaded: More tasks would wait than ``--max-pending``.
             Unavailable: The store takes no writes, or the coordinator is stopping.
         """

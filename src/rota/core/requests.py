@@ -27,10 +27,11 @@ from rota.core.spec import (
     TaskRequest,
     TaskSpec,
     code_of,
+    snippet_kind,
 )
 from rota.core.tags import TagSyntaxError, parse_tag
 
-__all__ = ["ARGS_BYTES_MAX", "check_template", "parse_requests", "parse_task_id"]
+__all__ = ["ARGS_BYTES_MAX", "check_request", "check_template", "parse_requests", "parse_task_id"]
 
 NAME_CHARS_MAX: Final = 200
 LABELS_MAX: Final = 64
@@ -120,6 +121,20 @@ def check_template(encoded: bytes) -> TaskRequest:
     return spec
 
 
+def check_request(request: TaskRequest, *, index: int | None = None, takes_any_data: bool = False) -> None:
+    """Check and normalise, in place, a request that was made of typed fields.
+
+    Args:
+        request: Every field has the type that it is declared with.
+        index: Its place, if several came at once.
+        takes_any_data: Let ``data`` pass that names no kind of snippet: it fails when it is to start.
+
+    Raises:
+        BadSpec: A field is wrong.
+    """
+    _check(request, index, takes_any_data=takes_any_data)
+
+
 def parse_task_id(text: str) -> str:
     """Check an id that a user chose.
 
@@ -153,7 +168,7 @@ def _explain(problem: str) -> BadSpec:
     return BadSpec("task", problem)
 
 
-def _check(request: TaskRequest, index: int | None) -> None:
+def _check(request: TaskRequest, index: int | None, *, takes_any_data: bool = False) -> None:
     """Check and normalise one request, in place."""
     try:
         # Most tasks have few of the fields, and this is done a hundred thousand times a second: what is not
@@ -168,7 +183,7 @@ def _check(request: TaskRequest, index: int | None) -> None:
             _check_placement(request)
         if request.limits:
             _check_limits(request)
-        _check_work(request)
+        _check_work(request, takes_any_data=takes_any_data)
         if (code := code_of(request)) is not None:
             _check_code(code, "code" if request.data is None else "data")
         _check_process(request)
@@ -242,7 +257,7 @@ def _check_text(field: str, text: str, *, chars_max: int, may_be_empty: bool = F
         raise BadSpec(field, "has control characters")
 
 
-def _check_work(spec: TaskSpec) -> None:
+def _check_work(spec: TaskSpec, *, takes_any_data: bool) -> None:
     """Exactly one thing to run, of a kind that goes with it."""
     others = spec.kind, spec.shell, spec.code, spec.data, spec.image, spec.function, spec.workload
     if spec.command is not None and others == (None, None, None, None, None, None, None):
@@ -257,15 +272,14 @@ def _check_work(spec: TaskSpec) -> None:
     if spec.kind is not None and spec.kind not in KINDS:
         raise BadSpec("kind", f"{spec.kind!r} is not one of {', '.join(KINDS)}")
     what = given[0]
-    if what == "data":
-        prefix = (spec.data or "").split(":", 1)[0]
-        if prefix not in ("python", "go"):
-            raise BadSpec("data", "must begin with python: or go:")
+    implied = snippet_kind(spec.data or "")
+    if what == "data" and implied is None and not takes_any_data:
+        raise BadSpec("data", "must begin with python: or go:")
     kinds = {
         "command": ("process",),
         "shell": ("process",),
         "image": ("container",),
-        "data": ((spec.data or "").split(":", 1)[0],),
+        "data": (implied or "process",),
         "code": SNIPPET_KINDS,
         "function": ("function",),
         "workload": ("workload",),

@@ -39,6 +39,7 @@ __all__ = [
     "kind_of",
     "priority_of",
     "resources_of",
+    "snippet_kind",
     "start_time",
     "terms_of",
     "with_args",
@@ -48,7 +49,7 @@ SPEC_BYTES_MAX: Final = 1 << 20
 """Bytes of one encoded spec: larger inputs belong in files or blobs, not in every row and message."""
 
 SNIPPET_KINDS: Final = ("python", "go")
-"""Executors of code; ``command`` holds the arguments of it."""
+"""Kinds that run code, which may come as ``data``, behind their name and a colon; ``command`` holds its arguments."""
 
 KINDS: Final = ("process", "function", "python", "go", "container", "workload")
 QUEUE_DEFAULT: Final = "default"
@@ -181,13 +182,16 @@ def decode_spec(encoded: bytes) -> TaskSpec:
 
 
 def kind_of(spec: TaskSpec) -> str:
-    """The executor that a checked spec asks for, said or implied by what there is to run."""
+    """The executor that a checked spec asks for, said or implied by what there is to run.
+
+    ``data`` that names no kind of snippet is for ``process``, which refuses it when it is to start it.
+    """
     if spec.kind is not None:
         return spec.kind
     if spec.image is not None:
         return "container"
     if spec.data is not None:
-        return spec.data.split(":", 1)[0]
+        return snippet_kind(spec.data) or "process"
     if spec.workload is not None:
         return "workload"
     return "process" if spec.function is None else "function"
@@ -199,7 +203,18 @@ def code_of(spec: TaskSpec) -> str | None:
     >>> code_of(TaskSpec(kind="python", code="a")), code_of(TaskSpec(data="go:b:c")), code_of(TaskSpec(shell="d"))
     ('a', 'b:c', None)
     """
-    return spec.code if spec.data is None else spec.data.partition(":")[2]
+    if spec.data is None:
+        return spec.code
+    return None if snippet_kind(spec.data) is None else spec.data.partition(":")[2]
+
+
+def snippet_kind(data: str) -> str | None:
+    """The kind of snippet that ``data`` names, if it does.
+
+    >>> snippet_kind("python:print(1)"), snippet_kind("go:package main"), snippet_kind("python"), snippet_kind("")
+    ('python', 'go', None, None)
+    """
+    return next((kind for kind in SNIPPET_KINDS if data.startswith(kind + ":")), None)
 
 
 def resources_of(spec: TaskSpec) -> Resources:

@@ -99,7 +99,8 @@ def _responses(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Json]:
         responses[str(answer.status)] = _response(answer, schemas)
     for error in sorted({*_EVERYWHERE, *endpoint.errors}, key=status_of):
         meaning = (error.__doc__ or error.code).split("\n", 1)[0]
-        responses[str(status_of(error))] = _response(Documented(status_of(error), meaning, ErrorJson), schemas)
+        documented = _response(Documented(status_of(error), meaning, ErrorJson), schemas)
+        responses.setdefault(str(status_of(error)), documented)  # unless the endpoint has a form of its own
     return responses
 
 

@@ -44,6 +44,7 @@ from rota.coordinator.http.shares import (
     remove_limit,
     resume_queue,
 )
+from rota.coordinator.http.submit_task import SUBMIT_ONE_TASK
 from rota.coordinator.http.system import HealthJson, StatsJson, get_stats, is_alive, is_ready, read_metrics
 from rota.coordinator.http.tasks import (
     TASKS_PATH,
@@ -166,6 +167,7 @@ _TASKS: Final = (
         answers=(Documented(200, "The task, pending again.", TaskJson),),
         errors=(NotFound, Conflict, Unavailable),
     ),
+    SUBMIT_ONE_TASK,
 )
 
 _BLOBS: Final = (

@@ -21,6 +21,9 @@ __all__ = ["ProcessExecutor", "base_environment", "facts_of", "gang_environment"
 BASE_NAMES: Final = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TMPDIR", "TZ"})
 """Variables that say where things are and how people read, and hold no secrets. ``LC_…`` goes with them."""
 
+NO_SNIPPET: Final = "its data is nothing that can be run: it must begin with python: or go:, and then comes the code"
+"""Clients of TaskAndGo are told so here, not when they submit, as they are used to."""
+
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -36,6 +39,8 @@ class ProcessExecutor:
             argv = spec.command
         elif spec.shell is not None:
             argv = ["/bin/sh", "-c", spec.shell]
+        elif spec.data is not None:
+            raise LaunchRefused(NO_SNIPPET)
         else:
             raise LaunchRefused("there is neither a command nor a shell line to run")
         return Launch(
