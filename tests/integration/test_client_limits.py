@@ -276,7 +276,7 @@ async def test_metrics_count_clients_and_what_they_submit(tmp_path: Path, monkey
         client, _ = await on.client(), await on.client()
         await client.run(TRUE, TRUE)
         await on.coordinator.submit()
-        page, _ = on.coordinator.house._service.metrics_text()
+        page, _ = on.coordinator.house.service.metrics_text()
         assert b"rota_clients 2.0" in page
         assert b"rota_tasks_submitted_total 3.0" in page
         assert b"rota_tasks_submitted_channel_total 2.0" in page

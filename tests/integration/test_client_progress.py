@@ -25,7 +25,7 @@ async def test_marks_are_shown_while_the_attempt_runs_and_told_to_listeners(
         await worker.wait_for_attempts(1)
         worker.start(seq)
         heard: list[Event] = []
-        listening = asyncio.create_task(listen(on.coordinator.house._service.events(None), heard))
+        listening = asyncio.create_task(listen(on.coordinator.house.service.events(None), heard))
         await wait_until_async(lambda: on.coordinator.house._events.listeners == 1, what="the listener")
 
         async def progress() -> object:

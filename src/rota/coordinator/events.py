@@ -8,6 +8,7 @@ speed; one that falls out of the ring, or comes back with an id from before it, 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
@@ -17,7 +18,7 @@ from rota.coordinator.service import Event
 from rota.core.changes import Changes
 from rota.core.model import Progress, TaskSeq, TaskState, generated_task_id
 
-__all__ = ["EventHub"]
+__all__ = ["EventHub", "is_event_id"]
 
 RING_BYTES_MAX: Final = 64 << 20
 KEEP_ALIVE_S: Final = 15.0
@@ -25,6 +26,17 @@ KEEP_ALIVE_S: Final = 15.0
 
 ENTRY_BYTES: Final = 480
 """What one task change keeps in memory besides the bytes of values and output, about."""
+
+_EVENT_ID: Final = re.compile(r"\d{1,18}\.\d{1,9}\Z", re.ASCII)
+
+
+def is_event_id(text: str) -> bool:
+    """Say whether this can be the id of an event.
+
+    >>> is_event_id("17.0"), is_event_id("17"), is_event_id("")
+    (True, False, False)
+    """
+    return _EVENT_ID.match(text) is not None
 
 
 class _Batch:
@@ -145,16 +157,23 @@ class EventHub:
         if self._changed:
             self._add(self._number, mark.at, Changes(), marks=(mark,))
 
-    async def listen(self, last_id: str | None) -> AsyncIterator[Event | None]:
-        """Yield events from now on, or after ``last_id``; ``None`` after each quarter of a minute of silence."""
+    def listen(self, last_id: str | None) -> AsyncIterator[Event | None]:
+        """Yield events from this call on, or after ``last_id``; ``None`` after each quarter of a minute of silence."""
+        place, after = self._place_of(last_id)
+        resync = None
+        if place is None:
+            # The place is taken before that is told: what happens from the resync on must be told, too.
+            place, resync = self._dropped + len(self._ring), self._resync()
+        return self._listen_from(place, after, resync=resync)
+
+    async def _listen_from(
+        self, place: int, after: tuple[int, int] | None, *, resync: Event | None
+    ) -> AsyncIterator[Event | None]:
         changed = asyncio.Event()
         self._changed.add(changed)
         try:
-            place, after = self._place_of(last_id)
-            if place is None:
-                # Before the yield, which may take long: what happens from the resync on must be told.
-                place = self._dropped + len(self._ring)
-                yield self._resync()
+            if resync is not None:
+                yield resync
             while True:
                 changed.clear()
                 if place < self._dropped:  # the listener was slower than 64 MiB of changes

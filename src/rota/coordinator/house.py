@@ -136,7 +136,7 @@ class House:
             wake_at=self._loop.wake_at,
         )
         metrics = MetricsPage(self.counters, self._gauges)
-        self._service = LiveService(
+        self.service = LiveService(
             self._loop,
             self._recorder,
             events=self._events,
@@ -147,7 +147,7 @@ class House:
             metrics=metrics.render,
         )
         self.app: HttpApp = build_app(
-            self._service,
+            self.service,
             guard=self._guard_config,
             counters=self.counters,
             blobs=self.blobs,
@@ -174,7 +174,7 @@ class House:
             _collect_garbage(),
         ]
         if self._config.workload:
-            beside.append(Generator(self._service, seed=self._core_config.seed).run())
+            beside.append(Generator(self.service, seed=self._core_config.seed).run())
         self._background = [turning, *map(asyncio.create_task, beside)]
         # None of them ends by itself: whichever does has failed, and the process with it.
         done, _ = await asyncio.wait(self._background, return_when=asyncio.FIRST_COMPLETED)
@@ -212,7 +212,7 @@ class House:
 
     async def _sample_rates(self) -> None:
         while True:
-            self._service.sample_rates()
+            self.service.sample_rates()
             await asyncio.sleep(RATES_EVERY_S)
 
     def _blobs_in_use(self) -> set[str] | None:

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from rota.coordinator.config import GRPC_PORT_DEFAULT, CoordinatorConfig
+from rota.coordinator.grpc.watching import OpenWatches
 from rota.coordinator.http.guard import Guard
+from rota.coordinator.service import Service
 
 if TYPE_CHECKING:
     from rota.coordinator.grpc.server import GrpcServer
 
 __all__ = ["GrpcDoor"]
 
-_SERVER: Final = "rota.coordinator.grpc.server"
+_LIBRARY_USERS: Final = ("rota.coordinator.grpc.server", "rota.coordinator.grpc.contracts")
 
 log = structlog.get_logger(__name__)
 
@@ -31,11 +33,14 @@ class GrpcDoor:
     Args:
         config: Where to listen.
         guard: Who may call.
+        service: What the public services call.
     """
 
-    def __init__(self, config: CoordinatorConfig, *, guard: Guard) -> None:
+    def __init__(self, config: CoordinatorConfig, *, guard: Guard, service: Service) -> None:
         self._config = config
         self._guard = guard
+        self._service = service
+        self._watches = OpenWatches()
         self._closing = asyncio.Event()
 
     async def run(self) -> None:
@@ -50,14 +55,17 @@ class GrpcDoor:
             await server.stop()
 
     def close(self) -> None:
-        """Let `run` end: calls that run have a moment to end."""
+        """Let `run` end: calls that run have a moment to end, those that watch are told to come back."""
+        self._watches.stop()
         self._closing.set()
 
     async def _open(self) -> GrpcServer:
-        await asyncio.to_thread(importlib.import_module, _SERVER)
+        for module in _LIBRARY_USERS:
+            await asyncio.to_thread(importlib.import_module, module)
+        from rota.coordinator.grpc.contracts import public_contracts  # noqa: PLC0415 - see the top
         from rota.coordinator.grpc.server import GrpcServer  # noqa: PLC0415 - see the top
 
-        server = GrpcServer([], guard=self._guard)
+        server = GrpcServer(public_contracts(self._service, self._watches), guard=self._guard)
         port = server.listen(self._config.host, _ports(self._config))
         await server.start()
         _say_ready(self._config.host, port)

@@ -13,6 +13,8 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from rota.coordinator.grpc.calls import answering
+
 __all__ = ["Contract", "generic_handler"]
 
 
@@ -45,7 +47,10 @@ def _method_handler(method: MethodDescriptor, behaviour: Callable[..., Any]) -> 
     make = _MAKERS[method.client_streaming, method.server_streaming]
     request = GetMessageClass(method.input_type)
     response = GetMessageClass(method.output_type)
-    return make(behaviour, request_deserializer=request.FromString, response_serializer=response.SerializeToString)
+    read: Callable[[bytes], Message] | None = request.FromString
+    if not method.client_streaming:
+        behaviour, read = answering(behaviour, request, name=method.full_name), None
+    return make(behaviour, request_deserializer=read, response_serializer=response.SerializeToString)
 
 
 _MAKERS: Final[dict[tuple[bool, bool], Callable[..., grpc.RpcMethodHandler[Message, Message]]]] = {

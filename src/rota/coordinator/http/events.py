@@ -7,13 +7,13 @@ ask for the state anew.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Final
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from rota.coordinator.events import is_event_id
 from rota.coordinator.http.answers import Header, Stream
 from rota.coordinator.http.endpoint import Call
 from rota.coordinator.http.render import rfc3339
@@ -32,7 +32,6 @@ _HEADERS: Final[tuple[Header, ...]] = (
     # Proxies that gather small answers would hold back events until there are many.
     (b"x-accel-buffering", b"no"),
 )
-_EVENT_ID: Final = re.compile(r"\d{1,18}\.\d{1,9}\Z", re.ASCII)
 _KEEP_ALIVE: Final = b":\n\n"
 _OPENING: Final = b"retry: %d\n\n" % RECONNECT_MS
 _encoder = msgspec.json.Encoder()
@@ -71,7 +70,7 @@ def _last_id(call: Call) -> str | None:
     asked = call.query_as(EventsQuery).last_event_id
     # Browsers send the header when they come back, with the address of the first time still the same.
     last_id = call.find_header(b"last-event-id") or (asked if asked is not UNSET else None)
-    if last_id is not None and not _EVENT_ID.match(last_id):
+    if last_id is not None and not is_event_id(last_id):
         raise BadRequest(f"{last_id!r} is not the id of an event, such as 17.0", code="bad_query")
     return last_id
 

@@ -1,0 +1,65 @@
+"""Calls that stay open to tell what happens: how many there may be, and how they end when the process does.
+
+One event is on its way at a time: the next is taken from the ring when gRPC's flow control has let the last one go. So
+a client that does not read costs a place in the ring and nothing more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from rota.core.errors import Overloaded, Unavailable
+
+__all__ = ["WATCHES_MAX", "OpenWatches"]
+
+WATCHES_MAX: Final = 1000
+"""Open at once, as over HTTP."""
+
+
+class OpenWatches:
+    """The calls of one server that go on until they are told to stop."""
+
+    def __init__(self) -> None:
+        self._open: set[asyncio.Timeout] = set()
+        self._is_stopping = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def stop(self) -> None:
+        """End all of them, those that are open and those to come."""
+        self._is_stopping = True
+        now = asyncio.get_running_loop().time()
+        for until_stop in self._open:
+            until_stop.reschedule(now)
+
+    @asynccontextmanager
+    async def one_more(self) -> AsyncIterator[None]:
+        """Count what is done inside as one, and break it off when all are to stop.
+
+        Raises:
+            Overloaded: There are too many already.
+            Unavailable: They are to stop, before it began or while it went on.
+        """
+        if len(self._open) >= WATCHES_MAX:
+            raise Overloaded(f"{WATCHES_MAX} calls watch already: close some, or poll")
+        if self._is_stopping:
+            raise _leaving()
+        try:
+            async with asyncio.timeout(None) as until_stop:
+                self._open.add(until_stop)
+                try:
+                    yield
+                finally:
+                    self._open.discard(until_stop)
+        except TimeoutError:
+            if not self._is_stopping:
+                raise
+            raise _leaving() from None
+
+
+def _leaving() -> Unavailable:
+    return Unavailable("the coordinator is leaving: come back with the id of the last event")
