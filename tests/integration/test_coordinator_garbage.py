@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import socket
 import struct
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
+import grpc
 import httpx
 import msgspec
 import pytest
 
+from rota.coordinator.grpc.sweeping import CALLS_A_SWEEP
 from rota.core.client_protocol import Submit
 from rota.core.model import TaskSeq
+from tests.support.grpc_client import ReflectedClient
 from tests.support.raw_client import TRUE, RawClient, template_of
 from tests.support.real_cluster import Cluster, Gate
 from tests.support.waiting import wait_until
@@ -32,6 +36,9 @@ def collect(*_):
     gc.collect()
 signal.signal(signal.SIGUSR1, collect)
 """
+
+LEFT_OF_A_CALL: Final = 5
+"""Objects, if the client sends no metadata of its own."""
 
 TASKS: Final = 2_000
 REQUESTS: Final = 60
@@ -147,6 +154,56 @@ def come_and_go_as_clients(cluster: Cluster, client: httpx.Client) -> None:
     asyncio.run(all_of_them())
 
 
+def call_by_grpc(cluster: Cluster, client: httpx.Client) -> None:
+    with ReflectedClient(cluster.wait_for_grpc()) as grpc_client:
+        for number in range(REQUESTS):
+            (task_id,) = grpc_client.call("rota.v1.Rota/SubmitTasks", tasks=[{"shell": "echo hello"}]).ids
+            grpc_client.call("rota.v1.Rota/GetTask", id=task_id, wait=10.0)
+            grpc_client.call("rota.v1.Rota/ListTasks", limit=3)
+            grpc_client.call("rota.v1.Rota/CancelTask", id=task_id)
+            grpc_client.call("rota.v1.Rota/ListNodes")
+            name = f"grpc-{uuid.uuid4().hex}"
+            grpc_client.call("scheduler.Scheduler/SubmitTask", task={"task_id": name, "data": str(number)})
+            grpc_client.call("scheduler.Scheduler/GetTaskStatus", task_id=name)
+            grpc_client.call("scheduler.Scheduler/ListTasks")
+            grpc_client.call("scheduler.Scheduler/GetResourceUsage")
+
+
+def be_refused_by_grpc(cluster: Cluster, client: httpx.Client) -> None:
+    with ReflectedClient(cluster.wait_for_grpc()) as grpc_client:
+        for _ in range(REQUESTS):
+            for rpc, data in (
+                ("rota.v1.Rota/SubmitTasks", b""),
+                ("rota.v1.Rota/SubmitTasks", b"no message"),
+                ("rota.v1.Rota/GetTask", b"\x0a\x06nobody"),
+                ("scheduler.Scheduler/SubmitTask", b"\xff"),
+            ):
+                with pytest.raises(grpc.RpcError):
+                    grpc_client.call_raw(rpc, data)
+            nothing: Any = grpc_client.channel.unary_unary("/rota.v1.Rota/Nothing")
+            with pytest.raises(grpc.RpcError):
+                nothing(b"")
+            assert not grpc_client.call("scheduler.Scheduler/SubmitTask").success
+
+
+def watch_by_grpc(cluster: Cluster, client: httpx.Client) -> None:
+    with ReflectedClient(cluster.wait_for_grpc()) as grpc_client:
+        for number in range(REQUESTS):
+            watch = grpc_client.stream("rota.v1.Rota/WatchEvents")
+            watch.initial_metadata()
+            if number % 2:
+                client.post("/tasks", json={"command": ["true"]})
+                next(watch)
+            watch.cancel()
+        task = client.post("/tasks", json={"shell": "sleep 60"}).json()
+        for _ in range(REQUESTS):
+            data = b"\x0a%c%b\x11%b" % (len(task["id"]), task["id"].encode(), struct.pack("<d", 30.0))
+            with pytest.raises(grpc.RpcError):
+                grpc_client.call_raw("rota.v1.Rota/GetTask", data, timeout_s=0.02)
+        client.delete(f"/tasks/{task['id']}")
+        cluster.wait_for_end(task["id"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "use",
@@ -159,6 +216,9 @@ def come_and_go_as_clients(cluster: Cluster, client: httpx.Client) -> None:
         break_channels,
         come_and_go_as_clients,
         lose_workers,
+        call_by_grpc,
+        be_refused_by_grpc,
+        watch_by_grpc,
     ],
     ids=lambda use: use.__name__,
 )
@@ -170,13 +230,27 @@ def test_using_the_coordinator_leaves_no_garbage(
         garbage(collecting)
         use(collecting, client)
     found, said = garbage(collecting)
-    assert found < REQUESTS // 4, said
+    assert found - left_by_the_library(said) < REQUESTS // 4, said
+
+
+def left_by_the_library(said: str) -> int:
+    """What gRPC itself leaves of calls, which is swept up every now and then: see `rota.coordinator.grpc.sweeping`."""
+    calls = re.search(r"_find_method_handler': (\d+)", said)
+    return LEFT_OF_A_CALL * int(calls[1]) if calls is not None else 0
+
+
+def test_what_the_library_leaves_of_calls_is_swept_up(collecting: Cluster) -> None:
+    with ReflectedClient(collecting.wait_for_grpc()) as client:
+        for _ in range(2 * CALLS_A_SWEEP):
+            client.call("scheduler.Scheduler/GetTaskStatus", task_id="nobody")
+    found, said = garbage(collecting)
+    assert found <= LEFT_OF_A_CALL * (CALLS_A_SWEEP + 1), said
 
 
 @pytest.fixture(scope="module")
 def collecting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster whose coordinator looks for garbage when it is told to."""
-    with Cluster(tmp_path_factory.mktemp("garbage")) as cluster:
+    with Cluster(tmp_path_factory.mktemp("garbage"), "--grpc-port=0") as cluster:
         cluster.start_coordinator(prelude=COLLECTING)
         cluster.start_worker("w1", "--resources=cpu=4000,memory=1G")
         yield cluster

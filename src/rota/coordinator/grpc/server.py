@@ -7,13 +7,15 @@ gRPC to it (that takes HTTP/2 without an upgrade), so the token is all that is c
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import grpc
 import grpc.aio
 from grpc_reflection.v1alpha import reflection
 
+from rota.coordinator.grpc.errors import CallContext, refuse
 from rota.coordinator.grpc.handlers import Contract, generic_handler
+from rota.coordinator.grpc.sweeping import CallSweeper
 from rota.coordinator.http.guard import Guard
 from rota.core.errors import Unauthorized
 from rota.wire.messages import LARGE_BYTES_MAX
@@ -44,7 +46,7 @@ class GrpcServer:
 
     def __init__(self, contracts: Sequence[Contract], *, guard: Guard) -> None:
         self._server = grpc.aio.server(
-            interceptors=[_TokenCheck(guard)],
+            interceptors=[CallSweeper(), _TokenCheck(guard)],
             options=[
                 ("grpc.max_receive_message_length", RECEIVE_BYTES_MAX),
                 ("grpc.max_send_message_length", RECEIVE_BYTES_MAX),
@@ -94,14 +96,15 @@ class _TokenCheck(grpc.aio.ServerInterceptor):
         try:
             self._guard.check_token(given.encode() if isinstance(given, str) else given)
         except Unauthorized as error:
-            return _refusal(str(error))
+            return _refusal(error)
         return await continuation(handler_call_details)
 
 
-def _refusal(message: str) -> grpc.RpcMethodHandler[Any, Any]:
+def _refusal(error: Unauthorized) -> grpc.RpcMethodHandler[Any, Any]:
     """A handler that ends every call, whatever its kind, before a message of it is read."""
 
-    async def refuse(_request: object, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
-        await context.abort(grpc.StatusCode.UNAUTHENTICATED, message)
+    async def refuse_it(_requests: object, context: CallContext) -> None:
+        refuse(context, error)
 
-    return grpc.unary_unary_rpc_method_handler(refuse)
+    # Of this kind, the library sends no message before the status.
+    return grpc.stream_stream_rpc_method_handler(refuse_it)
