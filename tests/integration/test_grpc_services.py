@@ -68,6 +68,7 @@ def test_client_made_by_reflection_runs_through_every_rpc(client: ReflectedClien
         f"{ROTA}/GetTask": lambda: client.call(f"{ROTA}/GetTask", id=first, wait=20.0),
         f"{ROTA}/ListTasks": lambda: client.call(f"{ROTA}/ListTasks"),
         f"{ROTA}/CancelTask": lambda: client.call(f"{ROTA}/CancelTask", id=first),
+        f"{ROTA}/ReadLogs": lambda: list(client.stream(f"{ROTA}/ReadLogs", id=first, follow=True)),
         f"{ROTA}/WatchEvents": lambda: next(client.stream(f"{ROTA}/WatchEvents", after="0.0")),
         f"{ROTA}/ListNodes": lambda: client.call(f"{ROTA}/ListNodes"),
         f"{TASKANDGO}/SubmitTask": lambda: client.call(f"{TASKANDGO}/SubmitTask", task={"task_id": snippet}),
@@ -84,6 +85,7 @@ def test_client_made_by_reflection_runs_through_every_rpc(client: ReflectedClien
     assert answers[f"{ROTA}/GetTask"].task.state == COMPLETED
     assert {first, second} <= {task.id for task in answers[f"{ROTA}/ListTasks"].tasks}
     assert answers[f"{ROTA}/CancelTask"].had_ended
+    assert answers[f"{ROTA}/ReadLogs"] == []
     assert answers[f"{ROTA}/WatchEvents"].type.startswith("task.")
     assert [node.id for node in answers[f"{ROTA}/ListNodes"].nodes] == ["w1"]
     assert answers[f"{TASKANDGO}/SubmitTask"].message == f"Task {snippet} submitted successfully"
@@ -237,6 +239,40 @@ def test_watch_from_before_all_memory_is_told_to_look_anew(client: ReflectedClie
     watch = client.stream(f"{ROTA}/WatchEvents", after="999999.0", task_ids=["nobody"])
     assert next(watch).type == "resync"
     watch.cancel()
+
+
+def output(client: ReflectedClient, **fields: Any) -> bytes:
+    return b"".join(piece.data for piece in client.stream(f"{ROTA}/ReadLogs", **fields))
+
+
+def test_output_is_read_as_it_was_written_and_followed_to_its_end(client: ReflectedClient, cluster: Cluster) -> None:
+    with Gate(cluster.folder / fresh("gate")) as gate:
+        task_id = submit(client, shell=f"echo one; echo two >&2; {gate.shell}; echo three")
+        followed = client.stream(f"{ROTA}/ReadLogs", id=task_id, follow=True, stream=1)
+        assert next(followed).data == b"one\n"
+        gate.open()
+        assert b"".join(piece.data for piece in followed) == b"three\n"
+    assert output(client, id=task_id, stream=1) == b"one\nthree\n"
+    assert output(client, id=task_id, stream=2, attempt=1) == b"two\n"
+    large = submit(client, shell="seq 100000")
+    assert output(client, id=large, follow=True) == b"".join(b"%d\n" % number for number in range(1, 100_001))
+
+
+@pytest.mark.parametrize(
+    "fields, code",
+    [
+        ({"id": "nobody"}, grpc.StatusCode.NOT_FOUND),
+        ({"attempt": 2}, grpc.StatusCode.NOT_FOUND),
+        ({"attempt": -1}, grpc.StatusCode.NOT_FOUND),
+        ({"stream": 3}, grpc.StatusCode.INVALID_ARGUMENT),
+    ],
+)
+def test_output_that_there_is_not_is_refused(
+    client: ReflectedClient, fields: dict[str, Any], code: grpc.StatusCode
+) -> None:
+    task_id = submit(client, shell=":")
+    wait_for(client, task_id)
+    assert refused(lambda: output(client, **{"id": task_id, **fields})).code() is code
 
 
 # scheduler.Scheduler

@@ -163,6 +163,22 @@ async def test_stop_is_not_held_up_by_a_client_that_does_not_read(busy_stage: St
     assert busy_stage.service.open_events == 0
 
 
+async def test_followed_output_ends_with_its_client(stage: Stage) -> None:
+    task_id = await stage.submit()
+    call: Any = stage.channel.unary_stream(
+        "/rota.v1.Rota/ReadLogs",
+        request_serializer=rota_pb2.ReadLogsRequest.SerializeToString,
+        response_deserializer=rota_pb2.ReadLogsResponse.FromString,
+    )
+    following = call(rota_pb2.ReadLogsRequest(id=task_id, follow=True))
+    await wait_until_async(lambda: stage.service.open_logs == 1, what="the reader")
+    stage.service.start(task_id)
+    stage.service.write(task_id, b"\xff\0")
+    assert (await following.read()).data == b"\xff\0"
+    following.cancel()
+    await wait_until_async(lambda: stage.service.open_logs == 0, what="its end")
+
+
 async def test_wait_that_its_client_gives_up_is_given_up(stage: Stage) -> None:
     task_id = await stage.submit()
     waiting = stage.get(id=task_id, wait=60.0)

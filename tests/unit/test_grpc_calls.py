@@ -148,7 +148,7 @@ async def test_watches_are_broken_off_when_the_server_stops() -> None:
     await entered.wait()
     assert len(watches) == 1
     watches.stop()
-    with pytest.raises(errors.Unavailable, match="come back with the id of the last event"):
+    with pytest.raises(errors.Unavailable, match="call again in a moment"):
         await watching
     assert len(watches) == 0
     with pytest.raises(errors.Unavailable):
@@ -157,7 +157,7 @@ async def test_watches_are_broken_off_when_the_server_stops() -> None:
 
 async def test_there_are_only_so_many_watches() -> None:
     watches = OpenWatches()
-    with pytest.raises(errors.Overloaded, match="1000 calls watch already"):
+    with pytest.raises(errors.Overloaded, match="1000 calls are open already"):
         await asyncio.gather(*(hold(watches) for _ in range(WATCHES_MAX + 1)))
 
 

@@ -27,7 +27,7 @@ from rota.v1 import node_pb2 as rota_dot_v1_dot_node__pb2
 from rota.v1 import task_pb2 as rota_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12rota/v1/rota.proto\x12\x07rota.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12rota/v1/node.proto\x1a\x12rota/v1/task.proto\"6\n\x12SubmitTasksRequest\x12 \n\x05tasks\x18\x01 \x03(\x0b\x32\x11.rota.v1.TaskSpec\"\"\n\x13SubmitTasksResponse\x12\x0b\n\x03ids\x18\x01 \x03(\t\"*\n\x0eGetTaskRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04wait\x18\x02 \x01(\x01\".\n\x0fGetTaskResponse\x12\x1b\n\x04task\x18\x01 \x01(\x0b\x32\r.rota.v1.Task\"\x89\x03\n\x10ListTasksRequest\x12\"\n\x06states\x18\x01 \x03(\x0e\x32\x12.rota.v1.TaskState\x12\x12\n\x05queue\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04name\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x35\n\x06labels\x18\x04 \x03(\x0b\x32%.rota.v1.ListTasksRequest.LabelsEntry\x12\x13\n\x06worker\x18\x05 \x01(\tH\x02\x88\x01\x01\x12.\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x03\x88\x01\x01\x12.\n\x05until\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x04\x88\x01\x01\x12\r\n\x05limit\x18\x08 \x01(\x05\x12\x0e\n\x06\x63ursor\x18\t \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_queueB\x07\n\x05_nameB\t\n\x07_workerB\x08\n\x06_sinceB\x08\n\x06_until\"F\n\x11ListTasksResponse\x12\x1c\n\x05tasks\x18\x01 \x03(\x0b\x32\r.rota.v1.Task\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\"\x1f\n\x11\x43\x61ncelTaskRequest\x12\n\n\x02id\x18\x01 \x01(\t\"D\n\x12\x43\x61ncelTaskResponse\x12\x1b\n\x04task\x18\x01 \x01(\x0b\x32\r.rota.v1.Task\x12\x11\n\thad_ended\x18\x02 \x01(\x08\"D\n\x12WatchEventsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\x10\n\x08task_ids\x18\x02 \x03(\t\x12\r\n\x05types\x18\x03 \x03(\t\"\x81\x02\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\x04task\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04node\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x14\n\x07\x61ttempt\x18\x06 \x01(\x05H\x02\x88\x01\x01\x12\x12\n\x05\x63\x61use\x18\x07 \x01(\tH\x03\x88\x01\x01\x12\x15\n\x08\x66raction\x18\x08 \x01(\x01H\x04\x88\x01\x01\x12\x11\n\x04text\x18\t \x01(\tH\x05\x88\x01\x01\x42\x07\n\x05_taskB\x07\n\x05_nodeB\n\n\x08_attemptB\x08\n\x06_causeB\x0b\n\t_fractionB\x07\n\x05_text\"\x12\n\x10ListNodesRequest\"1\n\x11ListNodesResponse\x12\x1c\n\x05nodes\x18\x01 \x03(\x0b\x32\r.rota.v1.Node2\x9b\x03\n\x04Rota\x12H\n\x0bSubmitTasks\x12\x1b.rota.v1.SubmitTasksRequest\x1a\x1c.rota.v1.SubmitTasksResponse\x12<\n\x07GetTask\x12\x17.rota.v1.GetTaskRequest\x1a\x18.rota.v1.GetTaskResponse\x12\x42\n\tListTasks\x12\x19.rota.v1.ListTasksRequest\x1a\x1a.rota.v1.ListTasksResponse\x12\x45\n\nCancelTask\x12\x1a.rota.v1.CancelTaskRequest\x1a\x1b.rota.v1.CancelTaskResponse\x12<\n\x0bWatchEvents\x12\x1b.rota.v1.WatchEventsRequest\x1a\x0e.rota.v1.Event0\x01\x12\x42\n\tListNodes\x12\x19.rota.v1.ListNodesRequest\x1a\x1a.rota.v1.ListNodesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12rota/v1/rota.proto\x12\x07rota.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12rota/v1/node.proto\x1a\x12rota/v1/task.proto\"6\n\x12SubmitTasksRequest\x12 \n\x05tasks\x18\x01 \x03(\x0b\x32\x11.rota.v1.TaskSpec\"\"\n\x13SubmitTasksResponse\x12\x0b\n\x03ids\x18\x01 \x03(\t\"*\n\x0eGetTaskRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04wait\x18\x02 \x01(\x01\".\n\x0fGetTaskResponse\x12\x1b\n\x04task\x18\x01 \x01(\x0b\x32\r.rota.v1.Task\"\x89\x03\n\x10ListTasksRequest\x12\"\n\x06states\x18\x01 \x03(\x0e\x32\x12.rota.v1.TaskState\x12\x12\n\x05queue\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04name\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x35\n\x06labels\x18\x04 \x03(\x0b\x32%.rota.v1.ListTasksRequest.LabelsEntry\x12\x13\n\x06worker\x18\x05 \x01(\tH\x02\x88\x01\x01\x12.\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x03\x88\x01\x01\x12.\n\x05until\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x04\x88\x01\x01\x12\r\n\x05limit\x18\x08 \x01(\x05\x12\x0e\n\x06\x63ursor\x18\t \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_queueB\x07\n\x05_nameB\t\n\x07_workerB\x08\n\x06_sinceB\x08\n\x06_until\"F\n\x11ListTasksResponse\x12\x1c\n\x05tasks\x18\x01 \x03(\x0b\x32\r.rota.v1.Task\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\"\x1f\n\x11\x43\x61ncelTaskRequest\x12\n\n\x02id\x18\x01 \x01(\t\"D\n\x12\x43\x61ncelTaskResponse\x12\x1b\n\x04task\x18\x01 \x01(\x0b\x32\r.rota.v1.Task\x12\x11\n\thad_ended\x18\x02 \x01(\x08\"e\n\x0fReadLogsRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12%\n\x06stream\x18\x03 \x01(\x0e\x32\x15.rota.v1.OutputStream\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x03\" \n\x10ReadLogsResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"D\n\x12WatchEventsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\x10\n\x08task_ids\x18\x02 \x03(\t\x12\r\n\x05types\x18\x03 \x03(\t\"\x81\x02\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\x04task\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04node\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x14\n\x07\x61ttempt\x18\x06 \x01(\x05H\x02\x88\x01\x01\x12\x12\n\x05\x63\x61use\x18\x07 \x01(\tH\x03\x88\x01\x01\x12\x15\n\x08\x66raction\x18\x08 \x01(\x01H\x04\x88\x01\x01\x12\x11\n\x04text\x18\t \x01(\tH\x05\x88\x01\x01\x42\x07\n\x05_taskB\x07\n\x05_nodeB\n\n\x08_attemptB\x08\n\x06_causeB\x0b\n\t_fractionB\x07\n\x05_text\"\x12\n\x10ListNodesRequest\"1\n\x11ListNodesResponse\x12\x1c\n\x05nodes\x18\x01 \x03(\x0b\x32\r.rota.v1.Node*a\n\x0cOutputStream\x12\x1d\n\x19OUTPUT_STREAM_UNSPECIFIED\x10\x00\x12\x18\n\x14OUTPUT_STREAM_STDOUT\x10\x01\x12\x18\n\x14OUTPUT_STREAM_STDERR\x10\x02\x32\xde\x03\n\x04Rota\x12H\n\x0bSubmitTasks\x12\x1b.rota.v1.SubmitTasksRequest\x1a\x1c.rota.v1.SubmitTasksResponse\x12<\n\x07GetTask\x12\x17.rota.v1.GetTaskRequest\x1a\x18.rota.v1.GetTaskResponse\x12\x42\n\tListTasks\x12\x19.rota.v1.ListTasksRequest\x1a\x1a.rota.v1.ListTasksResponse\x12\x45\n\nCancelTask\x12\x1a.rota.v1.CancelTaskRequest\x1a\x1b.rota.v1.CancelTaskResponse\x12\x41\n\x08ReadLogs\x12\x18.rota.v1.ReadLogsRequest\x1a\x19.rota.v1.ReadLogsResponse0\x01\x12<\n\x0bWatchEvents\x12\x1b.rota.v1.WatchEventsRequest\x1a\x0e.rota.v1.Event0\x01\x12\x42\n\tListNodes\x12\x19.rota.v1.ListNodesRequest\x1a\x1a.rota.v1.ListNodesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LISTTASKSREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_LISTTASKSREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_OUTPUTSTREAM']._serialized_start=1397
+  _globals['_OUTPUTSTREAM']._serialized_end=1494
   _globals['_SUBMITTASKSREQUEST']._serialized_start=104
   _globals['_SUBMITTASKSREQUEST']._serialized_end=158
   _globals['_SUBMITTASKSRESPONSE']._serialized_start=160
@@ -54,14 +56,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELTASKREQUEST']._serialized_end=787
   _globals['_CANCELTASKRESPONSE']._serialized_start=789
   _globals['_CANCELTASKRESPONSE']._serialized_end=857
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=859
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=927
-  _globals['_EVENT']._serialized_start=930
-  _globals['_EVENT']._serialized_end=1187
-  _globals['_LISTNODESREQUEST']._serialized_start=1189
-  _globals['_LISTNODESREQUEST']._serialized_end=1207
-  _globals['_LISTNODESRESPONSE']._serialized_start=1209
-  _globals['_LISTNODESRESPONSE']._serialized_end=1258
-  _globals['_ROTA']._serialized_start=1261
-  _globals['_ROTA']._serialized_end=1672
+  _globals['_READLOGSREQUEST']._serialized_start=859
+  _globals['_READLOGSREQUEST']._serialized_end=960
+  _globals['_READLOGSRESPONSE']._serialized_start=962
+  _globals['_READLOGSRESPONSE']._serialized_end=994
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=996
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=1064
+  _globals['_EVENT']._serialized_start=1067
+  _globals['_EVENT']._serialized_end=1324
+  _globals['_LISTNODESREQUEST']._serialized_start=1326
+  _globals['_LISTNODESREQUEST']._serialized_end=1344
+  _globals['_LISTNODESRESPONSE']._serialized_start=1346
+  _globals['_LISTNODESRESPONSE']._serialized_end=1395
+  _globals['_ROTA']._serialized_start=1497
+  _globals['_ROTA']._serialized_end=1975
 # @@protoc_insertion_point(module_scope)

@@ -4,12 +4,22 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from rota.v1 import node_pb2 as _node_pb2
 from rota.v1 import task_pb2 as _task_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class OutputStream(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OUTPUT_STREAM_UNSPECIFIED: _ClassVar[OutputStream]
+    OUTPUT_STREAM_STDOUT: _ClassVar[OutputStream]
+    OUTPUT_STREAM_STDERR: _ClassVar[OutputStream]
+OUTPUT_STREAM_UNSPECIFIED: OutputStream
+OUTPUT_STREAM_STDOUT: OutputStream
+OUTPUT_STREAM_STDERR: OutputStream
 
 class SubmitTasksRequest(_message.Message):
     __slots__ = ("tasks",)
@@ -87,6 +97,24 @@ class CancelTaskResponse(_message.Message):
     task: _task_pb2.Task
     had_ended: bool
     def __init__(self, task: _Optional[_Union[_task_pb2.Task, _Mapping[str, object]]] = ..., had_ended: _Optional[bool] = ...) -> None: ...
+
+class ReadLogsRequest(_message.Message):
+    __slots__ = ("id", "follow", "stream", "attempt")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    follow: bool
+    stream: OutputStream
+    attempt: int
+    def __init__(self, id: _Optional[str] = ..., follow: _Optional[bool] = ..., stream: _Optional[_Union[OutputStream, str]] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class ReadLogsResponse(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
 
 class WatchEventsRequest(_message.Message):
     __slots__ = ("after", "task_ids", "types")

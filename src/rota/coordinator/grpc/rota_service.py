@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -14,8 +15,8 @@ from rota.coordinator.grpc.watching import OpenWatches
 from rota.coordinator.http.streams import close_iterator
 from rota.coordinator.http.tasks import PAGE_TASKS_MAX, SEQ_MAX, TASKS_MAX, WAIT_S_MAX
 from rota.coordinator.service import Event, Service
-from rota.core.errors import BadRequest, BadSpec, TooLarge
-from rota.core.model import TaskSeq, TaskState, WorkerId
+from rota.core.errors import BadRequest, BadSpec, NotFound, TooLarge
+from rota.core.model import StreamName, TaskSeq, TaskState, WorkerId
 from rota.store.base import TaskQuery
 from rota.v1 import rota_pb2, task_pb2
 
@@ -30,13 +31,19 @@ WATCHED_TYPES_MAX: Final = 100
 
 _STATE_OF_NUMBER: Final = {task_pb2.TaskState.Value(name): state for state, name in STATE_NAMES.items()}
 
+_STREAM_OF_NUMBER: Final[Mapping[int, StreamName | None]] = {
+    rota_pb2.OUTPUT_STREAM_UNSPECIFIED: None,
+    rota_pb2.OUTPUT_STREAM_STDOUT: "stdout",
+    rota_pb2.OUTPUT_STREAM_STDERR: "stderr",
+}
+
 
 class RotaService:
     """Implements the contract ``proto/rota/v1/rota.proto``."""
 
     def __init__(self, service: Service, watches: OpenWatches) -> None:
         self._service = service
-        self._watches = watches
+        self._open = watches
 
     async def SubmitTasks(  # noqa: N802 - the name of the RPC
         self, request: rota_pb2.SubmitTasksRequest, _context: CallContext
@@ -81,11 +88,28 @@ class RotaService:
         view, had_ended = await self._service.cancel(request.id)
         return rota_pb2.CancelTaskResponse(task=task_message(view), had_ended=had_ended)
 
+    async def ReadLogs(  # noqa: N802 - the name of the RPC
+        self, request: rota_pb2.ReadLogsRequest, context: CallContext
+    ) -> None:
+        stream = _stream(request.stream)
+        view = await self._service.get(request.id)
+        attempts = view.record.progress.attempt
+        if not 0 <= request.attempt <= attempts:
+            raise NotFound(f"task {request.id} has no attempt {request.attempt}: {attempts} so far")
+        async with self._open.one_more():
+            chunks = self._service.logs(view, attempt=request.attempt or None, stream=stream, follow=request.follow)
+            try:
+                async for chunk in chunks:
+                    if chunk:
+                        await context.write(rota_pb2.ReadLogsResponse(data=chunk))
+            finally:
+                await close_iterator(chunks)
+
     async def WatchEvents(  # noqa: N802 - the name of the RPC
         self, request: rota_pb2.WatchEventsRequest, context: CallContext
     ) -> None:
         wanted = _EventFilter(request)
-        async with self._watches.one_more():
+        async with self._open.one_more():
             events = self._service.events(request.after or None)
             try:
                 await context.send_initial_metadata(())  # so that the client knows that we listen
@@ -148,6 +172,12 @@ def _state(number: int) -> TaskState:
     if number not in _STATE_OF_NUMBER:
         raise BadSpec("states", f"{number} is no state: see TaskState")
     return _STATE_OF_NUMBER[number]
+
+
+def _stream(number: int) -> StreamName | None:
+    if number not in _STREAM_OF_NUMBER:
+        raise BadSpec("stream", f"{number} is none: see OutputStream")
+    return _STREAM_OF_NUMBER[number]
 
 
 def _moment(field: str, moment: Timestamp) -> float:

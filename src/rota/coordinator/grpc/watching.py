@@ -1,7 +1,7 @@
-"""Calls that stay open to tell what happens: how many there may be, and how they end when the process does.
+"""Calls that stay open for what is still to come: how many there may be, and how they end when the process does.
 
-One event is on its way at a time: the next is taken from the ring when gRPC's flow control has let the last one go. So
-a client that does not read costs a place in the ring and nothing more.
+One message is on its way at a time: the next event is taken from the ring, the next piece from the log, when gRPC's
+flow control has let the last one go. So a client that does not read costs a place in them and nothing more.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class OpenWatches:
             Unavailable: They are to stop, before it began or while it went on.
         """
         if len(self._open) >= WATCHES_MAX:
-            raise Overloaded(f"{WATCHES_MAX} calls watch already: close some, or poll")
+            raise Overloaded(f"{WATCHES_MAX} calls are open already: end some, or poll")
         if self._is_stopping:
             raise _leaving()
         try:
@@ -62,4 +62,4 @@ class OpenWatches:
 
 
 def _leaving() -> Unavailable:
-    return Unavailable("the coordinator is leaving: come back with the id of the last event")
+    return Unavailable("the coordinator is leaving: call again in a moment, a watch with the id of its last event")
