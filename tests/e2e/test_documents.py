@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +19,12 @@ import pytest
 from tests.support.commands import Rota, running_cluster
 from tests.support.debian import require_program
 from tests.support.house import ROOT
+from tests.support.network import free_port
+from tests.support.waiting import wait_until
 
 DOCUMENTS: Final = (
     "README.md",
+    "docs/grpc.md",
     "docs/guide.md",
     "docs/files.md",
     "docs/moving-from-taskandgo.md",
@@ -46,6 +50,9 @@ NEEDED_FILES: Final = {
     "largest.sh": '#!/bin/sh\nmkdir result\nsort -t, -k2 -rn "$1" | head -n 1 > result/largest.csv\n',
 }
 """What the reader of the guide is thought to have."""
+
+SHOWN_FILE: Final = re.compile(r"`(\w+\.py)`:\n\n```python\n(.*?)^```", re.M | re.S)
+"""A program that the reader is thought to save under the name before it."""
 
 
 class Typed(NamedTuple):
@@ -80,13 +87,24 @@ def test_a_reader_who_types_along_sees_what_is_shown(document: str, tmp_path: Pa
     for name, content in NEEDED_FILES.items():
         (tmp_path / name).write_text(content)
         (tmp_path / name).chmod(0o755)
-    with running_cluster(tmp_path, "--workers", "2", "--resources", "cpu=2000,memory=8G") as (rota, _):
+    for name, program in SHOWN_FILE.findall((ROOT / document).read_text()):
+        (tmp_path / name).write_text(program)
+    port = free_port()
+    options = ("--workers", "2", "--resources", "cpu=2000,memory=8G", "--grpc-port", str(port))
+    with running_cluster(tmp_path, *options) as (rota, _):
+        wait_until(lambda: is_open(port), what="the gRPC port")
         for command in typed_in(document):
-            assert_shows(rota, command)
+            assert_shows(rota, command, grpc_port=port)
 
 
-def assert_shows(rota: Rota, command: Typed) -> None:
+def is_open(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def assert_shows(rota: Rota, command: Typed, *, grpc_port: int) -> None:
     line = command.line.replace("localhost:8080", rota.url.removeprefix("http://"))
+    line = line.replace("localhost:50051", f"localhost:{grpc_port}")
     # What a user types at a prompt: the exit code is that of the first program that fails.
     result = subprocess.run(
         ["bash", "-o", "pipefail", "-c", line],
