@@ -15,6 +15,7 @@ from rota.coordinator.grpc.contracts import public_contracts
 from rota.coordinator.grpc.server import GrpcServer
 from rota.coordinator.grpc.watching import OpenWatches
 from rota.coordinator.http.guard import Guard, GuardConfig
+from rota.coordinator.metrics import Counters
 from rota.coordinator.service import Event
 from rota.v1 import rota_pb2
 from tests.support.fake_service import FakeService
@@ -83,7 +84,7 @@ class Stage:
 
 async def staged(service: FakeService) -> AsyncIterator[Stage]:
     watches = OpenWatches()
-    server = GrpcServer(public_contracts(service, watches), guard=Guard(GuardConfig()))
+    server = GrpcServer(public_contracts(service, watches), guard=Guard(GuardConfig()), counters=Counters())
     port = server.listen("127.0.0.1", [0])
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

@@ -13,6 +13,7 @@ import structlog
 from rota.coordinator.grpc.calls import FIELDS_MAX, REQUEST_BYTES_MAX, answering
 from rota.coordinator.grpc.errors import GRPC_STATUS_OF
 from rota.coordinator.grpc.watching import WATCHES_MAX, OpenWatches
+from rota.coordinator.metrics import Counters
 from rota.core import errors
 from rota.v1 import rota_pb2
 from tests.support.house import ROOT
@@ -47,8 +48,10 @@ async def ended(data: bytes, *, error: Exception | None = None) -> FakeContext:
         return rota_pb2.SubmitTasksResponse(ids=["x"] * len(request.tasks))
 
     context: Any = FakeContext()
-    await answering(behave, rota_pb2.SubmitTasksRequest, name="Submit")(data, context)
+    counters = Counters()
+    await answering(behave, rota_pb2.SubmitTasksRequest, name="Submit", counters=counters)(data, context)
     assert isinstance(context, FakeContext)
+    assert counters.grpc_calls == {("Submit", context.status.name if context.status is not None else "OK"): 1}
     return context
 
 

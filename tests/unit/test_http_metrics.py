@@ -42,7 +42,9 @@ def test_what_was_counted_is_on_the_page() -> None:
     counters.tasks_failed[Cause.OOM] += 1
     counters.count_request("/api/v1/tasks", "POST", 201)
     counters.count_request("/api/v1/tasks", "POST", 201)
+    counters.count_call("rota.v1.Rota.GetTask", "NOT_FOUND")
     found = samples(counters)
+    assert found["rota_grpc_calls_total,method=rota.v1.Rota.GetTask,status=NOT_FOUND"] == 1
     assert found["rota_tasks_submitted_total"] == 3
     assert found["rota_tasks_failed_total,cause=oom"] == 1
     assert found["rota_tasks_failed_total,cause=exit"] == 0

@@ -81,6 +81,7 @@ class Counters:
         "commit_tasks",
         "commits",
         "events_dropped",
+        "grpc_calls",
         "http_requests",
         "results_dropped_stale",
         "tasks_cancelled",
@@ -106,12 +107,18 @@ class Counters:
         self.commit_tasks = Histogram(SIZE_BOUNDS)
         self.turn_seconds = Histogram(SECONDS_BOUNDS)
         self.http_requests: dict[tuple[str, str, int], int] = {}
+        self.grpc_calls: dict[tuple[str, str], int] = {}
         self.events_dropped = 0
 
     def count_request(self, route: str, method: str, status: int) -> None:
         """Count one HTTP request; ``route`` is the pattern, never the path, so that there are few."""
         key = (route, method, status)
         self.http_requests[key] = self.http_requests.get(key, 0) + 1
+
+    def count_call(self, method: str, status: str) -> None:
+        """Count one gRPC call that has ended; ``method`` is one that the contracts have."""
+        key = (method, status)
+        self.grpc_calls[key] = self.grpc_calls.get(key, 0) + 1
 
 
 class Gauges(Struct, frozen=True, kw_only=True):
@@ -190,6 +197,10 @@ def _labelled_counters(counters: Counters) -> Iterator[Metric]:
     for (route, method, status), count in counters.http_requests.items():
         requests.add_metric([route, method, str(status)], count)
     yield requests
+    calls = CounterMetricFamily("rota_grpc_calls", "gRPC calls that have ended.", labels=["method", "status"])
+    for (method, word), count in counters.grpc_calls.items():
+        calls.add_metric([method, word], count)
+    yield calls
 
 
 def _histograms(counters: Counters) -> Iterator[Metric]:

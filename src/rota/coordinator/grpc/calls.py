@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
+import grpc
 import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError, Message
 
 from rota.coordinator.grpc.errors import CallContext, refuse, refuse_with_internal
+from rota.coordinator.metrics import Counters
 from rota.core.errors import BadRequest, RotaError, TooLarge
 
 __all__ = ["REQUEST_BYTES_MAX", "answering"]
@@ -40,20 +42,32 @@ log = structlog.get_logger(__name__)
 
 
 def answering(
-    behaviour: Callable[[Q, CallContext], Awaitable[A]], request: type[Q], *, name: str
+    behaviour: Callable[[Q, CallContext], Awaitable[A]], request: type[Q], *, name: str, counters: Counters
 ) -> Callable[[bytes, CallContext], Awaitable[A | None]]:
-    """Make what the library calls with a request's bytes: unary if ``behaviour`` returns a message, else streaming."""
+    """Make what the library calls with a request's bytes: unary if ``behaviour`` returns a message, else streaming.
+
+    Args:
+        behaviour: The handler.
+        request: What it takes.
+        name: Of the RPC, for the log and the metrics.
+        counters: Where calls are counted.
+    """
 
     async def answer(data: bytes, context: CallContext) -> A | None:
+        status = grpc.StatusCode.CANCELLED  # until it has come to an end
         try:
-            return await behaviour(_read(request, data), context)
+            response = await behaviour(_read(request, data), context)
+            status = grpc.StatusCode.OK
+            return response
         except RotaError as error:
-            refuse(context, error)
+            status = refuse(context, error)
         except grpc.aio.BaseError:
             raise  # the library's own: the client is gone, or the server stops
         except Exception:  # the border: whatever it is, the client gets an answer, the log the rest
             log.exception("call_failed", method=name)
-            refuse_with_internal(context)
+            status = refuse_with_internal(context)
+        finally:
+            counters.count_call(name, status.name)
         return None
 
     return answer

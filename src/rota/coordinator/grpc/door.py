@@ -15,6 +15,7 @@ import structlog
 from rota.coordinator.config import GRPC_PORT_DEFAULT, CoordinatorConfig
 from rota.coordinator.grpc.watching import OpenWatches
 from rota.coordinator.http.guard import Guard
+from rota.coordinator.metrics import Counters
 from rota.coordinator.service import Service
 
 if TYPE_CHECKING:
@@ -34,12 +35,14 @@ class GrpcDoor:
         config: Where to listen.
         guard: Who may call.
         service: What the public services call.
+        counters: Where calls are counted.
     """
 
-    def __init__(self, config: CoordinatorConfig, *, guard: Guard, service: Service) -> None:
+    def __init__(self, config: CoordinatorConfig, *, guard: Guard, service: Service, counters: Counters) -> None:
         self._config = config
         self._guard = guard
         self._service = service
+        self._counters = counters
         self._watches = OpenWatches()
         self._closing = asyncio.Event()
 
@@ -65,7 +68,8 @@ class GrpcDoor:
         from rota.coordinator.grpc.contracts import public_contracts  # noqa: PLC0415 - see the top
         from rota.coordinator.grpc.server import GrpcServer  # noqa: PLC0415 - see the top
 
-        server = GrpcServer(public_contracts(self._service, self._watches), guard=self._guard)
+        contracts = public_contracts(self._service, self._watches)
+        server = GrpcServer(contracts, guard=self._guard, counters=self._counters)
         port = server.listen(self._config.host, _ports(self._config))
         await server.start()
         _say_ready(self._config.host, port)

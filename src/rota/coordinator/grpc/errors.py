@@ -53,9 +53,10 @@ MESSAGE_CHARS_MAX: Final = 500
 _MAY_SUCCEED_LATER: Final = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
 
 
-def refuse(context: CallContext, error: RotaError) -> None:
-    """End a call with an error that was foreseen."""
-    status = next((GRPC_STATUS_OF[cls] for cls in type(error).__mro__ if cls in GRPC_STATUS_OF), None)
+def refuse(context: CallContext, error: RotaError) -> grpc.StatusCode:
+    """End a call with an error that was foreseen; return its status."""
+    internal = grpc.StatusCode.INTERNAL
+    status = next((GRPC_STATUS_OF[cls] for cls in type(error).__mro__ if cls in GRPC_STATUS_OF), internal)
     metadata = [("rota-code", error.code)]
     if isinstance(error, BadSpec):
         metadata.append(("rota-field", error.field))
@@ -63,16 +64,19 @@ def refuse(context: CallContext, error: RotaError) -> None:
             metadata.append(("rota-index", str(error.index)))
     if status in _MAY_SUCCEED_LATER:
         metadata.append(("grpc-retry-pushback-ms", str(PUSHBACK_MS)))
-    _end(context, status or grpc.StatusCode.INTERNAL, str(error), metadata=metadata)
+    return _end(context, status, str(error), metadata=metadata)
 
 
-def refuse_with_internal(context: CallContext) -> None:
-    """End a call with what we did not foresee; the log has the rest."""
+def refuse_with_internal(context: CallContext) -> grpc.StatusCode:
+    """End a call with what we did not foresee; the log has the rest. Returns the status."""
     message = "something went wrong inside the coordinator: its log says what"
-    _end(context, grpc.StatusCode.INTERNAL, message, metadata=[("rota-code", "internal")])
+    return _end(context, grpc.StatusCode.INTERNAL, message, metadata=[("rota-code", "internal")])
 
 
-def _end(context: CallContext, status: grpc.StatusCode, message: str, *, metadata: list[tuple[str, str]]) -> None:
+def _end(
+    context: CallContext, status: grpc.StatusCode, message: str, *, metadata: list[tuple[str, str]]
+) -> grpc.StatusCode:
     context.set_code(status)
     context.set_details(message if len(message) <= MESSAGE_CHARS_MAX else message[: MESSAGE_CHARS_MAX - 1] + "…")
     context.set_trailing_metadata(tuple(metadata))
+    return status

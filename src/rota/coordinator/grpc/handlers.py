@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from rota.coordinator.grpc.calls import answering
+from rota.coordinator.metrics import Counters
 
 __all__ = ["Contract", "generic_handler"]
 
@@ -33,23 +34,25 @@ class Contract:
         self.implementation: Final = implementation
 
 
-def generic_handler(contract: Contract) -> grpc.GenericRpcHandler:
-    """Make the handler of all RPCs of a service."""
+def generic_handler(contract: Contract, counters: Counters) -> grpc.GenericRpcHandler:
+    """Make the handler of all RPCs of a service; those that take one message are counted."""
     methods = {
-        method.name: _method_handler(method, getattr(contract.implementation, method.name))
+        method.name: _method_handler(method, getattr(contract.implementation, method.name), counters=counters)
         for method in contract.descriptor.methods
     }
     return grpc.method_handlers_generic_handler(contract.descriptor.full_name, methods)
 
 
-def _method_handler(method: MethodDescriptor, behaviour: Callable[..., Any]) -> grpc.RpcMethodHandler[Message, Message]:
+def _method_handler(
+    method: MethodDescriptor, behaviour: Callable[..., Any], *, counters: Counters
+) -> grpc.RpcMethodHandler[Message, Message]:
     """Make the handler of one RPC: unary or streaming on either side, as its contract says."""
     make = _MAKERS[method.client_streaming, method.server_streaming]
     request = GetMessageClass(method.input_type)
     response = GetMessageClass(method.output_type)
     read: Callable[[bytes], Message] | None = request.FromString
     if not method.client_streaming:
-        behaviour, read = answering(behaviour, request, name=method.full_name), None
+        behaviour, read = answering(behaviour, request, name=method.full_name, counters=counters), None
     return make(behaviour, request_deserializer=read, response_serializer=response.SerializeToString)
 
 

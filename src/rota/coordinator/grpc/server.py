@@ -17,6 +17,7 @@ from rota.coordinator.grpc.errors import CallContext, refuse
 from rota.coordinator.grpc.handlers import Contract, generic_handler
 from rota.coordinator.grpc.sweeping import CallSweeper
 from rota.coordinator.http.guard import Guard
+from rota.coordinator.metrics import Counters
 from rota.core.errors import Unauthorized
 from rota.wire.messages import LARGE_BYTES_MAX
 
@@ -42,9 +43,10 @@ class GrpcServer:
     Args:
         contracts: What is served.
         guard: Who may call.
+        counters: Where calls are counted.
     """
 
-    def __init__(self, contracts: Sequence[Contract], *, guard: Guard) -> None:
+    def __init__(self, contracts: Sequence[Contract], *, guard: Guard, counters: Counters) -> None:
         self._server = grpc.aio.server(
             interceptors=[CallSweeper(), _TokenCheck(guard)],
             options=[
@@ -55,7 +57,7 @@ class GrpcServer:
                 ("grpc.so_reuseport", 0),
             ],
         )
-        self._server.add_generic_rpc_handlers(tuple(map(generic_handler, contracts)))
+        self._server.add_generic_rpc_handlers(tuple(generic_handler(contract, counters) for contract in contracts))
         names = [contract.descriptor.full_name for contract in contracts]
         reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
 
