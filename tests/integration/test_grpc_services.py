@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 
+import rota
 from tests.support.grpc_client import ReflectedClient
 from tests.support.real_cluster import Cluster, Gate
 from tests.support.waiting import wait_until
@@ -361,3 +367,68 @@ def test_usage_is_that_of_the_machine(client: ReflectedClient) -> None:
     assert usage.nodeName == "w1"
     assert 0 <= usage.cpuPercent <= 100
     assert 0 < usage.memPercent <= 100
+
+
+def test_of_many_who_submit_one_id_at_once_one_succeeds(client: ReflectedClient) -> None:
+    task_id = fresh()
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: taskandgo_submit(client, task_id=task_id, data="x"), range(64)))
+    assert sum(answer.success for answer in answers) == 1
+    assert {answer.message for answer in answers if not answer.success} == {f"Task {task_id} already exists"}
+
+
+def test_both_doors_of_taskandgo_share_their_ids(client: ReflectedClient, cluster: Cluster) -> None:
+    task_id = fresh()
+    body = {"task_id": task_id, "priority": "low", "data": "x"}
+    with httpx.Client(base_url=cluster.url) as http:
+        first = http.post("/submit-task", content=json.dumps(body), headers={"content-type": "text/csv"})
+        assert (first.status_code, first.json()["message"]) == (201, f"Task {task_id} submitted successfully")
+        assert taskandgo_submit(client, **body).message == f"Task {task_id} already exists"
+        again = http.post("/submit-task", json=body)
+        assert (again.status_code, again.json()["message"]) == (409, f"Task {task_id} already exists")
+    assert wait_for(client, task_id).spec.priority == 10
+
+
+def test_list_says_how_far_a_running_task_is(client: ReflectedClient, cluster: Cluster) -> None:
+    gate_path = cluster.folder / fresh("gate")
+
+    def work(path: str) -> None:
+        rota.current().set_progress(0.4, "parsing")
+        with open(path) as gate:
+            gate.readline()
+
+    def listed() -> Any:
+        tasks = client.call(f"{TASKANDGO}/ListTasks").tasks
+        return next((task for task in tasks if task.task_id == task_id and task.progress), None)
+
+    with Gate(gate_path) as gate, rota.Client(cluster.url) as sdk:
+        task = sdk.submit(work, gate.path)
+        task_id = task.task_id(timeout=20.0)
+        found = wait_until(listed, what="the mark")
+        assert (found.status, found.progress) == ("RUNNING", 40)
+        gate.open()
+        task.result(timeout=20.0)
+        assert (listed().status, listed().progress) == ("COMPLETED", 100)
+
+
+def test_when_too_many_wait_clients_are_asked_to_come_again(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--grpc-port=0", "--max-pending=1") as full:
+        full.start_coordinator()
+        with ReflectedClient(full.wait_for_grpc()) as client:
+            submit(client, shell=":")
+            for call in (lambda: submit(client, shell=":"), lambda: taskandgo_submit(client, data="x")):
+                error = refused(call)
+                assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+                assert trailing(error) == {"rota-code": "overloaded", "grpc-retry-pushback-ms": "1000"}
+
+
+def test_token_is_asked_for_by_every_rpc(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--grpc-port=0", token="s3cret") as guarded:
+        guarded.start_coordinator()
+        address = guarded.wait_for_grpc()
+        with grpc.insecure_channel(address) as channel:
+            for path in (f"/{ROTA}/ListNodes", f"/{TASKANDGO}/ListTasks"):
+                invoke: Any = channel.unary_unary(path)
+                error = refused(partial(invoke, b""))
+                assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+                assert trailing(error)["rota-code"] == "unauthorized"
