@@ -432,3 +432,24 @@ def test_token_is_asked_for_by_every_rpc(tmp_path: Path) -> None:
                 error = refused(partial(invoke, b""))
                 assert error.code() is grpc.StatusCode.UNAUTHENTICATED
                 assert trailing(error)["rota-code"] == "unauthorized"
+
+
+def test_watch_is_told_that_the_coordinator_leaves_and_looks_anew_after_its_restart(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--grpc-port=0") as restarted:
+        restarted.start_coordinator()
+        with ReflectedClient(restarted.wait_for_grpc()) as client:
+            watch = client.stream(f"{ROTA}/WatchEvents")
+            watch.initial_metadata()
+            submit(client, id="before", shell=":")
+            last = next(watch)
+            restarted.coordinator.stop()
+            error = refused(lambda: list(watch))
+            assert (error.code(), trailing(error)["rota-code"]) == (grpc.StatusCode.UNAVAILABLE, "unavailable")
+        restarted.start_coordinator()
+        with ReflectedClient(restarted.wait_for_grpc()) as client:
+            watch = client.stream(f"{ROTA}/WatchEvents", after=last.id)
+            assert next(watch).type == "resync"
+            assert submit(client, id="before", shell=":") == "before", "it is still there, and the same"
+            submit(client, id="later", shell=":")
+            assert next(watch).task == "later"
+            watch.cancel()
