@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 
 from rota.core.protocol import FromCoordinator, FromWorker, Report
 from rota.wire.channel import Channel, ChannelError
+from rota.wire.handshake import Refusal
 from rota.wire.messages import WORKER_CODEC
 from rota.wire.websocket.client import connect
-from rota.wire.websocket.server import Refusal
 from tests.support.channels import CoordinatorEnd, Recorder, bare_peer, on_both_loops, serve_channels
 from tests.support.debian import require_program
 from tests.support.network import free_port

@@ -28,8 +28,8 @@ from rota.core.protocol import (
 )
 from rota.core.spec import TaskSpec, encode_spec
 from rota.wire.channel import CloseCode
+from rota.wire.handshake import Refusal
 from rota.wire.messages import FromPeer, ToPeer
-from rota.wire.websocket.server import Refusal
 from tests.support.channels import CoordinatorEnd, Recorder, serve_channels
 from tests.support.processes import RunningProcess
 from tests.support.real_cluster import Gate

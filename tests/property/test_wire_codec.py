@@ -41,7 +41,7 @@ from rota.wire.messages import (
     Codec,
     assign_pieces,
 )
-from rota.wire.websocket.outbox import Outbox
+from rota.wire.outbox import Outbox
 
 In = TypeVar("In")
 Out = TypeVar("Out")

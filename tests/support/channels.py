@@ -22,9 +22,10 @@ from websockets.uri import parse_uri
 
 from rota.core.protocol import FromCoordinator, FromWorker
 from rota.wire.channel import CHANNEL_PATH, Channel
+from rota.wire.handshake import Handshake, Refusal
 from rota.wire.messages import COORDINATOR_CODEC, WORKER_CODEC, FromPeer, ToPeer
 from rota.wire.websocket.client import connect
-from rota.wire.websocket.server import Handshake, Refusal, channel_protocol
+from rota.wire.websocket.server import channel_protocol
 from tests.support.waiting import wait_until_async
 
 __all__ = ["BarePeer", "CoordinatorEnd", "Recorder", "bare_peer", "on_both_loops", "serve_channels"]

@@ -38,8 +38,9 @@ from rota.store.base import Store
 from rota.store.blobs import BlobStore
 from rota.store.logs import LogStore
 from rota.wire.channel import ChannelHandler
+from rota.wire.handshake import Handshake, Refusal
 from rota.wire.messages import COORDINATOR_CODEC, FromPeer, ToPeer
-from rota.wire.websocket.server import Handshake, Refusal, channel_protocol
+from rota.wire.websocket.server import channel_protocol
 
 __all__ = ["House"]
 

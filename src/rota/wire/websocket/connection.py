@@ -16,10 +16,8 @@ import asyncio
 import logging
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Final, Generic, TypeVar, cast
 
-import structlog
 from websockets.frames import CloseCode as WebSocketCode
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
@@ -27,8 +25,9 @@ from websockets.protocol import Event, Protocol, State
 
 from rota.core.errors import TooLarge
 from rota.wire.channel import ChannelHandler, CloseCode
+from rota.wire.handlers import OUR_MISTAKE, told
 from rota.wire.messages import BadMessage, Codec
-from rota.wire.websocket.outbox import Outbox
+from rota.wire.outbox import Outbox
 
 __all__ = ["LIBRARY_LOG", "Connection"]
 
@@ -54,18 +53,13 @@ KEEPALIVE_PROBES: Final = 2
 _REASON_BYTES_MAX: Final = 123
 """What a close frame has room for (RFC 6455, 5.5)."""
 
-log = structlog.get_logger(__name__)
-
 LIBRARY_LOG: Final = logging.getLogger("rota.wire.websocket")
 """The library's own log. At debug level it would describe every frame."""
 
 LIBRARY_LOG.setLevel(logging.WARNING)
 
-_OUR_MISTAKE: Final = (CloseCode.INTERNAL_ERROR, "internal error")
-
 In = TypeVar("In")
 Out = TypeVar("Out")
-Argument = TypeVar("Argument")
 
 
 class Connection(asyncio.Protocol, ABC, Generic[In, Out]):
@@ -152,7 +146,7 @@ class Connection(asyncio.Protocol, ABC, Generic[In, Out]):
         messages: list[In] = []
         problem = self._read(websocket.events_received(), messages)
         if messages and self._is_open and self._handler is not None:
-            problem = problem if _told(self._handler.received, messages) else _OUR_MISTAKE
+            problem = problem if told(self._handler.received, messages) else OUR_MISTAKE
         if problem is not None:
             self._fail(*problem)
         elif self._is_open and websocket.state is not State.OPEN:  # the peer closed, or broke the rules
@@ -191,8 +185,8 @@ class Connection(asyncio.Protocol, ABC, Generic[In, Out]):
         """The handshake is done: from now on this is a channel."""
         self._is_open = True
         self._handler = handler
-        if not _told(handler.opened, self):
-            self._fail(*_OUR_MISTAKE)
+        if not told(handler.opened, self):
+            self._fail(*OUR_MISTAKE)
 
     def _write(self) -> None:
         """Hand the transport what the library wants written: greetings, answers, batches, ends."""
@@ -267,17 +261,7 @@ class Connection(asyncio.Protocol, ABC, Generic[In, Out]):
     def _tell_closed(self) -> None:
         handler, self._handler = self._handler, None
         if handler is not None:
-            _told(handler.closed, self._end_reason)
-
-
-def _told(call: Callable[[Argument], None], argument: Argument) -> bool:
-    """Call the handler. What it raises is a mistake of ours: logged, and the end of this channel alone."""
-    try:
-        call(argument)
-    except Exception:
-        log.exception("channel_handler_failed")
-        return False
-    return True
+            told(handler.closed, self._end_reason)
 
 
 def _end_stream(transport: asyncio.Transport) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, Generic, TypeVar, cast
 
@@ -25,10 +24,11 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from rota.wire.channel import CHANNEL_PATH, ChannelHandler, CloseCode
+from rota.wire.handshake import Handshake, Refusal
 from rota.wire.messages import LARGE_BYTES_MAX, Codec
 from rota.wire.websocket.connection import LIBRARY_LOG, Connection
 
-__all__ = ["Handshake", "Refusal", "channel_protocol"]
+__all__ = ["channel_protocol"]
 
 SERVER_BACKLOG_BYTES_MAX: Final = 256 << 20
 """What one worker that does not read can cost. Sessions hold back long before, by ``backlog_bytes``."""
@@ -37,30 +37,6 @@ log = structlog.get_logger(__name__)
 
 In = TypeVar("In")
 Out = TypeVar("Out")
-
-
-@dataclass(frozen=True, slots=True)
-class Handshake:
-    """A wish to open a channel.
-
-    ``headers`` and ``scheme`` (``ws`` or ``wss``) are as in an ASGI scope (names in lower case, in the order of
-    arrival), so that the same guard looks at them and at those of REST.
-    """
-
-    scheme: str
-    path: str
-    query: str
-    headers: list[tuple[bytes, bytes]]
-    peer: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a channel is not opened: an HTTP status, and the error as REST would give it."""
-
-    status: int
-    code: str
-    message: str
 
 
 def channel_protocol(
