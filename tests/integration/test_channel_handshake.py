@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import subprocess
 from collections.abc import AsyncIterator
@@ -12,51 +13,67 @@ from typing import NoReturn
 import pytest
 from structlog.testing import capture_logs
 
-from rota.core.protocol import FromCoordinator, FromWorker, Report
-from rota.wire.channel import Channel, ChannelError
+from rota.core.protocol import Report
+from rota.wire.channel import ChannelError
 from rota.wire.handshake import Refusal
 from rota.wire.messages import WORKER_CODEC
 from rota.wire.websocket.client import connect
-from tests.support.channels import CoordinatorEnd, Recorder, bare_peer, on_both_loops, serve_channels
+from tests.support.channels import (
+    TRANSPORTS,
+    CoordinatorEnd,
+    Recorder,
+    WorkerEnd,
+    on_both_loops,
+    on_every_transport,
+    open_channel,
+    serve_channels,
+)
 from tests.support.debian import require_program
 from tests.support.network import free_port
+from tests.support.strangers import bare_peer
 from tests.support.waiting import wait_until_async
 
-WorkerEnd = Recorder[FromCoordinator, FromWorker]
 
-
-@pytest.fixture
-async def coordinator() -> AsyncIterator[CoordinatorEnd]:
-    async with serve_channels() as end:
+@pytest.fixture(params=TRANSPORTS)
+async def coordinator(request: pytest.FixtureRequest) -> AsyncIterator[CoordinatorEnd]:
+    async with serve_channels(request.param) as end:
         yield end
 
 
-async def open_channel(
-    url: str, *, handler: WorkerEnd | None = None, token: str | None = None, timeout_s: float = 5.0
-) -> Channel[FromWorker]:
-    return await connect(url, handler or Recorder(), codec=WORKER_CODEC, token=token, timeout_s=timeout_s)
+@pytest.fixture
+async def websocket() -> AsyncIterator[CoordinatorEnd]:
+    async with serve_channels("websocket") as end:
+        yield end
 
 
 async def refusal_of(url: str, *, timeout_s: float = 5.0) -> ChannelError:
     handler: WorkerEnd = Recorder()
     with pytest.raises(ChannelError) as caught:
-        await open_channel(url, handler=handler, timeout_s=timeout_s)
+        await open_channel(url, handler, timeout_s=timeout_s)
     assert handler.channel is None
     assert "\n" not in str(caught.value)
     return caught.value
 
 
+def at_port(coordinator: CoordinatorEnd, port: int) -> str:
+    """Where something else would be, for the same transport."""
+    return coordinator.url.replace(f":{coordinator.port}", f":{port}")
+
+
 # Accepted and refused -------------------------------------------------------------------------
 
 
-@on_both_loops
+@on_every_transport
 async def test_accept_sees_where_the_wish_comes_from_and_its_token(coordinator: CoordinatorEnd) -> None:
-    await open_channel(coordinator.url, token="secret")
+    await open_channel(coordinator.url, Recorder(), token="secret")
     [handshake] = coordinator.handshakes
-    assert (handshake.scheme, handshake.path, handshake.query) == ("ws", "/api/v1/channel", "")
     headers = dict(handshake.headers)
     assert headers[b"authorization"] == b"Bearer secret"
-    assert headers[b"host"] == f"127.0.0.1:{coordinator.port}".encode()
+    if coordinator.transport == "websocket":
+        assert (handshake.scheme, handshake.path, handshake.query) == ("ws", "/api/v1/channel", "")
+        assert headers[b"host"] == f"127.0.0.1:{coordinator.port}".encode()
+    else:
+        assert (handshake.scheme, handshake.path, handshake.query) == ("grpc", "/rota.v1.Channel/Open", "")
     assert handshake.peer.startswith("127.0.0.1:")
     assert coordinator.sessions[0].line.peer == handshake.peer
 
@@ -65,17 +82,19 @@ async def test_accept_sees_where_the_wish_comes_from_and_its_token(coordinator: 
 async def test_refused_worker_is_told_why(coordinator: CoordinatorEnd, status: int, *, retryable: bool) -> None:
     coordinator.decide = lambda: Refusal(status, "some_code", "say the word")
     error = await refusal_of(coordinator.url)
-    assert str(error).startswith(f"{coordinator.url} refused the channel: say the word ({status} ")
+    words = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 503: "UNAVAILABLE"}
+    shown = f"{status} " if coordinator.transport == "websocket" else f"{words[status]})"
+    assert str(error).startswith(f"{coordinator.url} refused the channel: say the word ({shown}")
     assert (error.status, error.retryable) == (status, retryable)
     await wait_until_async(lambda: not coordinator.connections, what="the end of the connection")
 
 
 @on_both_loops
-async def test_only_one_path_is_a_channel(coordinator: CoordinatorEnd) -> None:
-    error = await refusal_of(f"{coordinator.url}/elsewhere/")
+async def test_only_one_path_is_a_channel(websocket: CoordinatorEnd) -> None:
+    error = await refusal_of(f"{websocket.url}/elsewhere/")
     assert error.status == 404
     assert "there is no channel here, only at /api/v1/channel" in str(error)
-    assert coordinator.handshakes == []
+    assert websocket.handshakes == []
 
 
 async def test_accept_that_fails_refuses_and_is_logged(coordinator: CoordinatorEnd) -> None:
@@ -88,8 +107,8 @@ async def test_accept_that_fails_refuses_and_is_logged(coordinator: CoordinatorE
     assert [entry["event"] for entry in logs] == ["channel_accept_failed"]
 
 
-async def test_handshake_of_another_version_is_refused_before_anybody_is_asked(coordinator: CoordinatorEnd) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", coordinator.port)
+async def test_handshake_of_another_version_is_refused_before_anybody_is_asked(websocket: CoordinatorEnd) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", websocket.port)
     writer.write(
         b"GET /api/v1/channel HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 7\r\n\r\n"
@@ -97,34 +116,36 @@ async def test_handshake_of_another_version_is_refused_before_anybody_is_asked(c
     assert (await asyncio.wait_for(reader.read(), 5.0)).startswith(b"HTTP/1.1 400 ")
     writer.close()
     await writer.wait_closed()
-    assert coordinator.handshakes == []
+    assert websocket.handshakes == []
 
 
-async def test_compression_is_not_agreed_on(coordinator: CoordinatorEnd) -> None:
-    async with bare_peer(coordinator) as peer:
+async def test_compression_is_not_agreed_on(websocket: CoordinatorEnd) -> None:
+    async with bare_peer(websocket) as peer:
         assert peer.rules.extensions == []
 
 
 # What else can be at an address ---------------------------------------------------------------
 
 
-@on_both_loops
+@on_every_transport
 async def test_nobody_at_the_address(coordinator: CoordinatorEnd) -> None:
-    error = await refusal_of(f"http://127.0.0.1:{free_port()}")
-    assert "nobody listens at" in str(error)
+    url = at_port(coordinator, free_port())
+    error = await refusal_of(url)
+    assert str(error) == f"nobody listens at {url}"
     assert error.retryable
 
 
-async def test_name_that_is_not_known() -> None:
-    error = await refusal_of("http://nowhere.invalid:8080")
-    assert str(error).startswith("no host 'nowhere.invalid' for http://nowhere.invalid:8080: ")
+@pytest.mark.parametrize("scheme", ["http", "grpc", "grpcs"])
+async def test_name_that_is_not_known(scheme: str) -> None:
+    error = await refusal_of(f"{scheme}://nowhere.invalid:8080")
+    assert str(error).startswith(f"no host 'nowhere.invalid' for {scheme}://nowhere.invalid:8080")
     assert error.retryable
 
 
-@on_both_loops
+@on_every_transport
 async def test_one_who_accepts_and_says_nothing(coordinator: CoordinatorEnd) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        url = at_port(coordinator, silent.getsockname()[1])
         error = await refusal_of(url, timeout_s=0.2)
     assert str(error) == f"no answer from {url} within 0.2 s"
     assert error.retryable
@@ -142,16 +163,44 @@ async def test_one_who_accepts_and_says_nothing(coordinator: CoordinatorEnd) -> 
     ],
 )
 async def test_somebody_else_at_the_address(answer: bytes, expected: str, *, retryable: bool) -> None:
-    async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer)
-        writer.close()
-        await writer.wait_closed()
-
-    async with await asyncio.start_server(answer_all, "127.0.0.1", 0) as other:
-        error = await refusal_of(f"http://127.0.0.1:{other.sockets[0].getsockname()[1]}")
+    async with who_answers(answer) as port:
+        error = await refusal_of(f"http://127.0.0.1:{port}")
     assert expected in str(error)
     assert error.retryable is retryable
+
+
+@pytest.mark.parametrize(
+    "scheme,answer,expected,retryable",
+    [
+        ("grpc", b"", "cut the connection during the handshake", True),
+        ("grpc", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "it does not speak gRPC", False),
+        ("grpc", b"SSH-2.0-OpenSSH_9.2\r\n", "it does not speak gRPC", False),
+        ("grpcs", b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak TLS as it should", True),
+        ("grpcs", b"", "does not speak TLS as it should", True),
+    ],
+)
+async def test_somebody_else_at_the_address_for_grpc(
+    scheme: str, answer: bytes, expected: str, *, retryable: bool
+) -> None:
+    async with who_answers(answer) as port:
+        error = await refusal_of(f"{scheme}://127.0.0.1:{port}")
+    assert expected in str(error)
+    assert error.retryable is retryable
+
+
+@contextlib.asynccontextmanager
+async def who_answers(answer: bytes) -> AsyncIterator[int]:
+    """A port on which everybody is given this answer to what they say first, and then the end."""
+
+    async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1 << 16)
+        writer.write(answer)
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+    async with await asyncio.start_server(answer_all, "127.0.0.1", 0) as other:
+        yield other.sockets[0].getsockname()[1]
 
 
 @pytest.mark.parametrize(
@@ -160,6 +209,16 @@ async def test_somebody_else_at_the_address(answer: bytes, expected: str, *, ret
 async def test_url_that_is_none(url: str) -> None:
     error = await refusal_of(url)
     assert "is not the URL of a coordinator" in str(error)
+    assert not error.retryable
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["grpc://", "grpc://host:port", "grpc://[::1", "grpc://a..b", "grpc://host/path", "grpc://me@host", "grpc://h:0"],
+)
+async def test_address_for_grpc_that_is_none(url: str) -> None:
+    error = await refusal_of(url)
+    assert "is not where a coordinator speaks gRPC: that looks like grpc://host:50051" in str(error)
     assert not error.retryable
 
 
@@ -181,19 +240,19 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return both
 
 
-@pytest.fixture
-async def secure(certificate: Path) -> AsyncIterator[CoordinatorEnd]:
-    async with serve_channels(certificate=certificate) as end:
+@pytest.fixture(params=TRANSPORTS)
+async def secure(request: pytest.FixtureRequest, certificate: Path) -> AsyncIterator[CoordinatorEnd]:
+    async with serve_channels(request.param, certificate=certificate) as end:
         yield end
 
 
 async def test_messages_pass_through_tls_and_its_end_is_seen(secure: CoordinatorEnd, certificate: Path) -> None:
     worker: WorkerEnd = Recorder()
-    await connect(secure.url, worker, codec=WORKER_CODEC, token=None, timeout_s=5.0, ca_file=certificate)
-    assert secure.handshakes[0].scheme == "wss"
+    await open_channel(secure.url, worker, ca_file=certificate)
+    assert secure.handshakes[0].scheme == ("wss" if secure.transport == "websocket" else "grpcs")
     worker.line.send(Report(number=1))
     assert await secure.sessions[0].wait_for_messages(1) == [Report(number=1)]
-    secure.server.should_exit = True
+    secure.begin_stop()
     assert "the coordinator is stopping (1012)" in await worker.wait_until_closed()
 
 
@@ -201,21 +260,16 @@ async def test_certificate_that_nobody_signed_is_refused_unless_told_otherwise(s
     error = await refusal_of(secure.url)
     assert str(error).startswith(f"{secure.url} is not trusted: ")
     assert not error.retryable
-    await connect(secure.url, WorkerEnd(), codec=WORKER_CODEC, token=None, timeout_s=5.0, verify=False)
+    if secure.transport == "websocket":  # gRPC can't be told otherwise
+        await connect(secure.url, WorkerEnd(), codec=WORKER_CODEC, token=None, timeout_s=5.0, verify=False)
 
 
 async def test_tls_where_there_is_none(coordinator: CoordinatorEnd) -> None:
-    error = await refusal_of(coordinator.url.replace("http:", "https:"))
+    error = await refusal_of(coordinator.url.replace(":", "s:", 1))
     assert "does not speak TLS as it should" in str(error)
 
 
-async def test_authorities_that_can_not_be_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["https", "grpcs"])
+async def test_authorities_that_can_not_be_read(tmp_path: Path, scheme: str) -> None:
     with pytest.raises(ChannelError, match=r"can't use the certificates in .*missing\.pem"):
-        await connect(
-            "https://127.0.0.1:1",
-            WorkerEnd(),
-            codec=WORKER_CODEC,
-            token=None,
-            timeout_s=1.0,
-            ca_file=tmp_path / "missing.pem",
-        )
+        await open_channel(f"{scheme}://127.0.0.1:1", WorkerEnd(), ca_file=tmp_path / "missing.pem")

@@ -23,7 +23,7 @@ from rota.core.protocol import (
 )
 from rota.core.spec import SPEC_BYTES_MAX
 from rota.wire.channel import CloseCode
-from tests.support.channels import CoordinatorEnd, on_both_loops
+from tests.support.channels import CoordinatorEnd, on_both_loops, on_every_transport
 from tests.support.waiting import wait_until_async
 
 
@@ -32,7 +32,7 @@ def assign_of(seq: int, *, spec: bytes = b"") -> Assign:
     return Assign(epoch=Epoch(1), attempts=[only])
 
 
-@on_both_loops
+@on_every_transport
 async def test_messages_arrive_both_ways(coordinator: CoordinatorEnd) -> None:
     worker, session = await coordinator.worker()
     beat, ack = Heartbeat(sent_at=1.5, usage=Usage()), HeartbeatAck(sent_at=1.5)
@@ -42,7 +42,7 @@ async def test_messages_arrive_both_ways(coordinator: CoordinatorEnd) -> None:
     assert await worker.wait_for_messages(1) == [ack]
 
 
-@on_both_loops
+@on_every_transport
 async def test_ten_thousand_messages_arrive_in_order(coordinator: CoordinatorEnd) -> None:
     worker, session = await coordinator.worker()
     for number in range(10_000):
@@ -51,7 +51,7 @@ async def test_ten_thousand_messages_arrive_in_order(coordinator: CoordinatorEnd
     assert reports == [Report(number=number) for number in range(10_000)]
 
 
-@on_both_loops
+@on_every_transport
 async def test_messages_of_one_turn_arrive_together(coordinator: CoordinatorEnd) -> None:
     worker, session = await coordinator.worker()
     for number in range(100):
@@ -60,7 +60,7 @@ async def test_messages_of_one_turn_arrive_together(coordinator: CoordinatorEnd)
     assert len(worker.batches) == 1
 
 
-@on_both_loops
+@on_every_transport
 async def test_message_that_may_wait_leaves_with_the_next_in_its_place(coordinator: CoordinatorEnd) -> None:
     worker, session = await coordinator.worker()
     session.line.send(ReportAck(number=1), within_s=3600.0)
@@ -69,14 +69,14 @@ async def test_message_that_may_wait_leaves_with_the_next_in_its_place(coordinat
     assert len(worker.batches) == 1
 
 
-@on_both_loops
+@on_every_transport
 async def test_message_that_may_wait_leaves_alone_when_its_time_is_over(coordinator: CoordinatorEnd) -> None:
     worker, session = await coordinator.worker()
     session.line.send(ReportAck(number=1), within_s=0.01)
     assert await worker.wait_for_messages(1) == [ReportAck(number=1)]
 
 
-@on_both_loops
+@on_every_transport
 async def test_message_that_may_wait_is_not_lost_by_a_close(coordinator: CoordinatorEnd) -> None:
     worker, session = await coordinator.worker()
     session.line.send(ReportAck(number=1), within_s=3600.0)
@@ -84,7 +84,7 @@ async def test_message_that_may_wait_is_not_lost_by_a_close(coordinator: Coordin
     assert await worker.wait_for_messages(1) == [ReportAck(number=1)]
 
 
-@on_both_loops
+@on_every_transport
 async def test_spec_of_the_largest_size_passes(coordinator: CoordinatorEnd) -> None:
     worker, session = await coordinator.worker()
     largest = assign_of(1, spec=b"x" * SPEC_BYTES_MAX)
@@ -92,7 +92,7 @@ async def test_spec_of_the_largest_size_passes(coordinator: CoordinatorEnd) -> N
     assert await worker.wait_for_messages(1) == [largest]
 
 
-@on_both_loops
+@on_every_transport
 async def test_urgent_messages_overtake_only_on_a_congested_line(coordinator: CoordinatorEnd) -> None:
     worker, session = await coordinator.worker()
     worker.line.pause_reading()
@@ -111,7 +111,7 @@ async def test_urgent_messages_overtake_only_on_a_congested_line(coordinator: Co
     assert [kind for kind in kinds if kind is Assign] == [Assign] * sent
 
 
-@on_both_loops
+@on_every_transport
 async def test_slow_reader_holds_up_nobody_else(coordinator: CoordinatorEnd) -> None:
     slow, slow_session = await coordinator.worker()
     quick, quick_session = await coordinator.worker()
@@ -126,7 +126,7 @@ async def test_slow_reader_holds_up_nobody_else(coordinator: CoordinatorEnd) -> 
     assert slow_session.line.backlog_bytes == 0
 
 
-@on_both_loops
+@on_every_transport
 async def test_paused_coordinator_makes_the_worker_wait(coordinator: CoordinatorEnd) -> None:
     worker, session = await coordinator.worker()
     session.line.pause_reading()
@@ -140,7 +140,7 @@ async def test_paused_coordinator_makes_the_worker_wait(coordinator: Coordinator
     assert await session.wait_for_messages(32) == reports
 
 
-@on_both_loops
+@on_every_transport
 async def test_what_was_sent_before_a_close_still_arrives(coordinator: CoordinatorEnd) -> None:
     worker, session = await coordinator.worker()
     for seq in range(20):
@@ -159,7 +159,7 @@ async def test_http_is_served_beside_an_open_channel(coordinator: CoordinatorEnd
     await session.wait_for_messages(1)
 
 
-@on_both_loops
+@on_every_transport
 async def test_a_worker_with_very_many_attempts_can_say_hello(coordinator: CoordinatorEnd) -> None:
     holds = [Held(TaskSeq(1_000_000 + n), 1, LaneId(n // 500), n % 500, started=False) for n in range(300_000)]
     keys = [(held.task, held.attempt) for held in holds]

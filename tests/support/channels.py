@@ -1,34 +1,52 @@
-"""Both ends of a real channel: a coordinator's port served by uvicorn, handlers that remember, and a bare peer.
-
-The bare peer speaks WebSocket by hand where a worker never would: garbage, text, half a message.
-"""
+"""Both ends of a real channel, over either transport: a coordinator's port, and handlers that remember."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
-import ssl
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
+import grpc
 import pytest
 import uvicorn
 import uvloop
-from websockets.client import ClientProtocol
-from websockets.frames import Frame
-from websockets.uri import parse_uri
+from grpc import aio
 
+from rota.coordinator.grpc.handlers import Contract, generic_handler
 from rota.core.protocol import FromCoordinator, FromWorker
-from rota.wire.channel import CHANNEL_PATH, Channel
+from rota.v1 import channel_pb2
+from rota.wire.channel import Channel, Transport
+from rota.wire.grpc import client as grpc_client
+from rota.wire.grpc.frames import FRAME_BYTES_MAX
+from rota.wire.grpc.server import SERVER_OPTIONS, ChannelService
 from rota.wire.handshake import Handshake, Refusal
 from rota.wire.messages import COORDINATOR_CODEC, WORKER_CODEC, FromPeer, ToPeer
-from rota.wire.websocket.client import connect
+from rota.wire.websocket import client as websocket_client
 from rota.wire.websocket.server import channel_protocol
 from tests.support.waiting import wait_until_async
 
-__all__ = ["BarePeer", "CoordinatorEnd", "Recorder", "bare_peer", "on_both_loops", "serve_channels"]
+__all__ = [
+    "TRANSPORTS",
+    "CoordinatorEnd",
+    "GrpcEnd",
+    "Recorder",
+    "WebSocketEnd",
+    "WorkerEnd",
+    "on_both_loops",
+    "on_every_transport",
+    "open_channel",
+    "serve_channels",
+]
+
+
+TRANSPORTS: Final[tuple[Transport, ...]] = ("websocket", "grpc")
+
+STOP_S: Final = 5.0
+"""For open channels, when a server stops."""
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -74,28 +92,58 @@ class Recorder(Generic[In, Out]):
         return reason
 
 
-class CoordinatorEnd:
+WorkerEnd = Recorder[FromCoordinator, FromWorker]
+
+
+async def open_channel(
+    url: str,
+    handler: WorkerEnd,
+    *,
+    token: str | None = None,
+    timeout_s: float = 5.0,
+    ca_file: Path | None = None,
+) -> Channel[FromWorker]:
+    """Connect a worker by the transport that the URL names."""
+    connect = grpc_client.connect if url.startswith("grpc") else websocket_client.connect
+    return await connect(url, handler, codec=WORKER_CODEC, token=token, timeout_s=timeout_s, ca_file=ca_file)
+
+
+class CoordinatorEnd(ABC):
     """A server on a free port of loopback, with what it saw.
 
     ``decide`` is asked at each handshake; by default everybody gets a `Recorder`, kept in ``sessions``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
         self.sessions: list[Recorder[FromPeer, ToPeer]] = []
         self.handshakes: list[Handshake] = []
         self.decide: Callable[[], Recorder[FromPeer, ToPeer] | Refusal] = Recorder
-        self.scheme = "http"
+        self.certificate = certificate
         self.port = 0
-        self.server: _Server
 
     @property
-    def url(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.port}"
+    @abstractmethod
+    def transport(self) -> Transport: ...
 
     @property
-    def connections(self) -> set[object]:
-        """What uvicorn thinks is connected."""
-        return set(self.server.server_state.connections)
+    @abstractmethod
+    def url(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def connections(self) -> int:
+        """How many channels the server thinks it has."""
+
+    @abstractmethod
+    async def start(self) -> None: ...
+
+    @abstractmethod
+    def begin_stop(self) -> None:
+        """Let the server leave."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Let it leave, and see that it does."""
 
     def accept(self, handshake: Handshake) -> Recorder[FromPeer, ToPeer] | Refusal:
         self.handshakes.append(handshake)
@@ -104,13 +152,85 @@ class CoordinatorEnd:
             self.sessions.append(decision)
         return decision
 
-    async def worker(
-        self,
-    ) -> tuple[Recorder[FromCoordinator, FromWorker], Recorder[FromPeer, ToPeer]]:
+    async def worker(self) -> tuple[WorkerEnd, Recorder[FromPeer, ToPeer]]:
         """Connect a worker; return its end and the coordinator's."""
-        handler: Recorder[FromCoordinator, FromWorker] = Recorder()
-        await connect(self.url, handler, codec=WORKER_CODEC, token=None, timeout_s=5.0, verify=False)
+        handler: WorkerEnd = Recorder()
+        await open_channel(self.url, handler, ca_file=self.certificate)
         return handler, self.sessions[-1]
+
+
+class WebSocketEnd(CoordinatorEnd):
+    """The HTTP port, as uvicorn serves it."""
+
+    transport: Final = "websocket"
+    server: _Server
+    _serving: asyncio.Task[None]
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def connections(self) -> int:
+        return len(self.server.server_state.connections)
+
+    async def start(self) -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.port = listener.getsockname()[1]
+        config = uvicorn.Config(
+            _app,
+            ws=channel_protocol(self.accept, COORDINATOR_CODEC),
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            ssl_certfile=str(self.certificate) if self.certificate else None,
+        )
+        self.server = _Server(config)
+        self._serving = asyncio.create_task(self.server.serve(sockets=[listener]))
+        await wait_until_async(lambda: self.server.started, what="the server")
+
+    def begin_stop(self) -> None:
+        self.server.should_exit = True
+
+    async def stop(self) -> None:
+        self.begin_stop()
+        await asyncio.wait_for(self._serving, 2 * STOP_S)
+
+
+class GrpcEnd(CoordinatorEnd):
+    """The gRPC port, with nothing on it but channels."""
+
+    transport: Final = "grpc"
+    server: aio.Server
+    channels: ChannelService[FromPeer, ToPeer]
+
+    @property
+    def url(self) -> str:
+        return f"{'grpcs' if self.certificate else 'grpc'}://127.0.0.1:{self.port}"
+
+    @property
+    def connections(self) -> int:
+        return len(self.channels)
+
+    async def start(self) -> None:
+        self.channels = ChannelService(self.accept, COORDINATOR_CODEC)
+        contract = Contract(channel_pb2.DESCRIPTOR.services_by_name["Channel"], self.channels, is_raw=True)
+        self.server = aio.server(options=[*SERVER_OPTIONS, ("grpc.max_receive_message_length", FRAME_BYTES_MAX)])
+        self.server.add_generic_rpc_handlers((generic_handler(contract),))
+        address = "127.0.0.1:0"
+        if self.certificate is None:
+            self.port = self.server.add_insecure_port(address)
+        else:
+            both = self.certificate.read_bytes()
+            self.port = self.server.add_secure_port(address, grpc.ssl_server_credentials([(both, both)]))
+        await self.server.start()
+
+    def begin_stop(self) -> None:
+        self.channels.close_all()
+
+    async def stop(self) -> None:
+        self.begin_stop()
+        await asyncio.wait_for(self.server.stop(STOP_S), 2 * STOP_S)
 
 
 class _Server(uvicorn.Server):
@@ -128,108 +248,43 @@ async def _app(scope: dict[str, Any], receive: Callable[[], Any], send: Callable
 
 
 @contextlib.asynccontextmanager
-async def serve_channels(*, certificate: Path | None = None) -> AsyncIterator[CoordinatorEnd]:
+async def serve_channels(
+    transport: Transport = "websocket", *, certificate: Path | None = None
+) -> AsyncIterator[CoordinatorEnd]:
     """Serve until the block ends; nothing may be left connected then for longer than a close takes."""
-    end = CoordinatorEnd()
-    listener = socket.create_server(("127.0.0.1", 0))
-    end.port = listener.getsockname()[1]
-    end.scheme = "https" if certificate else "http"
-    config = uvicorn.Config(
-        _app,
-        ws=channel_protocol(end.accept, COORDINATOR_CODEC),
-        http="httptools",
-        lifespan="off",
-        log_config=None,
-        ssl_certfile=str(certificate) if certificate else None,
-    )
-    end.server = _Server(config)
-    serving = asyncio.create_task(end.server.serve(sockets=[listener]))
+    end = GrpcEnd(certificate) if transport == "grpc" else WebSocketEnd(certificate)
+    await end.start()
     try:
-        await wait_until_async(lambda: end.server.started, what="the server")
         yield end
     finally:
-        end.server.should_exit = True
-        await asyncio.wait_for(serving, 10.0)
-
-
-class BarePeer:
-    """A client that writes what it is told to and remembers the frames that come back."""
-
-    def __init__(self, rules: ClientProtocol, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.rules = rules
-        self._reader = reader
-        self._writer = writer
-        self.frames: list[Frame] = []
-
-    def write(self, data: bytes) -> None:
-        self._writer.write(data)
-
-    def flush(self) -> None:
-        """Write what the library has to send."""
-        self._writer.write(b"".join(self.rules.data_to_send()))
-
-    def reset(self) -> None:
-        """Vanish without a word: the other side sees a reset."""
-        sock = self._writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-        self._writer.transport.abort()
-
-    async def read(self) -> bool:
-        """Read once; return whether the other side is still there."""
-        data = await asyncio.wait_for(self._reader.read(1 << 16), 5.0)
-        if data:
-            self.rules.receive_data(data)
-        else:
-            self.rules.receive_eof()
-        self.frames += [event for event in self.rules.events_received() if isinstance(event, Frame)]
-        return bool(data)
-
-    async def read_until_closed(self) -> tuple[int, str]:
-        """Return the code and the reason with which the other side closed."""
-        while await self.read():
-            pass
-        assert self.rules.close_rcvd is not None
-        return self.rules.close_rcvd.code, self.rules.close_rcvd.reason
-
-
-@contextlib.asynccontextmanager
-async def bare_peer(end: CoordinatorEnd, *, path: str = CHANNEL_PATH) -> AsyncIterator[BarePeer]:
-    """Connect a bare peer and do the handshake."""
-    reader, writer = await asyncio.open_connection(
-        "127.0.0.1", end.port, ssl=_trusting() if end.scheme == "https" else None
-    )
-    rules = ClientProtocol(parse_uri(f"ws://127.0.0.1:{end.port}{path}"), max_size=None)
-    peer = BarePeer(rules, reader, writer)
-    rules.send_request(rules.connect())
-    peer.flush()
-    try:
-        await peer.read()
-        yield peer
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-
-
-def _trusting() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+        await end.stop()
 
 
 def on_both_loops(test: Callable[[CoordinatorEnd], Awaitable[None]]) -> Callable[[str], None]:
-    """Run a test with a server, once on asyncio's own loop and once on uvloop: their transports differ."""
+    """Run a test with a WebSocket server, once on asyncio's own loop and once on uvloop: their transports differ."""
+    return _with_servers(test, {"asyncio": ("websocket", "asyncio"), "uvloop": ("websocket", "uvloop")})
 
-    async def with_server() -> None:
-        async with serve_channels() as end:
+
+def on_every_transport(test: Callable[[CoordinatorEnd], Awaitable[None]]) -> Callable[[str], None]:
+    """Run a test with a server of each kind: both loops as well, and gRPC, which is the same on either, on ours."""
+    return _with_servers(
+        test, {"asyncio": ("websocket", "asyncio"), "uvloop": ("websocket", "uvloop"), "grpc": ("grpc", "uvloop")}
+    )
+
+
+def _with_servers(
+    test: Callable[[CoordinatorEnd], Awaitable[None]], ways: dict[str, tuple[Transport, str]]
+) -> Callable[[str], None]:
+    async def with_server(transport: Transport) -> None:
+        async with serve_channels(transport) as end:
             await test(end)
 
-    def run(loop: str) -> None:
+    def run(way: str) -> None:
+        transport, loop = ways[way]
         make = uvloop.new_event_loop if loop == "uvloop" else asyncio.new_event_loop
         with asyncio.Runner(loop_factory=make) as runner:
-            runner.run(with_server())
+            runner.run(with_server(transport))
 
     run.__name__ = run.__qualname__ = test.__name__
     run.__module__ = test.__module__
-    return pytest.mark.parametrize("loop", ["asyncio", "uvloop"])(run)
+    return pytest.mark.parametrize("way", list(ways))(run)

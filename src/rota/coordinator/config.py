@@ -12,6 +12,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
+from rota.wire.channel import GRPC_PORT
+
 if TYPE_CHECKING:
     from rota.store.base import Retention
 
@@ -33,7 +35,7 @@ LogFormat = Literal["auto", "human", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 PORT_MAX: Final = 65_535
-GRPC_PORT_DEFAULT: Final = 50_051
+GRPC_PORT_DEFAULT: Final = GRPC_PORT
 
 LOG_RETENTION_BYTES_MIN: Final = 1 << 20
 """Less could not hold the output of one task."""

@@ -199,17 +199,22 @@ class House:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._recorder.close()
 
+    def accept_stream(self, _handshake: Handshake) -> ChannelHandler[FromPeer, ToPeer] | Refusal:
+        """Decide about a channel over gRPC, whose server has checked the token, which is all that there is to check."""
+        try:
+            self._loop.scheduler()
+        except RotaError as error:
+            return Refusal(503, error.code, str(error))
+        return self._sessions.make()
+
     def _accept_channel(self, handshake: Handshake) -> ChannelHandler[FromPeer, ToPeer] | Refusal:
         try:
             check_headers(self.guard, handshake.headers, path=handshake.path, scheme=handshake.scheme)
-            self._loop.scheduler()
         except Forbidden as error:
             return Refusal(403, error.code, str(error))
         except Unauthorized as error:
             return Refusal(401, error.code, str(error))
-        except RotaError as error:
-            return Refusal(503, error.code, str(error))
-        return self._sessions.make()
+        return self.accept_stream(handshake)
 
     async def _sample_rates(self) -> None:
         while True:

@@ -99,7 +99,9 @@ async def _serve(config: CoordinatorConfig, listener: socket.socket, policies: M
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     turning = asyncio.create_task(house.run())
     _say_ready(config, listener)
-    door = GrpcDoor(config, guard=house.guard, service=house.service, counters=house.counters)
+    door = GrpcDoor(
+        config, guard=house.guard, service=house.service, counters=house.counters, accept=house.accept_stream
+    )
     calls = asyncio.create_task(door.run())
     try:
         await asyncio.wait(

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15rota/v1/channel.proto\x12\x07rota.v1\"\x19\n\x05\x46rame\x12\x10\n\x08messages\x18\x01 \x03(\x0c\x32\x35\n\x07\x43hannel\x12*\n\x04Open\x12\x0e.rota.v1.Frame\x1a\x0e.rota.v1.Frame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15rota/v1/channel.proto\x12\x07rota.v1\"8\n\x05\x46rame\x12\x10\n\x08messages\x18\x01 \x03(\x0c\x12\x1d\n\x05\x63lose\x18\x02 \x01(\x0b\x32\x0e.rota.v1.Close\"%\n\x05\x43lose\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t25\n\x07\x43hannel\x12*\n\x04Open\x12\x0e.rota.v1.Frame\x1a\x0e.rota.v1.Frame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,7 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rota.v1.channel_pb2', _glob
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FRAME']._serialized_start=34
-  _globals['_FRAME']._serialized_end=59
-  _globals['_CHANNEL']._serialized_start=61
-  _globals['_CHANNEL']._serialized_end=114
+  _globals['_FRAME']._serialized_end=90
+  _globals['_CLOSE']._serialized_start=92
+  _globals['_CLOSE']._serialized_end=129
+  _globals['_CHANNEL']._serialized_start=131
+  _globals['_CHANNEL']._serialized_end=184
 # @@protoc_insertion_point(module_scope)

@@ -11,14 +11,20 @@ A channel that is open says nothing about the other side being alive: heartbeats
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final, Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 from rota.core.errors import RotaError
 
-__all__ = ["CHANNEL_PATH", "Channel", "ChannelError", "ChannelHandler", "CloseCode"]
+__all__ = ["CHANNEL_PATH", "GRPC_PORT", "Channel", "ChannelError", "ChannelHandler", "CloseCode", "Transport"]
 
 CHANNEL_PATH: Final = "/api/v1/channel"
 """Where a coordinator's channel is, under its base URL."""
+
+GRPC_PORT: Final = 50_051
+"""Where a coordinator speaks gRPC, unless it is told otherwise."""
+
+Transport = Literal["websocket", "grpc"]
+"""What may be under a channel."""
 
 In = TypeVar("In")
 Out_contra = TypeVar("Out_contra", contravariant=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -17,15 +18,21 @@ from rota.coordinator.grpc.watching import OpenWatches
 from rota.coordinator.http.guard import Guard
 from rota.coordinator.metrics import Counters
 from rota.coordinator.service import Service
+from rota.wire.channel import ChannelHandler
+from rota.wire.handshake import Handshake, Refusal
+from rota.wire.messages import COORDINATOR_CODEC, FromPeer, ToPeer
 
 if TYPE_CHECKING:
     from rota.coordinator.grpc.server import GrpcServer
+    from rota.wire.grpc.server import ChannelService
 
 __all__ = ["GrpcDoor"]
 
 _LIBRARY_USERS: Final = ("rota.coordinator.grpc.server", "rota.coordinator.grpc.contracts")
 
 log = structlog.get_logger(__name__)
+
+Accept = Callable[[Handshake], "ChannelHandler[FromPeer, ToPeer] | Refusal"]
 
 
 class GrpcDoor:
@@ -36,13 +43,17 @@ class GrpcDoor:
         guard: Who may call.
         service: What the public services call.
         counters: Where calls are counted.
+        accept: Makes the session of each channel that is opened.
     """
 
-    def __init__(self, config: CoordinatorConfig, *, guard: Guard, service: Service, counters: Counters) -> None:
+    def __init__(
+        self, config: CoordinatorConfig, *, guard: Guard, service: Service, counters: Counters, accept: Accept
+    ) -> None:
         self._config = config
         self._guard = guard
         self._service = service
         self._counters = counters
+        self._accept = accept
         self._watches = OpenWatches()
         self._closing = asyncio.Event()
 
@@ -52,28 +63,36 @@ class GrpcDoor:
         Raises:
             PortTaken: It can't be listened on.
         """
-        server = None if self._config.grpc_port == "off" else await self._open()
+        if self._config.grpc_port == "off":
+            await self._closing.wait()
+            return
+        server, channels = await self._open()
         await self._closing.wait()
-        if server is not None:
-            await server.stop()
+        channels.close_all()  # those that were opened since the sessions were told
+        await server.stop()
 
     def close(self) -> None:
         """Let `run` end: calls that run have a moment to end, those that watch are told to come back."""
         self._watches.stop()
         self._closing.set()
 
-    async def _open(self) -> GrpcServer:
+    async def _open(self) -> tuple[GrpcServer, ChannelService[FromPeer, ToPeer]]:
         for module in _LIBRARY_USERS:
             await asyncio.to_thread(importlib.import_module, module)
         from rota.coordinator.grpc.contracts import public_contracts  # noqa: PLC0415 - see the top
+        from rota.coordinator.grpc.handlers import Contract  # noqa: PLC0415 - see the top
         from rota.coordinator.grpc.server import GrpcServer  # noqa: PLC0415 - see the top
+        from rota.v1 import channel_pb2  # noqa: PLC0415 - see the top
+        from rota.wire.grpc.server import ChannelService  # noqa: PLC0415 - see the top
 
-        contracts = public_contracts(self._service, self._watches)
+        channels = ChannelService(self._accept, COORDINATOR_CODEC)
+        channel = Contract(channel_pb2.DESCRIPTOR.services_by_name["Channel"], channels, is_raw=True)
+        contracts = [*public_contracts(self._service, self._watches), channel]
         server = GrpcServer(contracts, guard=self._guard, counters=self._counters)
         port = server.listen(self._config.host, _ports(self._config))
         await server.start()
         _say_ready(self._config.host, port)
-        return server
+        return server, channels
 
 
 def _ports(config: CoordinatorConfig) -> list[int]:

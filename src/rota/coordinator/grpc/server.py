@@ -19,12 +19,13 @@ from rota.coordinator.grpc.sweeping import CallSweeper
 from rota.coordinator.http.guard import Guard
 from rota.coordinator.metrics import Counters
 from rota.core.errors import Unauthorized
-from rota.wire.messages import LARGE_BYTES_MAX
+from rota.wire.grpc.frames import FRAME_BYTES_MAX
+from rota.wire.grpc.server import SERVER_OPTIONS
 
 __all__ = ["RECEIVE_BYTES_MAX", "GrpcServer", "PortTaken"]
 
-RECEIVE_BYTES_MAX: Final = LARGE_BYTES_MAX + (64 << 10)
-"""Of one gRPC message: the largest message of a channel, and what is around it."""
+RECEIVE_BYTES_MAX: Final = FRAME_BYTES_MAX
+"""Of one gRPC message: nothing is larger than a frame of a channel."""
 
 METADATA_BYTES_MAX: Final = 16 << 10
 """A token, a trace and some names."""
@@ -50,6 +51,7 @@ class GrpcServer:
         self._server = grpc.aio.server(
             interceptors=[CallSweeper(), _TokenCheck(guard)],
             options=[
+                *SERVER_OPTIONS,
                 ("grpc.max_receive_message_length", RECEIVE_BYTES_MAX),
                 ("grpc.max_send_message_length", RECEIVE_BYTES_MAX),
                 ("grpc.max_metadata_size", METADATA_BYTES_MAX),
