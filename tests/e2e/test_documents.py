@@ -25,6 +25,7 @@ from tests.support.waiting import wait_until
 DOCUMENTS: Final = (
     "README.md",
     "docs/grpc.md",
+    "docs/grpc-workers.md",
     "docs/guide.md",
     "docs/files.md",
     "docs/moving-from-taskandgo.md",
@@ -36,6 +37,9 @@ DOCUMENTS: Final = (
     "docs/workloads.md",
     "docs/reference/rest.md",
 )
+
+OPTIONS: Final = {"docs/grpc-workers.md": ("--grpc-port", "0", "--transport", "grpc")}
+"""Of the cluster, where a document has a particular one in mind."""
 
 STARTS_A_CLUSTER: Final = re.compile(r"^(make|rota (up|coordinator|worker)|export) ?")
 
@@ -93,6 +97,8 @@ def test_a_reader_who_types_along_sees_what_is_shown(document: str, tmp_path: Pa
     options = ("--workers", "2", "--resources", "cpu=2000,memory=8G", "--grpc-port", str(port))
     with running_cluster(tmp_path, *options) as (rota, _):
         wait_until(lambda: is_open(port), what="the gRPC port")
+    arguments = ("--workers", "2", "--resources", "cpu=2000,memory=8G", *OPTIONS.get(document, ()))
+    with running_cluster(tmp_path, *arguments) as (rota, _):
         for command in typed_in(document):
             assert_shows(rota, command, grpc_port=port)
 

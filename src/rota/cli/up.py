@@ -13,7 +13,8 @@ import re
 import socket
 import time
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, get_args
+from urllib.parse import urlsplit
 
 import click
 
@@ -35,6 +36,7 @@ from rota.cli.worker import worker_config
 from rota.client.http import HttpClient
 from rota.coordinator.config import CoordinatorConfig
 from rota.core.errors import RotaError
+from rota.wire.channel import Transport
 
 __all__ = ["command"]
 
@@ -59,6 +61,9 @@ RESTART_S_MIN: Final = 5.0
 _LISTENING = re.compile(r"listening on http://.*:(\d+)$", re.MULTILINE)
 """What a coordinator writes to stdout when it can be reached."""
 
+_SERVING_GRPC = re.compile(r"serving gRPC on .*:(\d+)$", re.MULTILINE)
+"""The same of its gRPC port, a moment later."""
+
 
 @click.command(
     epilog="""Examples:
@@ -75,9 +80,21 @@ _LISTENING = re.compile(r"listening on http://.*:(\d+)$", re.MULTILINE)
 @click.option("--resources", type=options.RESOURCES, help="To divide among the workers, instead of what is found.")
 @click.option("--overcommit", type=options.FACTORS, help="Offer more than there is: cpu=2.0 for twice the cores.")
 @click.option("--tags", "--capabilities", default="", metavar="TAG,…", help="Of all workers.")
+@click.option(
+    "--transport",
+    type=click.Choice(get_args(Transport)),
+    default="websocket",
+    show_default=True,
+    help="Of the workers' channels.",
+)
 @coordinator_options
 def command(
-    workers: int, resources: dict[str, int] | None, overcommit: dict[str, float] | None, tags: str, **given: Any
+    workers: int,
+    resources: dict[str, int] | None,
+    overcommit: dict[str, float] | None,
+    tags: str,
+    transport: Transport,
+    **given: Any,
 ) -> None:
     """Start a whole cluster on this machine: a coordinator and workers, which share its resources.
 
@@ -94,19 +111,22 @@ def command(
         for each in arguments:
             each.append("--overcommit=" + ",".join(f"{name}={factor:g}" for name, factor in overcommit.items()))
     _check_workers(arguments)
+    if transport == "grpc" and config.grpc_port == "off":
+        raise click.UsageError("--transport grpc takes a port for gRPC: leave out --grpc-port off")
     _make_state_dir(config.state_dir)
     _check_port(config.host, config.port, option="--port")
     if isinstance(config.grpc_port, int):
         _check_port(config.host, config.grpc_port, option="--grpc-port")
     block_signals()
-    raise click.exceptions.Exit(_Cluster(config).live(arguments))
+    raise click.exceptions.Exit(_Cluster(config, transport).live(arguments))
 
 
 class _Cluster:
     """The processes of one cluster."""
 
-    def __init__(self, config: CoordinatorConfig) -> None:
+    def __init__(self, config: CoordinatorConfig, transport: Transport) -> None:
         self._config = config
+        self._transport = transport
         self._env = dict(os.environ)
         # Not on the command line, where everybody on this machine could read it.
         self._env.pop("ROTA_TOKEN", None)
@@ -122,7 +142,7 @@ class _Cluster:
         """Run until somebody stops us or the coordinator ends; return the exit code."""
         is_urgent = False
         try:
-            url = self._wait_for_address()
+            url = _url(self._config.host, int(self._wait_for_word(_LISTENING)))
             for given in workers:
                 self._start_worker(url, given)
             self._wait_for_workers(url)
@@ -143,20 +163,23 @@ class _Cluster:
     def _start_worker(self, url: str, given: list[str]) -> None:
         name = f"w{len(self._worker_arguments) + 1}"
         common = [f"--server={url}", f"--id={name}", f"--log-format={self._config.log_format}"]
+        if self._transport == "grpc":
+            port = self._wait_for_word(_SERVING_GRPC)
+            common += ["--transport=grpc", f"--grpc-server={urlsplit(url).netloc.rpartition(':')[0]}:{port}"]
         self._worker_arguments[name] = ["worker", *common, f"--log-level={self._config.log_level}", *given]
         self._launch_worker(name)
 
     def _launch_worker(self, name: str) -> None:
         self._workers.append(start_child(name, self._worker_arguments[name], env=self._env))
 
-    def _wait_for_address(self) -> str:
-        """Return the address once the coordinator listens; it picks the port itself if it is told 0."""
+    def _wait_for_word(self, word: re.Pattern[str]) -> str:
+        """Return what the coordinator says when it can be reached: it picks a port itself if it is told 0."""
         give_up_at = time.monotonic() + START_S_MAX
-        while (match := _LISTENING.search(self._coordinator.said())) is None:
+        while (match := word.search(self._coordinator.said())) is None:
             if time.monotonic() > give_up_at:
                 raise _CoordinatorGone(f"the coordinator was not ready in {START_S_MAX:g} s")
             self._pause(LOOK_EVERY_S)
-        return _url(self._config.host, int(match[1]))
+        return match[1]
 
     def _wait_for_workers(self, url: str) -> None:
         """Wait until the workers have reported; the cluster is of use before, so not for ever."""

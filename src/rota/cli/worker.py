@@ -11,6 +11,7 @@ import click
 from rota.cli import options
 from rota.cli.coordinator import TOKEN_BYTES_MAX
 from rota.core.model import Gpu
+from rota.wire.channel import GRPC_PORT, Transport
 from rota.worker.config import LogFormat, LogLevel, WorkerConfig
 
 __all__ = ["command", "worker_config"]
@@ -22,6 +23,7 @@ __all__ = ["command", "worker_config"]
     \b
     rota worker --server http://10.0.0.1:8080
     rota worker --max-tasks 4 --tags ssd --overcommit cpu=2
+    rota worker --server http://10.0.0.1:8080 --transport grpc
     rota worker --id gpu7 --tags gpu,cuda-12.0 --resources cpu=8000,memory=32G
     """
 )
@@ -33,6 +35,18 @@ __all__ = ["command", "worker_config"]
     default=options.DEFAULT_URL,
     show_default=True,
     help="The coordinator.",
+)
+@click.option(
+    "--transport",
+    type=click.Choice(get_args(Transport)),
+    default="websocket",
+    show_default=True,
+    help="Of the channel to the coordinator.",
+)
+@click.option(
+    "--grpc-server",
+    metavar="HOST:PORT",
+    help=f"Where it speaks gRPC; grpcs://HOST:PORT with TLS.  [default: port {GRPC_PORT} of its host]",
 )
 @click.option("--id", help="By which it is known; one living worker each.  [default: the host's name]")
 @click.option("--addr", default="", help="An address to show to people.")
@@ -109,10 +123,21 @@ def worker_config(given: dict[str, Any]) -> WorkerConfig:
         click.UsageError: They make no sense.
     """
     token_file = given["token_file"]
-    same = ("server", "addr", "max_tasks", "resources", "cache_dir", "ca_file", "log_format", "log_level")
+    same = (
+        "server",
+        "transport",
+        "grpc_server",
+        "addr",
+        "max_tasks",
+        "resources",
+        "cache_dir",
+        "ca_file",
+        "log_format",
+        "log_level",
+    )
     try:
         return WorkerConfig(
-            **{name: given[name] for name in same},
+            **{name: given[name] for name in (*same, "log_format", "log_level")},
             id=given["id"] if given["id"] is not None else socket.gethostname(),
             overcommit=given["overcommit"] or {},
             gpus=tuple(map(Gpu, given["gpus"])) if given["gpus"] is not None else None,

@@ -15,6 +15,7 @@ from typing import Final, Literal, get_args
 from urllib.parse import SplitResult, urlsplit
 
 from rota.core.model import Gpu
+from rota.wire.channel import GRPC_PORT, Transport
 
 __all__ = ["LogFormat", "LogLevel", "WorkerConfig"]
 
@@ -47,6 +48,9 @@ class WorkerConfig:
     Args:
         id: By which the coordinator knows it; one living worker for each id.
         server: Base URL of the coordinator.
+        transport: What is under the channel.
+        grpc_server: Where the coordinator speaks gRPC (``host:port``, or as a URL with ``grpc`` or ``grpcs``), if that
+            is not port 50051 of the host of ``server``.
         addr: An address to show to people; empty if there is none.
         tags: What tasks can require.
         max_tasks: How many tasks run at once at most; ``None`` leaves it to the resources.
@@ -67,6 +71,8 @@ class WorkerConfig:
 
     id: str
     server: str = "http://127.0.0.1:8080"
+    transport: Transport = "websocket"
+    grpc_server: str | None = None
     addr: str = ""
     tags: frozenset[str] = frozenset()
     max_tasks: int | None = None
@@ -87,9 +93,24 @@ class WorkerConfig:
         self._check_amounts()
         self._check_overcommit()
         self._check_cache()
-        for name, words in (("log_format", LogFormat), ("log_level", LogLevel)):
+        for name, words in (("transport", Transport), ("log_format", LogFormat), ("log_level", LogLevel)):
             if getattr(self, name) not in get_args(words):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(words))}, got {getattr(self, name)!r}")
+
+    @property
+    def channel_url(self) -> str:
+        """Where the channel is opened, for the transport.
+
+        >>> WorkerConfig(id="w1", server="https://rota.example/lab", transport="grpc").channel_url
+        'grpcs://rota.example:50051'
+        """
+        if self.transport == "websocket":
+            return self.server
+        if self.grpc_server is not None:
+            return self.grpc_server if "://" in self.grpc_server else f"grpc://{self.grpc_server}"
+        parts = urlsplit(self.server)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        return f"{'grpcs' if parts.scheme == 'https' else 'grpc'}://{host}:{GRPC_PORT}"
 
     def _check_names(self) -> None:
         if not _ID.match(self.id):
@@ -105,11 +126,21 @@ class WorkerConfig:
     def _check_server(self) -> None:
         parts = urlsplit(self.server)
         if parts.scheme not in {"http", "https"} or not parts.hostname or not _has_sane_port(parts):
-            raise ValueError(f"server must be a URL such as http://127.0.0.1:8080, got {self.server!r}")
+            hint = "; where it speaks gRPC is told by grpc_server" if parts.scheme in {"grpc", "grpcs"} else ""
+            raise ValueError(f"server must be a URL such as http://127.0.0.1:8080, got {self.server!r}{hint}")
         if self.token is not None and not (self.token and self.token.isascii() and self.token.isprintable()):
             raise ValueError("token must be printable ASCII")
         if self.ca_file is not None and not self.ca_file.is_file():
             raise ValueError(f"ca_file {self.ca_file} is not a file")
+        if self.grpc_server is not None:
+            self._check_grpc_server()
+
+    def _check_grpc_server(self) -> None:
+        if self.transport != "grpc":
+            raise ValueError("grpc_server goes with transport grpc")
+        parts = urlsplit(self.channel_url)
+        if parts.scheme not in {"grpc", "grpcs"} or not parts.hostname or not _has_sane_port(parts) or parts.path:
+            raise ValueError(f"grpc_server must be HOST:PORT or such as grpcs://host:50051, got {self.grpc_server!r}")
 
     def _check_amounts(self) -> None:
         if self.max_tasks is not None and not 1 <= self.max_tasks <= MAX_TASKS_MAX:

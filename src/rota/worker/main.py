@@ -24,12 +24,11 @@ from rota.process.limits import raise_file_limit
 from rota.process.logs import set_up_logs
 from rota.wire.backoff import reconnect_delay_s
 from rota.wire.channel import ChannelError
-from rota.wire.messages import WORKER_CODEC
-from rota.wire.websocket.client import connect
 from rota.worker.blobs import BlobShelf
 from rota.worker.builds import GoBuilds
 from rota.worker.cache import CacheDir
 from rota.worker.config import WorkerConfig
+from rota.worker.dialling import dialler
 from rota.worker.environments import EnvironmentStore
 from rota.worker.farewell import Farewell
 from rota.worker.machine import UsageSampler
@@ -108,6 +107,7 @@ class _Process:
         if self._builds is not None:
             self._builds.protect(self._pool.blobs_in_use)
         self._shell.use(self._pool, self._blobs)
+        self._dial = dialler(config, timeout_s=CONNECT_TIMEOUT_S)
         self._rng = random.Random()
         self._leaving = asyncio.Event()
         self._signals = 0
@@ -125,7 +125,8 @@ class _Process:
         gc.collect()
         gc.freeze()
         resources = dict(self._offer.resources)
-        log.info("worker_started", id=self._config.id, server=self._config.server, pid=os.getpid(), **resources)
+        server = self._config.channel_url
+        log.info("worker_started", id=self._config.id, server=server, pid=os.getpid(), **resources)
         staying, beating = asyncio.create_task(self._stay_connected()), asyncio.create_task(self._beat())
         cleaning = asyncio.create_task(self._scratch.keep_clean())
         try:
@@ -158,14 +159,7 @@ class _Process:
     async def _serve_once(self) -> str | None:
         """Be connected, if that succeeds, until the channel is lost; return why no other try can succeed, if so."""
         try:
-            await connect(
-                self._config.server,
-                self._shell,
-                codec=WORKER_CODEC,
-                token=self._config.token,
-                timeout_s=CONNECT_TIMEOUT_S,
-                ca_file=self._config.ca_file,
-            )
+            await self._dial(self._shell)
         except ChannelError as error:
             if not error.retryable and not self._shell.was_welcome:
                 return str(error)
