@@ -5,21 +5,25 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from rota.wire.channel import Transport
 from tests.support.proxy import running_proxy
-from tests.support.real_cluster import Cluster
+from tests.support.real_cluster import Cluster, over_both
 from tests.support.waiting import wait_until
 
 TIMES = ("--lease=3s", "--lease-grace=500ms", "--exclusive-wait=5s")
 
 
-def test_exclusive_task_behind_a_partition_is_stopped_there_before_it_runs_elsewhere(tmp_path: Path) -> None:
+@over_both
+def test_exclusive_task_behind_a_partition_is_stopped_there_before_it_runs_elsewhere(
+    tmp_path: Path, transport: Transport
+) -> None:
     pids, overlaps = tmp_path / "pids", tmp_path / "overlaps"
     alive = f"kill -0 $pid && echo $pid >> {shlex.quote(str(overlaps))}"
     look = f"for pid in $(cat {shlex.quote(str(pids))}); do {alive}; done"
     pids.touch()
-    with Cluster(tmp_path, *TIMES) as cluster, running_proxy(cluster.port) as proxy:
+    with Cluster(tmp_path, *TIMES, transport=transport) as cluster, running_proxy(cluster.channel_port) as proxy:
         cluster.start_coordinator()
-        cluster.start_worker("far", server=proxy.url)
+        cluster.start_worker("far", through=proxy)
         shell = f"{look}; echo $$ >> {shlex.quote(str(pids))}; exec sleep 60"
         task_id = cluster.client.submit({"shell": shell, "exclusive": True})["id"]
         wait_until(lambda: len(pids.read_text().split()) == 1, what="the first attempt")

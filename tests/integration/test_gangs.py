@@ -12,7 +12,8 @@ import rota
 from rota import Client
 from rota.client.http import Json
 from rota.core.errors import RotaError
-from tests.support.real_cluster import Cluster
+from rota.wire.channel import Transport
+from tests.support.real_cluster import Cluster, over_both
 
 TWO_CORES = "--resources=cpu=2000,memory=2G"
 
@@ -34,10 +35,11 @@ def ended(cluster: Cluster, ids: list[str]) -> list[Json]:
     return [cluster.wait_for_end(task_id) for task_id in ids]
 
 
-def test_four_processes_on_two_workers_meet_and_know_their_ranks(tmp_path: Path) -> None:
+@over_both
+def test_four_processes_on_two_workers_meet_and_know_their_ranks(tmp_path: Path, transport: Transport) -> None:
     folder = tmp_path / "meeting"
     folder.mkdir()
-    with Cluster(tmp_path) as cluster:
+    with Cluster(tmp_path, transport=transport) as cluster:
         cluster.start_coordinator()
         cluster.start_worker("w1", TWO_CORES)
         ids = submit_gang(cluster, 4, shell=meet(folder, "echo $ROTA_GANG_RANK $ROTA_GANG_SIZE $ROTA_GANG_HOSTS"))

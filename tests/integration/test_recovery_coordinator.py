@@ -13,7 +13,8 @@ import pytest
 
 from rota.client.http import HttpClient, Json
 from rota.core.errors import Conflict, NoCoordinator, RotaError, Unavailable
-from tests.support.real_cluster import Cluster, Gate, Witness, check_record
+from rota.wire.channel import Transport
+from tests.support.real_cluster import Cluster, Gate, Witness, check_record, over_both
 from tests.support.waiting import wait_until
 
 LONG_GRACE: Final = "--grace=60s"
@@ -32,9 +33,10 @@ def submit_all(client: HttpClient, specs: list[Json]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_ten_thousand_tasks_in_flight_outlive_a_kill_of_the_coordinator(tmp_path: Path) -> None:
+@over_both
+def test_ten_thousand_tasks_in_flight_outlive_a_kill_of_the_coordinator(tmp_path: Path, transport: Transport) -> None:
     witness = Witness(tmp_path / "witness")
-    with Cluster(tmp_path, LONG_GRACE) as cluster, Gate(tmp_path / "gate") as gate:
+    with Cluster(tmp_path, LONG_GRACE, transport=transport) as cluster, Gate(tmp_path / "gate") as gate:
         cluster.start_coordinator()
         for name in ("w1", "w2"):
             cluster.start_worker(name, "--resources=cpu=62000,memory=8G")
@@ -60,9 +62,10 @@ def test_ten_thousand_tasks_in_flight_outlive_a_kill_of_the_coordinator(tmp_path
         assert began == finished, "another process finished than the one that began"
 
 
-def test_coordinator_and_worker_die_together(tmp_path: Path) -> None:
+@over_both
+def test_coordinator_and_worker_die_together(tmp_path: Path, transport: Transport) -> None:
     witness = Witness(tmp_path / "witness")
-    with Cluster(tmp_path, LONG_GRACE) as cluster, Gate(tmp_path / "gate") as gate:
+    with Cluster(tmp_path, LONG_GRACE, transport=transport) as cluster, Gate(tmp_path / "gate") as gate:
         cluster.start_coordinator()
         worker = cluster.start_worker("w1", "--resources=cpu=4000,memory=4G")
         ids = submit_all(cluster.client, [{"shell": witness.shell(gate.shell)}] * 12)
@@ -127,9 +130,10 @@ def test_every_acknowledged_submit_outlives_a_kill_and_a_resend_makes_no_second_
         assert all(everything[task_id]["created_at"] == task["created_at"] for task_id, task in recovered.items())
 
 
-def test_nobody_is_lost_because_the_coordinator_stood_still(tmp_path: Path) -> None:
+@over_both
+def test_nobody_is_lost_because_the_coordinator_stood_still(tmp_path: Path, transport: Transport) -> None:
     witness = Witness(tmp_path / "witness")
-    with Cluster(tmp_path, "--grace=0s") as cluster, Gate(tmp_path / "gate") as gate:
+    with Cluster(tmp_path, "--grace=0s", transport=transport) as cluster, Gate(tmp_path / "gate") as gate:
         coordinator = cluster.start_coordinator()
         cluster.start_worker("w1", "--resources=cpu=2000,memory=2G")
         ids = submit_all(cluster.client, [{"shell": witness.shell(gate.shell)}] * 2)
@@ -146,9 +150,12 @@ def test_nobody_is_lost_because_the_coordinator_stood_still(tmp_path: Path) -> N
         assert witness.starts() == dict.fromkeys(ids, 1)
 
 
-def test_a_graceful_stop_leaves_running_tasks_alone_and_a_restart_finds_them(tmp_path: Path) -> None:
+@over_both
+def test_a_graceful_stop_leaves_running_tasks_alone_and_a_restart_finds_them(
+    tmp_path: Path, transport: Transport
+) -> None:
     witness = Witness(tmp_path / "witness")
-    with Cluster(tmp_path, LONG_GRACE) as cluster, Gate(tmp_path / "gate") as gate:
+    with Cluster(tmp_path, LONG_GRACE, transport=transport) as cluster, Gate(tmp_path / "gate") as gate:
         coordinator = cluster.start_coordinator()
         cluster.start_worker("w1", "--resources=cpu=2000,memory=2G")
         ids = submit_all(cluster.client, [{"shell": witness.shell(gate.shell)}] * 5)
@@ -174,9 +181,12 @@ def test_a_graceful_stop_leaves_running_tasks_alone_and_a_restart_finds_them(tmp
         assert witness.starts() == dict.fromkeys(ids, 1)
 
 
-def test_a_task_that_ended_while_the_coordinator_was_away_is_recorded_with_its_output(tmp_path: Path) -> None:
+@over_both
+def test_a_task_that_ended_while_the_coordinator_was_away_is_recorded_with_its_output(
+    tmp_path: Path, transport: Transport
+) -> None:
     witness = Witness(tmp_path / "witness")
-    with Cluster(tmp_path, LONG_GRACE) as cluster, Gate(tmp_path / "gate") as gate:
+    with Cluster(tmp_path, LONG_GRACE, transport=transport) as cluster, Gate(tmp_path / "gate") as gate:
         cluster.start_coordinator()
         cluster.start_worker("w1", "--resources=cpu=1000,memory=1G")
         long_output = "yes 0123456 | head -c 200000"

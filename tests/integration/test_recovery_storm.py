@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 import pytest
 
+from rota.wire.channel import Transport
 from tests.support.processes import RunningProcess
 from tests.support.proxy import Proxy, running_proxy
 from tests.support.real_cluster import ENDED, Cluster, Witness, check_record
@@ -68,7 +69,7 @@ class Storm:
         return self._rng.choice(list(self._networks.values()))
 
     def _start_worker(self, name: str) -> RunningProcess:
-        return self._cluster.start_worker(name, FOUR_CORES, server=self._networks[name].url)
+        return self._cluster.start_worker(name, FOUR_CORES, through=self._networks[name])
 
 
 def wait_for_ends(witness: Witness, more: int) -> None:
@@ -77,15 +78,15 @@ def wait_for_ends(witness: Witness, more: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
-def test_every_task_is_run_once_through_a_storm_of_faults(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize("seed,transport", [(1, "websocket"), (2, "websocket"), (3, "grpc")])
+def test_every_task_is_run_once_through_a_storm_of_faults(tmp_path: Path, seed: int, transport: Transport) -> None:
     rng = random.Random(seed)
     witness = Witness(tmp_path / "witness")
     work = (":", ":", "sleep 0.05", "yes | head -c 20000")
     with (
-        Cluster(tmp_path, *PATIENT) as cluster,
-        running_proxy(cluster.port) as first,
-        running_proxy(cluster.port) as second,
+        Cluster(tmp_path, *PATIENT, transport=transport) as cluster,
+        running_proxy(cluster.channel_port) as first,
+        running_proxy(cluster.channel_port) as second,
     ):
         storm = Storm(cluster, {"w1": first, "w2": second}, rng)
         specs = [{"name": "flowing", "shell": witness.shell(rng.choice(work))} for _ in range(TASKS)]

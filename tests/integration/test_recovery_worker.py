@@ -11,8 +11,9 @@ import msgspec
 import psutil
 
 from rota.client.http import Json
+from rota.wire.channel import Transport
 from tests.support.proxy import Proxy, running_proxy
-from tests.support.real_cluster import Cluster, Gate, Witness, check_record
+from tests.support.real_cluster import Cluster, Gate, Witness, check_record, over_both
 from tests.support.waiting import wait_until
 
 TWO_CORES: Final = "--resources=cpu=2000,memory=2G"
@@ -41,9 +42,12 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def test_tasks_of_a_killed_worker_run_elsewhere_and_only_what_had_begun_is_charged(tmp_path: Path) -> None:
+@over_both
+def test_tasks_of_a_killed_worker_run_elsewhere_and_only_what_had_begun_is_charged(
+    tmp_path: Path, transport: Transport
+) -> None:
     witness = Witness(tmp_path / "witness")
-    with Cluster(tmp_path) as cluster, Gate(tmp_path / "gate") as gate:
+    with Cluster(tmp_path, transport=transport) as cluster, Gate(tmp_path / "gate") as gate:
         cluster.start_coordinator()
         doomed = cluster.start_worker("doomed", TWO_CORES)
         # The class is known to be quick: then lines are made, and what stands in one behind another has not begun.
@@ -71,9 +75,12 @@ def test_tasks_of_a_killed_worker_run_elsewhere_and_only_what_had_begun_is_charg
         cluster.wait_for_node("doomed", "offline")
 
 
-def test_a_task_whose_workers_keep_dying_fails_when_its_losses_are_used_up(tmp_path: Path) -> None:
+@over_both
+def test_a_task_whose_workers_keep_dying_fails_when_its_losses_are_used_up(
+    tmp_path: Path, transport: Transport
+) -> None:
     witness = Witness(tmp_path / "witness")
-    with Cluster(tmp_path) as cluster, Gate(tmp_path / "gate") as gate:
+    with Cluster(tmp_path, transport=transport) as cluster, Gate(tmp_path / "gate") as gate:
         cluster.start_coordinator()
         worker = cluster.start_worker("w1", TWO_CORES)
         (task_id,) = submit_all(cluster, [{"shell": witness.shell(gate.shell), "losses": 1}])
@@ -87,9 +94,10 @@ def test_a_task_whose_workers_keep_dying_fails_when_its_losses_are_used_up(tmp_p
         assert causes(cluster, task_id) == ["worker-lost", "worker-lost"]
 
 
-def test_a_worker_that_stood_still_past_offline_stops_what_went_elsewhere(tmp_path: Path) -> None:
+@over_both
+def test_a_worker_that_stood_still_past_offline_stops_what_went_elsewhere(tmp_path: Path, transport: Transport) -> None:
     witness = Witness(tmp_path / "witness")
-    with Cluster(tmp_path) as cluster, Gate(tmp_path / "gate") as gate:
+    with Cluster(tmp_path, transport=transport) as cluster, Gate(tmp_path / "gate") as gate:
         cluster.start_coordinator()
         frozen = cluster.start_worker("frozen", TWO_CORES)
         (task_id,) = submit_all(cluster, [{"shell": witness.shell(gate.shell)}])
@@ -112,11 +120,16 @@ def test_a_worker_that_stood_still_past_offline_stops_what_went_elsewhere(tmp_pa
         assert witness.ends()[task_id] == 1
 
 
-def test_a_late_result_of_a_superseded_attempt_changes_nothing(tmp_path: Path) -> None:
+@over_both
+def test_a_late_result_of_a_superseded_attempt_changes_nothing(tmp_path: Path, transport: Transport) -> None:
     witness = Witness(tmp_path / "witness")
-    with Cluster(tmp_path) as cluster, Gate(tmp_path / "gate") as gate, running_proxy(cluster.port) as proxy:
+    with (
+        Cluster(tmp_path, transport=transport) as cluster,
+        Gate(tmp_path / "gate") as gate,
+        running_proxy(cluster.channel_port) as proxy,
+    ):
         cluster.start_coordinator()
-        cluster.start_worker("cut-off", TWO_CORES, server=proxy.url)
+        cluster.start_worker("cut-off", TWO_CORES, through=proxy)
         shell = f"{witness.shell(gate.shell)}; exit $ROTA_ATTEMPT"
         (task_id,) = submit_all(cluster, [{"shell": shell, "retries": 0}])
         witness.wait_for_starts(1)
@@ -135,15 +148,16 @@ def test_a_late_result_of_a_superseded_attempt_changes_nothing(tmp_path: Path) -
         assert cluster.client.task(task_id) == task
 
 
-def test_a_cut_that_is_mended_in_time_disturbs_nothing(tmp_path: Path) -> None:
+@over_both
+def test_a_cut_that_is_mended_in_time_disturbs_nothing(tmp_path: Path, transport: Transport) -> None:
     witness = Witness(tmp_path / "witness")
     with (
-        Cluster(tmp_path, "--offline-after=30s") as cluster,
+        Cluster(tmp_path, "--offline-after=30s", transport=transport) as cluster,
         Gate(tmp_path / "gate") as gate,
-        running_proxy(cluster.port) as proxy,
+        running_proxy(cluster.channel_port) as proxy,
     ):
         cluster.start_coordinator()
-        cluster.start_worker("w1", TWO_CORES, server=proxy.url)
+        cluster.start_worker("w1", TWO_CORES, through=proxy)
         ids = submit_all(cluster, [{"shell": witness.shell(gate.shell)}] * 4)
         witness.wait_for_starts(2)
         for _ in range(3):
@@ -162,11 +176,16 @@ def test_a_cut_that_is_mended_in_time_disturbs_nothing(tmp_path: Path) -> None:
         assert all(task["losses_used"] == 0 for task in tasks.values())
 
 
-def test_garbage_on_the_way_to_a_worker_ends_only_the_channel(tmp_path: Path) -> None:
+@over_both
+def test_garbage_on_the_way_to_a_worker_ends_only_the_channel(tmp_path: Path, transport: Transport) -> None:
     witness = Witness(tmp_path / "witness")
-    with Cluster(tmp_path) as cluster, Gate(tmp_path / "gate") as gate, running_proxy(cluster.port) as proxy:
+    with (
+        Cluster(tmp_path, transport=transport) as cluster,
+        Gate(tmp_path / "gate") as gate,
+        running_proxy(cluster.channel_port) as proxy,
+    ):
         cluster.start_coordinator()
-        worker = cluster.start_worker("w1", TWO_CORES, server=proxy.url)
+        worker = cluster.start_worker("w1", TWO_CORES, through=proxy)
         (task_id,) = submit_all(cluster, [{"shell": witness.shell(gate.shell)}])
         witness.wait_for_starts(1)
         proxy.say_downstream(b"\xff\xfe no frame of anything \x00" * 40)
@@ -179,9 +198,12 @@ def test_garbage_on_the_way_to_a_worker_ends_only_the_channel(tmp_path: Path) ->
         assert witness.starts()[task_id] == 1
 
 
-def test_a_worker_that_is_told_to_leave_finishes_what_runs_and_hands_back_the_rest(tmp_path: Path) -> None:
+@over_both
+def test_a_worker_that_is_told_to_leave_finishes_what_runs_and_hands_back_the_rest(
+    tmp_path: Path, transport: Transport
+) -> None:
     witness = Witness(tmp_path / "witness")
-    with Cluster(tmp_path) as cluster, Gate(tmp_path / "gate") as gate:
+    with Cluster(tmp_path, transport=transport) as cluster, Gate(tmp_path / "gate") as gate:
         cluster.start_coordinator()
         leaver = cluster.start_worker("leaver", TWO_CORES)
         submit_all(cluster, [{"name": "quick", "shell": "true"}] * 20)
@@ -203,9 +225,12 @@ def test_a_worker_that_is_told_to_leave_finishes_what_runs_and_hands_back_the_re
         assert {task_id for task_id in ids if tasks[task_id]["worker"] == "leaver"} == begun
 
 
-def test_a_worker_that_is_told_twice_to_leave_stops_what_runs_at_nobodys_charge(tmp_path: Path) -> None:
+@over_both
+def test_a_worker_that_is_told_twice_to_leave_stops_what_runs_at_nobodys_charge(
+    tmp_path: Path, transport: Transport
+) -> None:
     witness = Witness(tmp_path / "witness")
-    with Cluster(tmp_path) as cluster, Gate(tmp_path / "gate") as gate:
+    with Cluster(tmp_path, transport=transport) as cluster, Gate(tmp_path / "gate") as gate:
         cluster.start_coordinator()
         leaver = cluster.start_worker("leaver", TWO_CORES)
         ids = submit_all(cluster, [{"shell": witness.shell(gate.shell)}] * 2)
@@ -225,9 +250,15 @@ def test_a_worker_that_is_told_twice_to_leave_stops_what_runs_at_nobodys_charge(
             assert tasks[task_id]["worker"] == "other"
 
 
-def test_a_worker_started_anew_under_its_id_is_let_in_and_its_tasks_run_again_at_once(tmp_path: Path) -> None:
+@over_both
+def test_a_worker_started_anew_under_its_id_is_let_in_and_its_tasks_run_again_at_once(
+    tmp_path: Path, transport: Transport
+) -> None:
     witness = Witness(tmp_path / "witness")
-    with Cluster(tmp_path, "--suspicious-after=20s", "--offline-after=60s") as cluster, Gate(tmp_path / "g") as gate:
+    with (
+        Cluster(tmp_path, "--suspicious-after=20s", "--offline-after=60s", transport=transport) as cluster,
+        Gate(tmp_path / "g") as gate,
+    ):
         cluster.start_coordinator()
         first = cluster.start_worker("w1", TWO_CORES)
         (task_id,) = submit_all(cluster, [{"shell": witness.shell(gate.shell)}])

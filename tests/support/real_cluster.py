@@ -18,16 +18,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+import pytest
+
 from rota.client.http import HttpClient, Json
 from rota.core.errors import RotaError
+from rota.wire.channel import Transport
 from tests.support.network import free_port
 from tests.support.processes import RunningProcess
+from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 
-__all__ = ["ENDED", "QUICK", "START_S_MAX", "Cluster", "Gate", "Line", "Witness", "check_record"]
+__all__ = ["ENDED", "QUICK", "START_S_MAX", "Cluster", "Gate", "Line", "Witness", "check_record", "over_both"]
 
 QUICK: Final = ("--heartbeat=250ms", "--suspicious-after=1200ms", "--offline-after=2500ms", "--grace=2s")
 """A tenth of the usual thresholds: a loss is noticed while a test waits for it, a busy machine is no loss."""
+
+over_both: Final = pytest.mark.parametrize("transport", ["websocket", "grpc"])
+"""For tests of what holds over whichever transport a worker has: pass it on to `Cluster`."""
 
 ENDED: Final = ("completed", "failed", "cancelled")
 
@@ -48,12 +55,24 @@ class Cluster:
         options: Of the coordinator, at every start.
         token: Asked for by the coordinator, sent by workers and `client`.
         state_dir: Where the state is, if not in ``folder``.
+        transport: Of the channels of its workers.
     """
 
-    def __init__(self, folder: Path, *options: str, token: str | None = None, state_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        token: str | None = None,
+        state_dir: Path | None = None,
+        transport: Transport = "websocket",
+    ) -> None:
         self.folder = folder
         self.state_dir = state_dir or folder / "state"
+        self.transport = transport
         self.port = free_port()
+        self._grpc_port = free_port() if transport == "grpc" else None
+        self.channel_port = self._grpc_port or self.port
+        """To which workers connect, or a proxy for them."""
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = HttpClient(self.url, token=token)
         self._options = (*QUICK, "--kill-grace=1s", *options)
@@ -73,7 +92,7 @@ class Cluster:
             options: More than those of the cluster.
             prelude: Python that its process runs first, to let a test look inside.
         """
-        arguments = [f"--port={self.port}", "--grpc-port=off", f"--state-dir={self.state_dir}"]
+        arguments = [f"--port={self.port}", f"--grpc-port={self._grpc_port or 'off'}", f"--state-dir={self.state_dir}"]
         arguments += [*self._options, *options]
         script = f"{prelude}\nfrom rota.cli.main import main\nmain()"
         process = RunningProcess(
@@ -88,6 +107,8 @@ class Cluster:
         """Start a coordinator, on the port and the state of those before; see `launch_coordinator`."""
         process = self.launch_coordinator(*options, prelude=prelude)
         process.wait_for_line(r"^rota coordinator listening", timeout_s=START_S_MAX)
+        if self._grpc_port is not None:
+            self.wait_for_grpc()
         return process
 
     def wait_for_grpc(self) -> str:
@@ -95,29 +116,38 @@ class Cluster:
         line = self.coordinator.wait_for_line(r"^rota coordinator serving gRPC on (\S+)", timeout_s=START_S_MAX)
         return line[1]
 
-    def launch_worker(self, name: str, *options: str, server: str | None = None, prelude: str = "") -> RunningProcess:
+    def launch_worker(
+        self, name: str, *options: str, through: Proxy | None = None, prelude: str = ""
+    ) -> RunningProcess:
         """Start a worker and don't wait until it is let in.
 
         Args:
             name: Its id.
             options: More than those.
-            server: Where it finds the coordinator, if not at its own address.
+            through: A bad network before the coordinator, if there is one.
             prelude: Python that its process runs first, to let a test look inside.
         """
         script = f"{prelude}\nfrom rota.cli.main import main\nmain()"
         process = RunningProcess(
-            [sys.executable, "-c", script, "worker", f"--id={name}", f"--server={server or self.url}", *options],
+            [sys.executable, "-c", script, "worker", f"--id={name}", *self._addresses(through), *options],
             log_path=self.folder / f"{name}.log",
             env=self._env,
         )
         self._workers.append(process)
         return process
 
-    def start_worker(self, name: str, *options: str, server: str | None = None, prelude: str = "") -> RunningProcess:
+    def start_worker(self, name: str, *options: str, through: Proxy | None = None, prelude: str = "") -> RunningProcess:
         """Start a worker, and wait until the coordinator has let it in; see `launch_worker`."""
-        process = self.launch_worker(name, *options, server=server, prelude=prelude)
+        process = self.launch_worker(name, *options, through=through, prelude=prelude)
         process.wait_for_line("registered", timeout_s=START_S_MAX)
         return process
+
+    def _addresses(self, through: Proxy | None) -> list[str]:
+        """The options that tell a worker where the coordinator is."""
+        if self.transport == "websocket":
+            return [f"--server={through.url if through is not None else self.url}"]
+        port = through.port if through is not None else self.channel_port
+        return [f"--server={self.url}", "--transport=grpc", f"--grpc-server=127.0.0.1:{port}"]
 
     # What it says of itself
 
