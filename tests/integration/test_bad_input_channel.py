@@ -5,14 +5,15 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import msgspec
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from rota.core.model import Offer, TaskSeq, WorkerId
 from rota.core.protocol import (
@@ -23,9 +24,11 @@ from rota.core.protocol import (
     Report,
     Started,
 )
-from rota.wire.channel import CHANNEL_PATH
+from rota.wire.channel import CHANNEL_PATH, Transport
+from tests.support.channels import TRANSPORTS
 from tests.support.processes import running_rota
-from tests.support.real_cluster import Cluster, Gate, Witness
+from tests.support.real_cluster import Cluster, Gate, Witness, over_both
+from tests.support.talkers import HungUp, NotLetIn, Talker, talk
 from tests.support.waiting import wait_until
 
 ONE_CORE: Final = "--resources=cpu=1000,memory=1G"
@@ -35,10 +38,10 @@ EXIT_REFUSED: Final = 69
 _encode = msgspec.msgpack.Encoder().encode
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One cluster for all: what one stranger does to it must not disturb the next test, either."""
-    with Cluster(tmp_path_factory.mktemp("strangers")) as running:
+    with Cluster(tmp_path_factory.mktemp("strangers"), transport=request.param) as running:
         running.start_coordinator()
         running.start_worker("honest", ONE_CORE)
         yield running
@@ -53,12 +56,6 @@ def cluster(shared: Cluster) -> Iterator[Cluster]:
     assert "Traceback" not in shared.coordinator.output()
 
 
-def channel(cluster: Cluster, **headers: str) -> ClientConnection:
-    return connect(
-        f"ws://127.0.0.1:{cluster.port}{CHANNEL_PATH}", additional_headers=headers, compression=None, open_timeout=10.0
-    )
-
-
 def hello(worker: str, *, version: int = PROTOCOL_VERSION) -> bytes:
     # Less than any task needs: nobody gives work to a stranger of ours.
     offer = Offer(resources=(("cpu", 1),), tags=frozenset(), max_tasks=100, kinds=frozenset({"process"}))
@@ -67,18 +64,14 @@ def hello(worker: str, *, version: int = PROTOCOL_VERSION) -> bytes:
     )
 
 
-def read(connection: ClientConnection) -> dict[str, Any]:
-    frame = connection.recv(timeout=10.0)
-    assert isinstance(frame, bytes)
-    return msgspec.msgpack.decode(frame, type=dict[str, Any])
+def read(talker: Talker) -> dict[str, Any]:
+    return msgspec.msgpack.decode(talker.receive(), type=dict[str, Any])
 
 
-def expect_closed(connection: ClientConnection) -> None:
-    try:
+def expect_closed(talker: Talker) -> None:
+    with suppress(HungUp):
         while True:
-            connection.recv(timeout=10.0)
-    except ConnectionClosed:
-        return
+            talker.receive()
 
 
 @pytest.mark.parametrize(
@@ -97,63 +90,68 @@ def expect_closed(connection: ClientConnection) -> None:
 )
 @pytest.mark.parametrize("is_known", [False, True], ids=["stranger", "after-hello"])
 def test_garbage_closes_only_the_channel_it_came_on(cluster: Cluster, garbage: bytes, *, is_known: bool) -> None:
-    with channel(cluster) as connection:
+    with talk(cluster) as talker:
         if is_known:
-            connection.send(hello("liar"))
-            connection.recv(timeout=10.0)
-        connection.send(garbage)
-        expect_closed(connection)
+            talker.send(hello("liar"))
+            talker.receive()
+        talker.send(garbage)
+        expect_closed(talker)
     node = cluster.node("honest")
     assert node is not None
     assert node["state"] == "online"
 
 
-def test_text_and_a_message_over_the_limit_close_the_channel(cluster: Cluster) -> None:
-    for message in ("hello", b"x" * (3 << 20)):
-        with channel(cluster) as connection:
-            try:
-                connection.send(message)
-            except ConnectionClosed:
-                continue
-            expect_closed(connection)
+def test_a_message_over_the_limit_closes_the_channel(cluster: Cluster) -> None:
+    with talk(cluster) as talker:
+        with suppress(HungUp):
+            talker.send(b"x" * (3 << 20))
+        expect_closed(talker)
+
+
+@pytest.mark.parametrize("shared", ["websocket"], indirect=True)
+def test_text_closes_the_channel(cluster: Cluster) -> None:
+    with connect(f"ws://127.0.0.1:{cluster.port}{CHANNEL_PATH}") as connection:
+        connection.send("hello")
+        with pytest.raises(ConnectionClosed):
+            connection.recv(timeout=10.0)
 
 
 def test_who_speaks_before_a_hello_or_says_it_twice_is_sent_away(cluster: Cluster) -> None:
-    with channel(cluster) as connection:
-        connection.send(_encode(Report(1, ended=[])))
-        expect_closed(connection)
-    with channel(cluster) as connection:
-        connection.send(hello("twice"))
-        connection.recv(timeout=10.0)
-        connection.send(hello("twice"))
-        expect_closed(connection)
+    with talk(cluster) as talker:
+        talker.send(_encode(Report(1, ended=[])))
+        expect_closed(talker)
+    with talk(cluster) as talker:
+        talker.send(hello("twice"))
+        talker.receive()
+        talker.send(hello("twice"))
+        expect_closed(talker)
 
 
 def test_a_worker_of_another_version_is_refused_for_good(cluster: Cluster) -> None:
-    with channel(cluster) as connection:
-        connection.send(hello("old", version=99))
-        answer = read(connection)
+    with talk(cluster) as talker:
+        talker.send(hello("old", version=99))
+        answer = read(talker)
         assert (answer["type"], answer["code"], answer["retryable"]) == ("refused", "protocol_version", False)
-        expect_closed(connection)
+        expect_closed(talker)
     assert cluster.node("old") is None
 
 
 def test_a_lie_about_tasks_of_others_changes_nothing(cluster: Cluster, tmp_path: Path) -> None:
     witness = Witness(tmp_path / "witness")
-    with Gate(tmp_path / "gate") as gate, channel(cluster) as connection:
+    with Gate(tmp_path / "gate") as gate, talk(cluster) as talker:
         task = cluster.client.submit({"shell": witness.shell(gate.shell)})
         witness.wait_for_starts(1)
         seq, stale = int(task["id"].removeprefix("t")), stale_reports(cluster)
         assert cluster.wait_for_state(task["id"], "running")["worker"] == "honest"
-        connection.send(hello("liar"))
-        connection.recv(timeout=10.0)
+        talker.send(hello("liar"))
+        talker.receive()
         lies: list[FromWorker] = [
             Report(1, [Started(TaskSeq(seq), 1, 0.0)], [Ended(TaskSeq(seq), 1, None, exit_code=0)]),
             Report(2, [], [Ended(TaskSeq(2**62), 1, None), Ended(TaskSeq(-1), -1, None)]),
         ]
         for lie in lies:
-            connection.send(_encode(lie))
-            assert read(connection)["type"] == "report-ack"
+            talker.send(_encode(lie))
+            assert read(talker)["type"] == "report-ack"
         assert cluster.client.task(task["id"])["state"] == "running"
         gate.open()
         assert cluster.wait_for_end(task["id"])["worker"] == "honest"
@@ -170,7 +168,7 @@ def stale_reports(cluster: Cluster) -> float:
 def test_a_taken_id_is_refused_until_its_owner_has_left(cluster: Cluster, tmp_path: Path) -> None:
     owner = cluster.start_worker("contested", ONE_CORE)
     node = cluster.node("contested")
-    arguments = ["worker", "--id=contested", f"--server={cluster.url}", ONE_CORE]
+    arguments = ["worker", "--id=contested", *cluster.addresses(), ONE_CORE]
     with running_rota(*arguments, log_path=tmp_path / "second.log") as second:
         second.wait_for_line("another worker is connected as 'contested': give this one another --id")
         assert cluster.node("contested")["instance"] == node["instance"]  # type: ignore[index]  # it is there
@@ -179,14 +177,15 @@ def test_a_taken_id_is_refused_until_its_owner_has_left(cluster: Cluster, tmp_pa
         second.kill()
 
 
+@pytest.mark.parametrize("shared", ["websocket"], indirect=True)
 @pytest.mark.parametrize(
     "headers",
     [{"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}],
 )
 def test_a_page_of_a_foreign_site_opens_no_channel(cluster: Cluster, headers: dict[str, str]) -> None:
-    with pytest.raises(InvalidStatus) as refusal, channel(cluster, **headers):
+    with pytest.raises(NotLetIn) as refusal, talk(cluster, **headers):
         pass
-    assert refusal.value.response.status_code == 403
+    assert refusal.value.status == 403
 
 
 SURFACES: Final = (
@@ -213,8 +212,9 @@ SURFACES: Final = (
 )
 
 
-def test_a_token_is_asked_for_on_every_surface(tmp_path: Path) -> None:
-    with Cluster(tmp_path, token=TOKEN) as cluster:
+@over_both
+def test_a_token_is_asked_for_on_every_surface(tmp_path: Path, transport: Transport) -> None:
+    with Cluster(tmp_path, token=TOKEN, transport=transport) as cluster:
         cluster.start_coordinator()
         cluster.start_worker("w1", ONE_CORE)
         given: tuple[dict[str, str], ...] = (
@@ -232,20 +232,21 @@ def test_a_token_is_asked_for_on_every_surface(tmp_path: Path) -> None:
                 assert client.get(path, params={"token": TOKEN}).status_code == 401, "no token in an address"
             assert client.get("/healthz").status_code == 200
         for headers in given:
-            with pytest.raises(InvalidStatus) as refusal, channel(cluster, **headers):
+            with pytest.raises(NotLetIn) as refusal, talk(cluster, **headers):
                 pass
-            assert refusal.value.response.status_code == 401
+            assert refusal.value.status == 401
         task = cluster.client.submit({"shell": "env"})
         assert cluster.wait_for_end(task["id"])["state"] == "completed"
         assert TOKEN.encode() not in b"".join(cluster.client.logs(task["id"], {}))
         assert TOKEN not in cluster.coordinator.output()
 
 
-def test_a_worker_with_a_wrong_token_leaves_with_a_sentence(tmp_path: Path) -> None:
-    with Cluster(tmp_path, token=TOKEN) as cluster:
+@over_both
+def test_a_worker_with_a_wrong_token_leaves_with_a_sentence(tmp_path: Path, transport: Transport) -> None:
+    with Cluster(tmp_path, token=TOKEN, transport=transport) as cluster:
         cluster.start_coordinator()
         for token, says in (("wrong", "the token is wrong"), (None, "a token is asked for")):
-            arguments = ["worker", "--id=w1", f"--server={cluster.url}", ONE_CORE]
+            arguments = ["worker", "--id=w1", *cluster.addresses(), ONE_CORE]
             env = {"ROTA_TOKEN": token} if token is not None else {}
             with running_rota(*arguments, log_path=tmp_path / "worker.log", env=env) as worker:
                 assert worker.wait_for_exit() == EXIT_REFUSED

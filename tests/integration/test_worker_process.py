@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import psutil
+import pytest
 
 from rota.core.model import Epoch, LaneId, TaskId, TaskSeq
 from rota.core.protocol import (
@@ -27,10 +28,10 @@ from rota.core.protocol import (
     Welcome,
 )
 from rota.core.spec import TaskSpec, encode_spec
-from rota.wire.channel import CloseCode
+from rota.wire.channel import CloseCode, Transport
 from rota.wire.handshake import Refusal
 from rota.wire.messages import FromPeer, ToPeer
-from tests.support.channels import CoordinatorEnd, Recorder, serve_channels
+from tests.support.channels import TRANSPORTS, CoordinatorEnd, Recorder, serve_channels
 from tests.support.processes import RunningProcess
 from tests.support.real_cluster import Gate
 from tests.support.waiting import wait_until_async
@@ -41,6 +42,19 @@ T = TypeVar("T")
 HEARTBEAT_S = 0.1
 
 
+@pytest.fixture(params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> Transport:
+    found: Transport = request.param
+    return found
+
+
+def addresses(end: CoordinatorEnd) -> list[str]:
+    """The options that tell a worker where the coordinator is."""
+    if end.transport == "websocket":
+        return [f"--server={end.url}"]
+    return ["--transport=grpc", f"--grpc-server={end.url}"]
+
+
 @contextmanager
 def start_worker(folder: Path, end: CoordinatorEnd, *, prelude: str = "") -> Iterator[RunningProcess]:
     """Start a worker, killed in the end: to leave properly it would need answers from the loop that waits for it.
@@ -48,7 +62,7 @@ def start_worker(folder: Path, end: CoordinatorEnd, *, prelude: str = "") -> Ite
     ``prelude`` is Python that sees its main module as ``main``.
     """
     script = f"from rota.worker import main\n{prelude}\nfrom rota.cli.main import main\nmain()"
-    arguments = ["worker", "--id=w1", f"--server={end.url}", "--log-format=json"]
+    arguments = ["worker", "--id=w1", *addresses(end), "--log-format=json"]
     with RunningProcess([sys.executable, "-c", script, *arguments], log_path=folder / "w1.log") as process:
         try:
             yield process
@@ -108,9 +122,11 @@ async def wait_for_exit(worker: RunningProcess) -> int:
     return worker.return_code
 
 
-async def test_heartbeats_go_on_where_nobody_can_say_how_busy_the_machine_is(tmp_path: Path) -> None:
+async def test_heartbeats_go_on_where_nobody_can_say_how_busy_the_machine_is(
+    tmp_path: Path, transport: Transport
+) -> None:
     prelude = "import psutil\ndef fail(*_): raise OSError('no /proc')\npsutil.cpu_percent = fail"
-    async with serve_channels() as end:
+    async with serve_channels(transport) as end:
         with start_worker(tmp_path, end, prelude=prelude) as worker:
             session = await welcome(end)
             assert (await first(session, Heartbeat)).usage == Usage()
@@ -119,18 +135,20 @@ async def test_heartbeats_go_on_where_nobody_can_say_how_busy_the_machine_is(tmp
             assert worker.output().count("usage_unknown") == 1
 
 
-async def test_a_worker_that_can_beat_no_more_ends_loudly(tmp_path: Path) -> None:
+async def test_a_worker_that_can_beat_no_more_ends_loudly(tmp_path: Path, transport: Transport) -> None:
     prelude = "def fail(): raise RuntimeError('no time left')\nmain.wall_s = fail"
-    async with serve_channels() as end:
+    async with serve_channels(transport) as end:
         with start_worker(tmp_path, end, prelude=prelude) as worker:
             await welcome(end)
             assert await wait_for_exit(worker) == 1
             assert "RuntimeError: no time left" in worker.output()
 
 
-async def test_refused_for_good_a_worker_stays_until_what_it_runs_has_ended(tmp_path: Path) -> None:
+async def test_refused_for_good_a_worker_stays_until_what_it_runs_has_ended(
+    tmp_path: Path, transport: Transport
+) -> None:
     refusal = Refused("protocol_version", "run the same version", retryable=False)
-    async with serve_channels() as end:
+    async with serve_channels(transport) as end:
         with (
             Gate(tmp_path / "gate") as gate,
             start_worker(tmp_path, end, prelude="main.HOPELESS_PAUSE_S = 0.05") as worker,
@@ -151,8 +169,8 @@ async def test_refused_for_good_a_worker_stays_until_what_it_runs_has_ended(tmp_
             assert worker.output().count("refused_for_good") == 1
 
 
-async def test_a_worker_that_was_never_welcome_leaves_at_once(tmp_path: Path) -> None:
-    async with serve_channels() as end:
+async def test_a_worker_that_was_never_welcome_leaves_at_once(tmp_path: Path, transport: Transport) -> None:
+    async with serve_channels(transport) as end:
         with start_worker(tmp_path, end) as worker:
             session = await next_session(end, 1)
             session.line.send(Refused("protocol_version", "run the same version", retryable=False))
@@ -160,10 +178,12 @@ async def test_a_worker_that_was_never_welcome_leaves_at_once(tmp_path: Path) ->
             assert "run the same version" in worker.output()
 
 
-async def test_the_farewell_counts_from_when_nothing_runs_and_nobody_is_there(tmp_path: Path) -> None:
+async def test_the_farewell_counts_from_when_nothing_runs_and_nobody_is_there(
+    tmp_path: Path, transport: Transport
+) -> None:
     farewell_s, pause_s = 1.5, 0.05
     prelude = f"main.FAREWELL_S, main.LEAVING_PAUSE_S = {farewell_s}, {pause_s}"
-    async with serve_channels() as end:
+    async with serve_channels(transport) as end:
         with Gate(tmp_path / "gate") as gate, start_worker(tmp_path, end, prelude=prelude) as worker:
             session = await welcome(end)
             await run_shell(session, gate.shell)
@@ -184,8 +204,8 @@ async def test_the_farewell_counts_from_when_nothing_runs_and_nobody_is_there(tm
             assert "results_lost" not in worker.output()
 
 
-async def test_a_worker_that_nobody_hears_leaves_in_the_end(tmp_path: Path) -> None:
-    async with serve_channels() as end:
+async def test_a_worker_that_nobody_hears_leaves_in_the_end(tmp_path: Path, transport: Transport) -> None:
+    async with serve_channels(transport) as end:
         with Gate(tmp_path / "gate") as gate, start_worker(tmp_path, end, prelude="main.FAREWELL_S = 0.2") as worker:
             session = await welcome(end)
             await run_shell(session, gate.shell)
@@ -198,10 +218,12 @@ async def test_a_worker_that_nobody_hears_leaves_in_the_end(tmp_path: Path) -> N
             assert "results_lost" in worker.output()
 
 
-async def test_a_worker_may_open_all_files_that_it_is_allowed_to_and_its_tasks_as_before(tmp_path: Path) -> None:
+async def test_a_worker_may_open_all_files_that_it_is_allowed_to_and_its_tasks_as_before(
+    tmp_path: Path, transport: Transport
+) -> None:
     prelude = "import resource\nhard = resource.getrlimit(7)[1]\nresource.setrlimit(7, (200, hard))"
     assert resource.RLIMIT_NOFILE == 7
-    async with serve_channels() as end:
+    async with serve_channels(transport) as end:
         with start_worker(tmp_path, end, prelude=prelude) as worker:
             session = await welcome(end)
             soft, hard = psutil.Process(worker.pid).rlimit(psutil.RLIMIT_NOFILE)

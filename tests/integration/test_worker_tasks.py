@@ -15,7 +15,9 @@ import psutil
 import pytest
 
 from rota.client.http import Json
-from tests.support.real_cluster import Cluster, Gate, Witness
+from rota.wire.channel import Transport
+from tests.support.channels import TRANSPORTS
+from tests.support.real_cluster import Cluster, Gate, Witness, over_both
 from tests.support.waiting import wait_until
 
 ESCAPEE: Final = """
@@ -37,11 +39,11 @@ time.sleep(3600)
 STRANGE_VARIABLE: Final = "ROTA_TEST_SECRET_OF_THE_AGENT"
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     os.environ[STRANGE_VARIABLE] = "not for tasks"
     try:
-        with Cluster(tmp_path_factory.mktemp("tasks")) as running:
+        with Cluster(tmp_path_factory.mktemp("tasks"), transport=request.param) as running:
             running.start_coordinator()
             running.start_worker("w1", "--resources=cpu=8000,memory=2G", "--output-limit=16K")
             yield running
@@ -151,9 +153,10 @@ def test_a_tree_over_its_time_is_gone_when_the_record_says_timeout(cluster: Clus
     assert are_gone(tree)
 
 
-def test_a_tree_dies_with_its_agent(tmp_path: Path) -> None:
+@over_both
+def test_a_tree_dies_with_its_agent(tmp_path: Path, transport: Transport) -> None:
     pids = tmp_path / "pids"
-    with Cluster(tmp_path) as cluster:
+    with Cluster(tmp_path, transport=transport) as cluster:
         cluster.start_coordinator()
         worker = cluster.start_worker("w1", "--resources=cpu=1000,memory=1G")
         cluster.client.submit({"command": escapee(pids)})
@@ -281,9 +284,10 @@ def test_a_drained_worker_gets_nothing_until_it_is_resumed(cluster: Cluster) -> 
     assert cluster.wait_for_end(task["id"])["state"] == "completed"
 
 
-def test_no_more_runs_at_once_than_the_worker_may(tmp_path: Path) -> None:
+@over_both
+def test_no_more_runs_at_once_than_the_worker_may(tmp_path: Path, transport: Transport) -> None:
     witness = Witness(tmp_path / "witness")
-    with Cluster(tmp_path) as cluster:
+    with Cluster(tmp_path, transport=transport) as cluster:
         cluster.start_coordinator()
         cluster.start_worker("w1", "--max-tasks=3")
         for _ in range(12):

@@ -129,7 +129,7 @@ class Cluster:
         """
         script = f"{prelude}\nfrom rota.cli.main import main\nmain()"
         process = RunningProcess(
-            [sys.executable, "-c", script, "worker", f"--id={name}", *self._addresses(through), *options],
+            [sys.executable, "-c", script, "worker", f"--id={name}", *self.addresses(through), *options],
             log_path=self.folder / f"{name}.log",
             env=self._env,
         )
@@ -142,7 +142,7 @@ class Cluster:
         process.wait_for_line("registered", timeout_s=START_S_MAX)
         return process
 
-    def _addresses(self, through: Proxy | None) -> list[str]:
+    def addresses(self, through: Proxy | None = None) -> list[str]:
         """The options that tell a worker where the coordinator is."""
         if self.transport == "websocket":
             return [f"--server={through.url if through is not None else self.url}"]
