@@ -216,7 +216,7 @@ async def test_a_client_that_dies_while_it_is_held_up_is_let_go(
         await client.wait_for_tasks(batches[0])
         desk = on.coordinator.house._clients
         await wait_until_async(lambda: desk._held_up, what="the client to be held up")
-        client.leave()
+        await client.leave_for_good()
         await wait_until_async(lambda: not len(desk) and not desk._held_up, what="the end of its session")
         assert on.coordinator.house._loop.counts.accepted == 20, "what it asked for and heard nothing of"
         await client.come_back()

@@ -47,7 +47,7 @@ async def test_a_cut_between_the_commit_and_its_answer_makes_no_second_task(
         on.coordinator.store.commits_open.clear()
         numbers = client.submit(on.function(), args=ARGS)
         await on.coordinator.wait_until_waiting()
-        client.leave()
+        await client.leave_for_good()
         await client.wait_until_closed()
         on.coordinator.store.commits_open.set()
         await client.come_back()
@@ -64,7 +64,7 @@ async def test_what_was_lost_on_its_way_is_sent_again(tmp_path: Path, monkeypatc
         client = await on.client()
         first = client.submit(TRUE, TRUE)
         await client.wait_for_outcomes(first)
-        client.leave()
+        await client.leave_for_good()
         lost = client.submit(TRUE, TRUE, TRUE)  # into a channel that is closed
         await client.come_back()
         await client.wait_for_outcomes([*first, *lost])
@@ -113,7 +113,7 @@ async def test_what_ended_while_nobody_listened_is_told_at_the_next_hello(
         numbers = client.submit(on.function(), args=ARGS[:64])
         seqs = await client.wait_for_tasks(numbers)
         await worker.wait_for_attempts(64)
-        client.leave()
+        await client.leave_for_good()
         await client.wait_until_closed()
         worker.end(*seqs[:40])
         await wait_until_async(lambda: on.coordinator.house._loop.counts.completed == 40, what="the ends")
@@ -136,7 +136,7 @@ async def test_a_client_that_has_forgotten_everything_is_told_everything(
         client = await on.client()
         numbers = client.submit(TRUE, TRUE, b"nonsense", TRUE)
         await client.wait_for_outcomes([numbers[0], numbers[1], numbers[3]])
-        client.leave()
+        await client.leave_for_good()
         heir = await on.client(session=client.session)
         assert heir.welcomes[0].accepted_through == 4
         assert [(known.number, known.count) for known in heir.welcomes[0].ranges] == [(1, 2), (4, 1)]
@@ -179,7 +179,7 @@ async def test_all_who_follow_a_task_are_told_and_those_who_have_left_are_not(
         third.follow(seq)
         worker.start(seq)
         await third.wait_until(lambda: third.running == {seq}, what="its start")
-        owner.leave()
+        await owner.leave_for_good()
         await owner.wait_until_closed()
         worker.end()
         for client in (second, third):
@@ -199,7 +199,7 @@ async def test_nothing_is_kept_of_who_leaves_while_ends_are_looked_up_for_it(
         on.coordinator.store.finds_open.clear()
         client.follow(*range(10**6, 10**6 + 250))  # unknown: they will never end
         await on.coordinator.wait_until_waiting()
-        client.leave()
+        await client.leave_for_good()
         desk = on.coordinator.house._clients
         await wait_until_async(lambda: not len(desk), what="the end of the session")
         await wait_until_async(lambda: not len(desk.followers), what="nobody to follow them")
@@ -212,7 +212,7 @@ async def test_cancels_go_on_after_the_client_has_left(tmp_path: Path, monkeypat
         client = await on.client()
         seqs = await client.wait_for_tasks(client.submit(*[TRUE] * 10))
         client.cancel(*seqs, TaskSeq(10**9))
-        client.leave()
+        await client.leave_for_good()
         counts = on.coordinator.house._loop.counts
         await wait_until_async(lambda: counts.cancelled == 10, what="all cancels")
         await client.come_back()

@@ -49,7 +49,7 @@ async def test_tasks_are_accepted_run_and_told_of(cluster: Cluster) -> None:
     assert (good.state, good.cause, good.exit_code, good.worker) == (TaskState.COMPLETED, None, 0, "w1")
     assert (bad.state, bad.cause, bad.exit_code) == (TaskState.FAILED, Cause.EXIT, 3)
     assert (killed.state, killed.cause, killed.signal) == (TaskState.FAILED, Cause.SIGNAL, 9)
-    client.leave()
+    await client.leave_for_good()
     await client.wait_until_closed()
 
 
@@ -63,7 +63,7 @@ async def test_a_running_task_is_told_of_and_can_be_cancelled(cluster: Cluster, 
         client.cancel(seq)
         (outcome,) = await client.wait_for_outcomes(numbers)
         assert (outcome.state, outcome.cause) == (TaskState.CANCELLED, Cause.CANCELLED)
-        client.leave()
+        await client.leave_for_good()
 
 
 async def test_cuts_at_any_moment_make_no_task_twice_and_lose_none(cluster: Cluster, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ async def test_cuts_at_any_moment_make_no_task_twice_and_lose_none(cluster: Clus
         assert {outcome.state for outcome in outcomes} == {TaskState.COMPLETED}
         ids = {f"t{client.seqs[number]}" for number in numbers}
         assert witness.starts() == dict.fromkeys(ids, 1)
-        client.leave()
+        await client.leave_for_good()
         await client.wait_until_closed()
 
 

@@ -15,10 +15,15 @@ import grpc
 import httpx
 import msgspec
 import pytest
+from grpc import StatusCode, aio
 
 from rota.coordinator.grpc.sweeping import CALLS_A_SWEEP
 from rota.core.client_protocol import Submit
-from rota.core.model import TaskSeq
+from rota.core.model import Offer, TaskSeq, WorkerId
+from rota.core.protocol import PROTOCOL_VERSION, Hello
+from rota.wire.channel import CloseCode, Transport
+from rota.wire.grpc.frames import FRAME_BYTES_MAX, METHOD, close_frame, pack, unpack
+from rota.wire.messages import WORKER_CODEC
 from tests.support.grpc_client import ReflectedClient
 from tests.support.raw_client import TRUE, RawClient, template_of
 from tests.support.real_cluster import Cluster, Gate
@@ -42,6 +47,12 @@ LEFT_OF_A_CALL: Final = 5
 
 TASKS: Final = 2_000
 REQUESTS: Final = 60
+
+TOKEN: Final = "of-some-letters"
+
+STRANGER: Final = Hello(PROTOCOL_VERSION, WorkerId("stranger"), "i1", Offer((("cpu", 1),)), None, [], [], 0.0)
+
+Stream = aio.StreamStreamCall[bytes, bytes]
 
 UPGRADE: Final = (
     b"Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -116,6 +127,43 @@ def break_channels(cluster: Cluster, client: httpx.Client) -> None:
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
+def break_streams(cluster: Cluster, client: httpx.Client) -> None:
+    async def open_and_break(way: str) -> None:
+        async with aio.insecure_channel(f"127.0.0.1:{cluster.channel_port}") as line:
+            token = "wrong" if way == "refused" else TOKEN
+            method = "/rota.v1.Channel/Shut" if way == "unknown" else METHOD
+            stream: Stream = line.stream_stream(method)(metadata=aio.Metadata(("authorization", f"Bearer {token}")))
+            await stream.initial_metadata()
+            if way == "closed":
+                await stream.write(close_frame(CloseCode.NORMAL, "enough"))
+                assert await stream.read() is aio.EOF
+            elif way in {"junk", "no frame"}:
+                await stream.write(pack([b"junk!"]) if way == "junk" else b"\xff\xff")
+                _, close = unpack(await read(stream))
+                assert close is not None
+                assert close.code == CloseCode.BAD_MESSAGE
+            elif way == "too large":
+                await stream.write(bytes(FRAME_BYTES_MAX + 1))
+                assert await stream.code() is StatusCode.RESOURCE_EXHAUSTED
+            elif way == "welcomed":
+                await stream.write(pack([WORKER_CODEC.encode(STRANGER)]))
+                await read(stream)
+            # and the rest is cut off with the connection
+
+    async def all_of_them() -> None:
+        for way in ("closed", "junk", "no frame", "too large", "welcomed", "reset", "refused", "unknown"):
+            for _ in range(REQUESTS // 3):
+                await open_and_break(way)
+
+    asyncio.run(all_of_them())
+
+
+async def read(stream: Stream) -> bytes:
+    frame = await asyncio.wait_for(stream.read(), 10.0)
+    assert isinstance(frame, bytes)
+    return frame
+
+
 def lose_workers(cluster: Cluster, client: httpx.Client) -> None:
     for _ in range(3):
         with Gate(cluster.folder / f"gate-{uuid.uuid4().hex}") as gate:
@@ -145,7 +193,7 @@ def come_and_go_as_clients(cluster: Cluster, client: httpx.Client) -> None:
             await raw.wait_until_closed()
         elif number % 3 == 1:
             await raw.connect()  # in place of the one before, and cut off at once
-        raw.leave()
+        await raw.leave_for_good()
 
     async def all_of_them() -> None:
         for number in range(REQUESTS):
@@ -204,28 +252,35 @@ def watch_by_grpc(cluster: Cluster, client: httpx.Client) -> None:
         cluster.wait_for_end(task["id"])
 
 
+OVER_WEBSOCKET: Final = (
+    run_tasks,
+    read_and_wait,
+    be_refused,
+    give_up_waiting,
+    listen_to_events,
+    break_channels,
+    come_and_go_as_clients,
+    lose_workers,
+    call_by_grpc,
+    be_refused_by_grpc,
+    watch_by_grpc,
+)
+OVER_GRPC: Final = (run_tasks, break_streams)
+"""What becomes of the tasks of a lost worker does not depend on how it was connected."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "use",
-    [
-        run_tasks,
-        read_and_wait,
-        be_refused,
-        give_up_waiting,
-        listen_to_events,
-        break_channels,
-        come_and_go_as_clients,
-        lose_workers,
-        call_by_grpc,
-        be_refused_by_grpc,
-        watch_by_grpc,
-    ],
-    ids=lambda use: use.__name__,
+    "collecting,use",
+    [*(("websocket", use) for use in OVER_WEBSOCKET), *(("grpc", use) for use in OVER_GRPC)],
+    indirect=["collecting"],
+    ids=lambda value: getattr(value, "__name__", value),
 )
 def test_using_the_coordinator_leaves_no_garbage(
     collecting: Cluster, use: Callable[[Cluster, httpx.Client], None]
 ) -> None:
-    with httpx.Client(base_url=f"{collecting.url}/api/v1", timeout=20.0) as client:
+    token = {"Authorization": f"Bearer {TOKEN}"} if collecting.transport == "grpc" else {}
+    with httpx.Client(base_url=f"{collecting.url}/api/v1", headers=token, timeout=20.0) as client:
         use(collecting, client)  # what is made at first use stays
         garbage(collecting)
         use(collecting, client)
@@ -235,10 +290,14 @@ def test_using_the_coordinator_leaves_no_garbage(
 
 def left_by_the_library(said: str) -> int:
     """What gRPC itself leaves of calls, which is swept up every now and then: see `rota.coordinator.grpc.sweeping`."""
-    calls = re.search(r"_find_method_handler': (\d+)", said)
-    return LEFT_OF_A_CALL * int(calls[1]) if calls is not None else 0
+    closures = re.search(r"_find_method_handler': (\d+)", said)
+    metadata = re.search(r"_Metadatum': (\d+)", said)
+    if closures is None:
+        return 0
+    return (LEFT_OF_A_CALL - 1) * int(closures[1]) + (int(metadata[1]) if metadata is not None else 0)
 
 
+@pytest.mark.parametrize("collecting", ["websocket"], indirect=True)
 def test_what_the_library_leaves_of_calls_is_swept_up(collecting: Cluster) -> None:
     with ReflectedClient(collecting.wait_for_grpc()) as client:
         for _ in range(2 * CALLS_A_SWEEP):
@@ -248,9 +307,12 @@ def test_what_the_library_leaves_of_calls_is_swept_up(collecting: Cluster) -> No
 
 
 @pytest.fixture(scope="module")
-def collecting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster whose coordinator looks for garbage when it is told to."""
-    with Cluster(tmp_path_factory.mktemp("garbage"), "--grpc-port=0") as cluster:
+def collecting(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster whose coordinator looks for garbage when it is told to; that whose workers speak gRPC wants a token."""
+    transport: Transport = request.param
+    token = TOKEN if transport == "grpc" else None
+    options = () if transport == "grpc" else ("--grpc-port=0",)
+    with Cluster(tmp_path_factory.mktemp("garbage"), *options, token=token, transport=transport) as cluster:
         cluster.start_coordinator(prelude=COLLECTING)
         cluster.start_worker("w1", "--resources=cpu=4000,memory=1G")
         yield cluster

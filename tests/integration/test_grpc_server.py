@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import queue
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
+import msgspec
 import pytest
 from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from rota.coordinator.config import GRPC_PORT_DEFAULT
 from rota.coordinator.grpc.handlers import Contract
+from rota.core.model import Offer, WorkerId
+from rota.core.protocol import PROTOCOL_VERSION, Hello
 from rota.v1 import scheduler_pb2
+from rota.wire.messages import WORKER_CODEC
 from tests.support.network import free_port
 from tests.support.processes import running_rota
 from tests.support.real_cluster import START_S_MAX, Cluster
 
 TOKEN = "s3cret-token"
+HELLO = Hello(PROTOCOL_VERSION, WorkerId("reflected"), "i1", Offer((("cpu", 1),)), None, [], [], 0.0)
 
 
 class _WithToken(grpc.StreamStreamClientInterceptor):
@@ -68,6 +77,30 @@ def test_without_the_right_token_nothing_is_told(tmp_path: Path, given: str | No
             listed_services(address, token=given)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
         assert listed_services(address, token=TOKEN)
+
+
+def test_a_worker_made_of_nothing_but_reflection_is_let_in(tmp_path: Path) -> None:
+    with Cluster(tmp_path, "--grpc-port=0") as cluster:
+        cluster.start_coordinator()
+        with grpc.insecure_channel(cluster.wait_for_grpc()) as line:
+            service = DescriptorPool(ProtoReflectionDescriptorDatabase(line)).FindServiceByName("rota.v1.Channel")
+            method = service.methods_by_name["Open"]
+            frame = GetMessageClass(method.input_type)
+            said: queue.SimpleQueue[Any] = queue.SimpleQueue()
+            answers: Any = line.stream_stream(
+                f"/{service.full_name}/{method.name}",
+                request_serializer=frame.SerializeToString,
+                response_deserializer=GetMessageClass(method.output_type).FromString,
+            )(iter(said.get, None), timeout=10.0)
+            said.put(frame(messages=[WORKER_CODEC.encode(HELLO)]))
+            (welcome,) = next(answers).messages
+            assert msgspec.msgpack.decode(welcome)["type"] == "welcome"
+            assert cluster.node("reflected") is not None
+            said.put(frame(close={"code": 1000, "reason": "that was all"}))
+            assert list(answers) == []
+            assert answers.code() is grpc.StatusCode.OK
+            said.put(None)
+        cluster.coordinator.wait_for_line(r"closed by the other side: that was all \(1000\)")
 
 
 def test_the_usual_port_gives_way_to_whoever_has_it(tmp_path: Path) -> None:

@@ -85,12 +85,14 @@ class RawClient:
         self.next_number = 1
         self._sent: dict[int, Submission] = {}
         self._ear = _Ear(self._hear)
+        self._ears: list[_Ear] = []
 
     # The channel
 
     async def connect(self, *, version: int = PROTOCOL_VERSION, url: str | None = None) -> None:
         """Open a channel and say hello. What was heard of before is said to be known."""
         self._ear = _Ear(self._hear)
+        self._ears.append(self._ear)
         await connect(url or self.url, self._ear, codec=CLIENT_CODEC, token=None, timeout_s=10.0)
         self.send(ClientHello(version, self.session, self.known_through, list(self.awaits)))
 
@@ -120,6 +122,12 @@ class RawClient:
         """Close the channel as a client does that is done."""
         assert self._ear.channel is not None
         self._ear.channel.close(code=CloseCode.NORMAL, reason="done")
+
+    async def leave_for_good(self) -> None:
+        """Leave, and wait until all channels are gone: a loop that ends before would leave sockets open."""
+        self.leave()
+        opened = [ear for ear in self._ears if ear.channel is not None]
+        await self.wait_until(lambda: all(ear.closed_for is not None for ear in opened), what="the end of all channels")
 
     @property
     def channel(self) -> Channel[FromClient]:

@@ -135,7 +135,9 @@ class _ClientStream(StreamConnection[In, Out], Generic[In, Out]):
         try:
             frame: Any = await self._call.read()
         except aio.AioRpcError as error:
-            raise StreamLost(_sentence(error.details() or error.code().name)) from None
+            # What is INTERNAL is said of a write that failed, instead of why.
+            is_told = error.code() is not grpc.StatusCode.INTERNAL
+            raise StreamLost(_sentence((is_told and error.details()) or "the stream broke off")) from None
         return None if frame is aio.EOF else frame
 
     async def _write_frame(self, frame: bytes) -> None:
