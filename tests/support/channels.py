@@ -17,6 +17,7 @@ import uvloop
 from grpc import aio
 
 from rota.coordinator.grpc.handlers import Contract, generic_handler
+from rota.coordinator.metrics import Counters
 from rota.core.protocol import FromCoordinator, FromWorker
 from rota.v1 import channel_pb2
 from rota.wire.channel import Channel, Transport
@@ -216,7 +217,7 @@ class GrpcEnd(CoordinatorEnd):
         self.channels = ChannelService(self.accept, COORDINATOR_CODEC)
         contract = Contract(channel_pb2.DESCRIPTOR.services_by_name["Channel"], self.channels, is_raw=True)
         self.server = aio.server(options=[*SERVER_OPTIONS, ("grpc.max_receive_message_length", FRAME_BYTES_MAX)])
-        self.server.add_generic_rpc_handlers((generic_handler(contract),))
+        self.server.add_generic_rpc_handlers((generic_handler(contract, Counters()),))
         address = "127.0.0.1:0"
         if self.certificate is None:
             self.port = self.server.add_insecure_port(address)
