@@ -26,6 +26,7 @@ from benchmarks import (
     simulation,
     snippets,
     submits,
+    transports,
 )
 from benchmarks.harness import Result, calibrate, median_of, show
 
@@ -41,6 +42,7 @@ BENCHMARKS: Final[dict[str, Callable[..., list[Result]]]] = {
     "mixed": lanes.run_mixed,
     "schedule": schedule.run,
     "peers": peers.run,
+    "transports": transports.run,
     "core-placement": core_placement.run,
     "simulation": simulation.run,
 }

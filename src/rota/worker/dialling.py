@@ -19,7 +19,7 @@ Dial = Callable[[ChannelHandler[FromCoordinator, FromWorker]], Awaitable[Channel
 def dialler(config: WorkerConfig, *, timeout_s: float) -> Dial:
     """Return what opens a channel to the coordinator; each try may take ``timeout_s``."""
     if config.transport == "grpc":
-        # Loaded by those alone who use it: it costs a fifth of a second, and 15 MiB for as long as the worker lives.
+        # Loaded by those alone who use it: it costs some tenths of a second, and 15 MiB as long as the worker lives.
         from rota.wire.grpc import client as grpc  # noqa: PLC0415 - see above
 
         connect = grpc.connect
