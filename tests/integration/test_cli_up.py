@@ -124,16 +124,31 @@ def test_a_token_is_asked_for_and_on_no_command_line(tmp_path: Path) -> None:
     [
         ("--overcommit=cpu=0", "overcommit: the factor of cpu must be 0.01 to 100, got 0"),
         ("--tags=ssd,!spot", "tags: '!spot' is not a tag"),
+        ("--transport=grpc", "--transport grpc takes a port for gRPC: leave out --grpc-port off"),
     ],
 )
 def test_what_each_worker_would_refuse_is_refused_before_anything_starts(
     option: str, sentence: str, tmp_path: Path
 ) -> None:
-    with up(tmp_path, "--port", "0", "--workers", "2", option) as cluster:
+    with up(tmp_path, "--port", "0", "--grpc-port", "off", "--workers", "2", option) as cluster:
         assert cluster.wait_for_exit() == 2
         assert sentence in cluster.output()
         assert "starting it again" not in cluster.output()
     assert not (tmp_path / ".rota").exists()
+
+
+def test_its_workers_can_come_over_grpc(tmp_path: Path) -> None:
+    options = ("--transport", "grpc", "--grpc-port", "0", "--token", "s3cret-token", "--log-level", "info")
+    with up(tmp_path, "--port", "0", "--workers", "2", *options) as cluster:
+        url = cluster.wait_for_line(GREETING, timeout_s=START_S_MAX)[1]
+        env = {"ROTA_URL": url, "ROTA_TOKEN": "s3cret-token"}
+        with running_rota("run", "echo", "hello", log_path=tmp_path / "run.log", env=env) as run:
+            assert run.wait_for_exit(timeout_s=START_S_MAX) == 0
+            assert run.output() == "hello\n"
+        cluster.send_signal(signal.SIGINT)
+        assert cluster.wait_for_exit(timeout_s=START_S_MAX) == 0
+        assert cluster.output().count('"server":"grpc://127.0.0.1:') == 2
+        assert "Traceback" not in cluster.output()
 
 
 def test_a_taken_port_is_told_in_a_sentence(tmp_path: Path) -> None:

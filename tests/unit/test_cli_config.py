@@ -68,6 +68,13 @@ def test_a_token_is_not_shown() -> None:
         ({"id": "a/b"}, "id must be"),
         ({"server": "10.0.0.1:8080"}, "server must be a URL"),
         ({"server": "http://h:99999"}, "server must be a URL"),
+        ({"server": "grpc://h:50051"}, "got 'grpc://h:50051'; where it speaks gRPC is told by grpc_server"),
+        ({"transport": "carrier-pigeon"}, "transport must be one of websocket, grpc"),
+        ({"grpc_server": "h:50051"}, "grpc_server goes with transport grpc"),
+        ({"transport": "grpc", "grpc_server": "http://h:8080"}, "grpc_server must be HOST:PORT"),
+        ({"transport": "grpc", "grpc_server": "h:port"}, "grpc_server must be HOST:PORT"),
+        ({"transport": "grpc", "grpc_server": "h:50051/path"}, "grpc_server must be HOST:PORT"),
+        ({"transport": "grpc", "grpc_server": ""}, "grpc_server must be HOST:PORT"),
         ({"tags": frozenset({"a b"})}, "'a b' is not a tag"),
         ({"max_tasks": 0}, "max_tasks must be 1 to"),
         ({"resources": {"cpu": -1}}, "cpu can't be negative"),
@@ -84,6 +91,24 @@ def test_a_token_is_not_shown() -> None:
 def test_a_worker_refuses_nonsense(fields: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         WorkerConfig(**{"id": "w1", **fields})
+
+
+@pytest.mark.parametrize(
+    "server,grpc_server,url",
+    [
+        ("http://10.0.0.1:8080", None, "grpc://10.0.0.1:50051"),
+        ("https://rota.example/lab", None, "grpcs://rota.example:50051"),
+        ("http://[::1]:8080", None, "grpc://[::1]:50051"),
+        ("http://10.0.0.1:8080", "mesh:15051", "grpc://mesh:15051"),
+        ("http://10.0.0.1:8080", "[::1]:15051", "grpc://[::1]:15051"),
+        ("http://10.0.0.1:8080", "grpcs://mesh", "grpcs://mesh"),
+    ],
+)
+def test_a_worker_over_grpc_goes_to_the_host_of_its_server_unless_told(
+    server: str, grpc_server: str | None, url: str
+) -> None:
+    assert WorkerConfig(id="w1", server=server, transport="grpc", grpc_server=grpc_server).channel_url == url
+    assert WorkerConfig(id="w1", server=server).channel_url == server
 
 
 def parsed(arguments: list[str]) -> CoordinatorConfig:

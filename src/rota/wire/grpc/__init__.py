@@ -4,4 +4,4 @@ import os
 
 # gRPC's core has a log of its own on standard error, and tells there of each failed handshake. What goes wrong with a
 # channel is told by us, once; whoever looks for more sets the variable.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

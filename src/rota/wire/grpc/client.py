@@ -74,7 +74,8 @@ async def connect(
 ) -> Channel[Out]:
     """Open a channel to the coordinator at ``url``.
 
-    ``handler.opened`` has been called when this returns. When it raises, the handler was not opened.
+    ``handler.opened`` has been called when this returns. When it raises, the handler was not opened. To trust
+    anybody, as the WebSocket can be told to, is more than gRPC knows how to.
 
     Args:
         url: ``grpc://host[:port]``, or ``grpcs://…`` with TLS.
