@@ -12,15 +12,12 @@ import grpc
 import pytest
 
 from tests.support.grpc_client import ReflectedClient
+from tests.support.http2_frames import END_HEADERS, END_STREAM, OPENING, PREFACE, call_headers, frame, message
 from tests.support.processes import RunningProcess
 from tests.support.real_cluster import Cluster
 
 ROTA = "rota.v1.Rota"
 TASKANDGO = "scheduler.Scheduler"
-
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-SETTINGS = bytes.fromhex("000000040000000000")
-END_STREAM, END_HEADERS = 0x1, 0x4
 
 MESSAGE_BYTES_MAX = 16 << 20
 """About what the server takes: a message of a channel may be so large."""
@@ -42,31 +39,6 @@ def address(cluster: Cluster) -> str:
 def client(address: str) -> Iterator[ReflectedClient]:
     with ReflectedClient(address) as found:
         yield found
-
-
-def frame(kind: int, payload: bytes, *, flags: int = 0, stream: int = 1) -> bytes:
-    """An HTTP/2 frame."""
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
-
-
-def headers(path: bytes, **more: bytes) -> bytes:
-    """The frame that opens a gRPC call; its fields are written out, none is compressed."""
-    fields = {
-        b":method": b"POST",
-        b":scheme": b"http",
-        b":path": path,
-        b":authority": b"localhost",
-        b"content-type": b"application/grpc",
-        b"te": b"trailers",
-        **{name.replace("_", "-").encode(): value for name, value in more.items()},
-    }
-    block = b"".join(b"\x00%c%b%c%b" % (len(name), name, len(value), value) for name, value in fields.items())
-    return frame(1, block, flags=END_HEADERS)
-
-
-def message(data: bytes, *, length: int | None = None, compressed: int = 0) -> bytes:
-    """What gRPC puts before a message, and the message."""
-    return struct.pack(">BI", compressed, len(data) if length is None else length) + data
 
 
 def tell(address: str, *parts: bytes) -> bytes:
@@ -91,7 +63,7 @@ def assert_serves(client: ReflectedClient) -> None:
     assert not client.call(f"{TASKANDGO}/GetTaskStatus", task_id="nobody").found
 
 
-CALL = headers(b"/rota.v1.Rota/GetTask")
+CALL = call_headers(b"/rota.v1.Rota/GetTask")
 
 JUNK = {
     "random bytes": random.Random(1).randbytes(100_000),
@@ -100,31 +72,27 @@ JUNK = {
     "TLS": bytes.fromhex("16030100f8010000f40303") + bytes(240),
     "half a preface": PREFACE[:10],
     "junk after the preface": PREFACE + random.Random(2).randbytes(10_000),
-    "a frame that announces 16 MiB": PREFACE + SETTINGS + b"\xff\xff\xff\x00\x00\x00\x00\x00\x01" + bytes(1000),
+    "a frame that announces 16 MiB": OPENING + b"\xff\xff\xff\x00\x00\x00\x00\x00\x01" + bytes(1000),
     "settings of an odd length": PREFACE + frame(4, b"abc", stream=0),
-    "data without a call": PREFACE + SETTINGS + frame(0, b"abc"),
-    "headers that are no HPACK": PREFACE + SETTINGS + frame(1, b"\xff" * 1000, flags=END_HEADERS),
-    "endless headers": PREFACE + SETTINGS + frame(1, b"") + frame(9, b"\x00" * 16_000) * 20,
-    "a call that is left at once": PREFACE + SETTINGS + CALL,
-    "half a length": PREFACE + SETTINGS + CALL + frame(0, b"\0\0\0", flags=END_STREAM),
-    "a message shorter than it says": PREFACE + SETTINGS + CALL + frame(0, message(b"ab", length=9), flags=END_STREAM),
-    "a message of 4 GiB": PREFACE + SETTINGS + CALL + frame(0, message(b"ab", length=2**32 - 1)),
-    "a message that is not compressed as it says": PREFACE
-    + SETTINGS
-    + headers(b"/rota.v1.Rota/GetTask", grpc_encoding=b"gzip")
+    "data without a call": OPENING + frame(0, b"abc"),
+    "headers that are no HPACK": OPENING + frame(1, b"\xff" * 1000, flags=END_HEADERS),
+    "endless headers": OPENING + frame(1, b"") + frame(9, b"\x00" * 16_000) * 20,
+    "a call that is left at once": OPENING + CALL,
+    "half a length": OPENING + CALL + frame(0, b"\0\0\0", flags=END_STREAM),
+    "a message shorter than it says": OPENING + CALL + frame(0, message(b"ab", length=9), flags=END_STREAM),
+    "a message of 4 GiB": OPENING + CALL + frame(0, message(b"ab", length=2**32 - 1)),
+    "a message that is not compressed as it says": OPENING
+    + call_headers(b"/rota.v1.Rota/GetTask", grpc_encoding=b"gzip")
     + frame(0, message(b"ab", compressed=1), flags=END_STREAM),
-    "a compression that there is not": PREFACE
-    + SETTINGS
-    + headers(b"/rota.v1.Rota/GetTask", grpc_encoding=b"nonsense")
+    "a compression that there is not": OPENING
+    + call_headers(b"/rota.v1.Rota/GetTask", grpc_encoding=b"nonsense")
     + frame(0, message(b"ab", compressed=1), flags=END_STREAM),
-    "two messages where one is taken": PREFACE + SETTINGS + CALL + frame(0, message(b"") * 2, flags=END_STREAM),
-    "a deadline that is none": PREFACE
-    + SETTINGS
-    + headers(b"/rota.v1.Rota/GetTask", grpc_timeout=b"soon")
+    "two messages where one is taken": OPENING + CALL + frame(0, message(b"") * 2, flags=END_STREAM),
+    "a deadline that is none": OPENING
+    + call_headers(b"/rota.v1.Rota/GetTask", grpc_timeout=b"soon")
     + frame(0, message(b""), flags=END_STREAM),
-    "a reset of what is not open": PREFACE + SETTINGS + frame(3, bytes(4), stream=7),
-    "a thousand calls that are reset": PREFACE
-    + SETTINGS
+    "a reset of what is not open": OPENING + frame(3, bytes(4), stream=7),
+    "a thousand calls that are reset": OPENING
     + b"".join(
         CALL[:5] + struct.pack(">I", stream) + CALL[9:] + frame(3, bytes(4), stream=stream)
         for stream in range(1, 2001, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from rota.coordinator.metrics import Counters
 from rota.coordinator.service import Event
 from rota.v1 import rota_pb2
 from tests.support.fake_service import FakeService
+from tests.support.http2_frames import ACK, END_STREAM, HEADERS, OPENING, PING, call_headers, frame, message
 from tests.support.waiting import wait_until_async
 
 EVENTS = 20_000
@@ -52,6 +54,7 @@ class Stage:
     watches: OpenWatches
     server: GrpcServer
     channel: grpc.aio.Channel
+    port: int
 
     def watch(self, **fields: Any) -> Any:
         """Open a stream of events."""
@@ -82,25 +85,33 @@ class Stage:
         return str(answer.ids[0])
 
 
-async def staged(service: FakeService) -> AsyncIterator[Stage]:
+@asynccontextmanager
+async def staged(service: FakeService, *, ping_every_s: float = 30.0) -> AsyncIterator[Stage]:
     watches = OpenWatches()
-    server = GrpcServer(public_contracts(service, watches), guard=Guard(GuardConfig()), counters=Counters())
+    server = GrpcServer(
+        public_contracts(service, watches),
+        guard=Guard(GuardConfig()),
+        counters=Counters(),
+        ping_every_s=ping_every_s,
+    )
     port = server.listen("127.0.0.1", [0])
     await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield Stage(service, watches, server, channel)
-    await server.stop(grace_s=0)
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield Stage(service, watches, server, channel, port)
+    finally:
+        await server.stop(grace_s=0)
 
 
 @pytest.fixture
 async def stage() -> AsyncIterator[Stage]:
-    async for ready in staged(FakeService()):
+    async with staged(FakeService()) as ready:
         yield ready
 
 
 @pytest.fixture
 async def busy_stage() -> AsyncIterator[Stage]:
-    async for ready in staged(CountingService()):
+    async with staged(CountingService()) as ready:
         yield ready
 
 
@@ -126,6 +137,22 @@ async def test_watch_whose_connection_breaks_is_closed(stage: Stage) -> None:
     await stage.channel.close()
     await wait_until_async(lambda: stage.service.open_events == 0, what="its end")
     assert len(stage.watches) == 0
+
+
+async def test_watch_whose_client_vanishes_without_a_word_is_closed() -> None:
+    async with staged(FakeService(), ping_every_s=1.0) as impatient:
+        reader, writer = await asyncio.open_connection("127.0.0.1", impatient.port)
+        writer.write(OPENING + call_headers(b"/rota.v1.Rota/WatchEvents") + frame(0, message(b""), flags=END_STREAM))
+        kind = None
+        while kind != HEADERS:  # until then it is a decent client, that answers pings
+            head = await reader.readexactly(9)
+            kind, payload = head[3], await reader.readexactly(int.from_bytes(head[:3], "big"))
+            if kind == PING:
+                writer.write(frame(PING, payload, flags=ACK, stream=0))
+        await wait_until_async(lambda: impatient.service.open_events == 1, what="the watch")
+        # The connection stays open, as one does whose other end has lost its power.
+        await wait_until_async(lambda: impatient.service.open_events == 0, what="its end", timeout_s=20.0)
+        writer.close()
 
 
 async def test_client_that_does_not_read_is_not_read_ahead_for(busy_stage: Stage) -> None:

@@ -30,6 +30,13 @@ RECEIVE_BYTES_MAX: Final = FRAME_BYTES_MAX
 METADATA_BYTES_MAX: Final = 16 << 10
 """A token, a trace and some names."""
 
+PING_EVERY_S: Final = 30.0
+"""Of silence, before a client is asked whether it is there: one that lost its power never says goodbye."""
+
+PING_ANSWER_S: Final = 10.0
+CLIENT_PING_EVERY_S_MIN: Final = 5.0
+"""Clients that ask us more often are sent away by the library."""
+
 STOP_S: Final = 5.0
 """How long calls may take when the process leaves."""
 
@@ -45,9 +52,17 @@ class GrpcServer:
         contracts: What is served.
         guard: Who may call.
         counters: Where calls are counted.
+        ping_every_s: How long a client may be silent before it is asked whether it is there.
     """
 
-    def __init__(self, contracts: Sequence[Contract], *, guard: Guard, counters: Counters) -> None:
+    def __init__(
+        self,
+        contracts: Sequence[Contract],
+        *,
+        guard: Guard,
+        counters: Counters,
+        ping_every_s: float = PING_EVERY_S,
+    ) -> None:
         self._server = grpc.aio.server(
             interceptors=[CallSweeper(), _TokenCheck(guard)],
             options=[
@@ -57,6 +72,10 @@ class GrpcServer:
                 ("grpc.max_metadata_size", METADATA_BYTES_MAX),
                 # Else a second coordinator could take the port of a first, and calls would go to either.
                 ("grpc.so_reuseport", 0),
+                ("grpc.keepalive_time_ms", _milliseconds(ping_every_s)),
+                # Its own name for how long a ping may be without an answer; that of keepalive does less than it says.
+                ("grpc.http2.ping_timeout_ms", _milliseconds(min(PING_ANSWER_S, ping_every_s))),
+                ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(CLIENT_PING_EVERY_S_MIN)),
             ],
         )
         self._server.add_generic_rpc_handlers(tuple(generic_handler(contract, counters) for contract in contracts))
@@ -83,6 +102,10 @@ class GrpcServer:
     async def stop(self, *, grace_s: float = STOP_S) -> None:
         """Take no new calls, let those that run end within the grace, and cut the rest."""
         await self._server.stop(grace_s)
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 class _TokenCheck(grpc.aio.ServerInterceptor):
