@@ -86,7 +86,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(service: FakeService, *, ping_every_s: float = 30.0) -> AsyncIterator[Stage]:
+async def staged(service: FakeService, *, ping_every_s: float | None = None) -> AsyncIterator[Stage]:
     watches = OpenWatches()
     server = GrpcServer(
         public_contracts(service, watches),

@@ -110,7 +110,8 @@ async def test_bytes_that_are_no_message_are_a_bad_request(data: bytes) -> None:
 
 async def test_too_many_bytes_are_not_read() -> None:
     context = await ended(bytes(REQUEST_BYTES_MAX + 1))
-    assert (context.status, context.metadata["rota-code"]) == (grpc.StatusCode.INVALID_ARGUMENT, "too_large")
+    assert context.status is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert context.metadata == {"rota-code": "too_large"}
 
 
 EMPTY_TASK = b"\x0a\x00"

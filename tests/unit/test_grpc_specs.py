@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rota.coordinator.grpc.specs import LARGE_FIELDS, read_spec
 from rota.coordinator.grpc.views import node_message, task_message
 from rota.core.errors import BadSpec
-from rota.core.model import GangTerms, Gpu, Offer, SyntheticWork, TaskState, WorkerState
+from rota.core.model import GangTerms, Gpu, InputFile, Offer, SyntheticWork, TaskState, WorkerState
 from rota.core.protocol import Usage
 from rota.core.spec import TaskRequest
 from rota.v1 import node_pb2, task_pb2
@@ -75,6 +75,11 @@ def test_every_state_has_a_name_in_the_contract() -> None:
             TaskRequest(shell=":", timeout=2.5, retries=3, losses=0),
         ),
         ({"shell": ":", "backoff": {"base": 0.0, "max": 5}}, TaskRequest(shell=":", backoff={"base": 0.0, "max": 5.0})),
+        (
+            {"shell": ":", "files": {"a": {"digest": "ab" * 32}, "b": {"digest": "cd" * 32, "executable": True}}},
+            TaskRequest(shell=":", files={"a": "ab" * 32, "b": InputFile("cd" * 32, executable=True)}),
+        ),
+        ({"shell": ":", "outputs": ["*.png"]}, TaskRequest(shell=":", outputs=["*.png"])),
         ({"shell": ":", "start_at": STAMP}, TaskRequest(shell=":", start_at=MOMENT)),
         ({"shell": ":", "delay": 0.0}, TaskRequest(shell=":", delay=0.0)),
         ({"shell": ":", "deadline_at": STAMP}, TaskRequest(shell=":", deadline=MOMENT)),
@@ -131,6 +136,9 @@ def test_what_is_sent_is_what_is_asked_for(fields: dict[str, Any], expected: Tas
         ({"workload": {"mix": "io", "seconds": 1, "mib": 2**63}}, "workload"),
         ({"workload": {"mix": "io", "seconds": -1}}, "workload"),
         ({"shell": ":", "args": b"x"}, "args"),
+        ({"shell": ":", "files": {"../a": {"digest": "ab" * 32}}}, "files"),
+        ({"shell": ":", "files": {"a": {}}}, "files"),
+        ({"shell": ":", "outputs": ["../../etc/passwd"]}, "outputs"),
     ],
     ids=str,
 )
@@ -179,6 +187,7 @@ async def test_what_is_sent_is_shown_of_every_kind_of_work() -> None:
         {"workload": {"mix": "io", "seconds": 1.5, "mib": 64}},
         {"function": "ab" * 32, "args": b"\0", "blobs": ["cd" * 32], "python": "3.11", "callable": "f"},
         {"code": "pass", "kind": "python"},
+        {"shell": ":", "files": {"a": {"digest": "ab" * 32, "executable": True}}, "outputs": ["b"]},
         {"command": ["a"], "deadline": 60.0, "delay": 5.0, "backoff": {"base": 2.0, "factor": 3.0, "max": 4.0}},
     ]
     for fields in kinds:

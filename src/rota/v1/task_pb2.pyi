@@ -28,7 +28,7 @@ TASK_STATE_FAILED: TaskState
 TASK_STATE_CANCELLED: TaskState
 
 class TaskSpec(_message.Message):
-    __slots__ = ("id", "name", "command", "shell", "code", "data", "image", "workload", "kind", "resources", "tags", "queue", "priority", "priority_word", "labels", "env", "cwd", "stdin", "placement", "affinity", "limits", "timeout", "retries", "losses", "backoff", "start_at", "delay", "deadline_at", "deadline", "exclusive", "gang", "function", "callable", "python", "requirements", "blobs", "args")
+    __slots__ = ("id", "name", "command", "shell", "code", "data", "image", "workload", "kind", "resources", "tags", "queue", "priority", "priority_word", "labels", "env", "cwd", "stdin", "placement", "affinity", "limits", "timeout", "retries", "losses", "backoff", "start_at", "delay", "deadline_at", "deadline", "exclusive", "gang", "function", "callable", "python", "requirements", "blobs", "args", "files", "outputs")
     class ResourcesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +57,13 @@ class TaskSpec(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class FilesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: InputFile
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[InputFile, _Mapping[str, object]]] = ...) -> None: ...
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
@@ -94,6 +101,8 @@ class TaskSpec(_message.Message):
     REQUIREMENTS_FIELD_NUMBER: _ClassVar[int]
     BLOBS_FIELD_NUMBER: _ClassVar[int]
     ARGS_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     command: _containers.RepeatedScalarFieldContainer[str]
@@ -131,7 +140,17 @@ class TaskSpec(_message.Message):
     requirements: _containers.RepeatedScalarFieldContainer[str]
     blobs: _containers.RepeatedScalarFieldContainer[str]
     args: bytes
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., shell: _Optional[str] = ..., code: _Optional[str] = ..., data: _Optional[str] = ..., image: _Optional[str] = ..., workload: _Optional[_Union[Workload, _Mapping[str, object]]] = ..., kind: _Optional[str] = ..., resources: _Optional[_Mapping[str, int]] = ..., tags: _Optional[_Iterable[str]] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., priority_word: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., env: _Optional[_Mapping[str, str]] = ..., cwd: _Optional[str] = ..., stdin: _Optional[str] = ..., placement: _Optional[str] = ..., affinity: _Optional[str] = ..., limits: _Optional[_Mapping[str, int]] = ..., timeout: _Optional[float] = ..., retries: _Optional[int] = ..., losses: _Optional[int] = ..., backoff: _Optional[_Union[Retrying, _Mapping[str, object]]] = ..., start_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, object]]] = ..., delay: _Optional[float] = ..., deadline_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, object]]] = ..., deadline: _Optional[float] = ..., exclusive: _Optional[bool] = ..., gang: _Optional[_Union[Gang, _Mapping[str, object]]] = ..., function: _Optional[str] = ..., callable: _Optional[str] = ..., python: _Optional[str] = ..., requirements: _Optional[_Iterable[str]] = ..., blobs: _Optional[_Iterable[str]] = ..., args: _Optional[bytes] = ...) -> None: ...
+    files: _containers.MessageMap[str, InputFile]
+    outputs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., command: _Optional[_Iterable[str]] = ..., shell: _Optional[str] = ..., code: _Optional[str] = ..., data: _Optional[str] = ..., image: _Optional[str] = ..., workload: _Optional[_Union[Workload, _Mapping[str, object]]] = ..., kind: _Optional[str] = ..., resources: _Optional[_Mapping[str, int]] = ..., tags: _Optional[_Iterable[str]] = ..., queue: _Optional[str] = ..., priority: _Optional[int] = ..., priority_word: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., env: _Optional[_Mapping[str, str]] = ..., cwd: _Optional[str] = ..., stdin: _Optional[str] = ..., placement: _Optional[str] = ..., affinity: _Optional[str] = ..., limits: _Optional[_Mapping[str, int]] = ..., timeout: _Optional[float] = ..., retries: _Optional[int] = ..., losses: _Optional[int] = ..., backoff: _Optional[_Union[Retrying, _Mapping[str, object]]] = ..., start_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, object]]] = ..., delay: _Optional[float] = ..., deadline_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, object]]] = ..., deadline: _Optional[float] = ..., exclusive: _Optional[bool] = ..., gang: _Optional[_Union[Gang, _Mapping[str, object]]] = ..., function: _Optional[str] = ..., callable: _Optional[str] = ..., python: _Optional[str] = ..., requirements: _Optional[_Iterable[str]] = ..., blobs: _Optional[_Iterable[str]] = ..., args: _Optional[bytes] = ..., files: _Optional[_Mapping[str, InputFile]] = ..., outputs: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class InputFile(_message.Message):
+    __slots__ = ("digest", "executable")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    EXECUTABLE_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    executable: bool
+    def __init__(self, digest: _Optional[str] = ..., executable: _Optional[bool] = ...) -> None: ...
 
 class Retrying(_message.Message):
     __slots__ = ("base", "factor", "max")
@@ -162,7 +181,7 @@ class Workload(_message.Message):
     def __init__(self, mix: _Optional[str] = ..., seconds: _Optional[float] = ..., mib: _Optional[int] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("id", "state", "reason", "reason_text", "behind", "progress", "cause", "exit_code", "signal", "message", "worker", "attempt", "retries_used", "losses_used", "cancel_requested", "created_at", "started_at", "ended_at", "cpu_seconds", "peak_memory", "stdout_bytes", "stderr_bytes", "kind", "spec")
+    __slots__ = ("id", "state", "reason", "reason_text", "behind", "progress", "cause", "exit_code", "signal", "message", "worker", "attempt", "retries_used", "losses_used", "cancel_requested", "created_at", "started_at", "ended_at", "cpu_seconds", "peak_memory", "stdout_bytes", "stderr_bytes", "kind", "spec", "output_files")
     ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
@@ -187,6 +206,7 @@ class Task(_message.Message):
     STDERR_BYTES_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FILES_FIELD_NUMBER: _ClassVar[int]
     id: str
     state: TaskState
     reason: str
@@ -211,7 +231,20 @@ class Task(_message.Message):
     stderr_bytes: int
     kind: str
     spec: TaskSpec
-    def __init__(self, id: _Optional[str] = ..., state: _Optional[_Union[TaskState, str]] = ..., reason: _Optional[str] = ..., reason_text: _Optional[str] = ..., behind: _Optional[int] = ..., progress: _Optional[_Union[Mark, _Mapping[str, object]]] = ..., cause: _Optional[str] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., message: _Optional[str] = ..., worker: _Optional[str] = ..., attempt: _Optional[int] = ..., retries_used: _Optional[int] = ..., losses_used: _Optional[int] = ..., cancel_requested: _Optional[bool] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, object]]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, object]]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, object]]] = ..., cpu_seconds: _Optional[float] = ..., peak_memory: _Optional[float] = ..., stdout_bytes: _Optional[int] = ..., stderr_bytes: _Optional[int] = ..., kind: _Optional[str] = ..., spec: _Optional[_Union[TaskSpec, _Mapping[str, object]]] = ...) -> None: ...
+    output_files: _containers.RepeatedCompositeFieldContainer[OutputFile]
+    def __init__(self, id: _Optional[str] = ..., state: _Optional[_Union[TaskState, str]] = ..., reason: _Optional[str] = ..., reason_text: _Optional[str] = ..., behind: _Optional[int] = ..., progress: _Optional[_Union[Mark, _Mapping[str, object]]] = ..., cause: _Optional[str] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., message: _Optional[str] = ..., worker: _Optional[str] = ..., attempt: _Optional[int] = ..., retries_used: _Optional[int] = ..., losses_used: _Optional[int] = ..., cancel_requested: _Optional[bool] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, object]]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, object]]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping[str, object]]] = ..., cpu_seconds: _Optional[float] = ..., peak_memory: _Optional[float] = ..., stdout_bytes: _Optional[int] = ..., stderr_bytes: _Optional[int] = ..., kind: _Optional[str] = ..., spec: _Optional[_Union[TaskSpec, _Mapping[str, object]]] = ..., output_files: _Optional[_Iterable[_Union[OutputFile, _Mapping[str, object]]]] = ...) -> None: ...
+
+class OutputFile(_message.Message):
+    __slots__ = ("name", "bytes", "digest", "executable")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    EXECUTABLE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    bytes: int
+    digest: str
+    executable: bool
+    def __init__(self, name: _Optional[str] = ..., bytes: _Optional[int] = ..., digest: _Optional[str] = ..., executable: _Optional[bool] = ...) -> None: ...
 
 class Mark(_message.Message):
     __slots__ = ("fraction", "text")

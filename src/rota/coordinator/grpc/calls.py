@@ -56,6 +56,9 @@ def answering(
     async def answer(data: bytes, context: CallContext) -> A | None:
         status = grpc.StatusCode.CANCELLED  # until it has come to an end
         try:
+            if len(data) > REQUEST_BYTES_MAX:
+                status = refuse(context, _too_large(data), status=grpc.StatusCode.RESOURCE_EXHAUSTED)
+                return None
             response = await behaviour(_read(request, data), context)
             status = grpc.StatusCode.OK
             return response
@@ -73,9 +76,12 @@ def answering(
     return answer
 
 
+def _too_large(data: bytes) -> TooLarge:
+    """What is said, in the status that the library has for messages over its own limit."""
+    return TooLarge(f"the request has {len(data):,} bytes: at most {REQUEST_BYTES_MAX:,}; send several requests")
+
+
 def _read(request: type[Q], data: bytes) -> Q:
-    if len(data) > REQUEST_BYTES_MAX:
-        raise TooLarge(f"the request has {len(data):,} bytes: at most {REQUEST_BYTES_MAX:,}; send several requests")
     if len(data) > FIELDS_MAX * _SHORTEST_FIELD:
         _check_field_count(data)
     try:

@@ -50,19 +50,18 @@ PUSHBACK_MS: Final = 1000
 MESSAGE_CHARS_MAX: Final = 500
 """Clients take 8 KiB of metadata, and each character may become twelve bytes of it."""
 
-_MAY_SUCCEED_LATER: Final = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
 
-
-def refuse(context: CallContext, error: RotaError) -> grpc.StatusCode:
-    """End a call with an error that was foreseen; return its status."""
-    internal = grpc.StatusCode.INTERNAL
-    status = next((GRPC_STATUS_OF[cls] for cls in type(error).__mro__ if cls in GRPC_STATUS_OF), internal)
+def refuse(context: CallContext, error: RotaError, *, status: grpc.StatusCode | None = None) -> grpc.StatusCode:
+    """End a call with an error that was foreseen, in the status of its class if no other is given; return that."""
+    if status is None:
+        known = [cls for cls in type(error).__mro__ if cls in GRPC_STATUS_OF]
+        status = GRPC_STATUS_OF[known[0]] if known else grpc.StatusCode.INTERNAL
     metadata = [("rota-code", error.code)]
     if isinstance(error, BadSpec):
         metadata.append(("rota-field", error.field))
         if error.index is not None:
             metadata.append(("rota-index", str(error.index)))
-    if status in _MAY_SUCCEED_LATER:
+    if isinstance(error, (Overloaded, Unavailable)):
         metadata.append(("grpc-retry-pushback-ms", str(PUSHBACK_MS)))
     return _end(context, status, str(error), metadata=metadata)
 

@@ -30,13 +30,6 @@ RECEIVE_BYTES_MAX: Final = FRAME_BYTES_MAX
 METADATA_BYTES_MAX: Final = 16 << 10
 """A token, a trace and some names."""
 
-PING_EVERY_S: Final = 30.0
-"""Of silence, before a client is asked whether it is there: one that lost its power never says goodbye."""
-
-PING_ANSWER_S: Final = 10.0
-CLIENT_PING_EVERY_S_MIN: Final = 5.0
-"""Clients that ask us more often are sent away by the library."""
-
 STOP_S: Final = 5.0
 """How long calls may take when the process leaves."""
 
@@ -52,7 +45,8 @@ class GrpcServer:
         contracts: What is served.
         guard: Who may call.
         counters: Where calls are counted.
-        ping_every_s: How long a client may be silent before it is asked whether it is there.
+        ping_every_s: How long a client may be silent before it is asked whether it is there, and then not answer,
+            if not as long as `SERVER_OPTIONS` say.
     """
 
     def __init__(
@@ -61,21 +55,18 @@ class GrpcServer:
         *,
         guard: Guard,
         counters: Counters,
-        ping_every_s: float = PING_EVERY_S,
+        ping_every_s: float | None = None,
     ) -> None:
         self._server = grpc.aio.server(
             interceptors=[CallSweeper(), _TokenCheck(guard)],
             options=[
+                *_impatience(ping_every_s),  # of two options of one name the library takes the first
                 *SERVER_OPTIONS,
                 ("grpc.max_receive_message_length", RECEIVE_BYTES_MAX),
                 ("grpc.max_send_message_length", RECEIVE_BYTES_MAX),
                 ("grpc.max_metadata_size", METADATA_BYTES_MAX),
                 # Else a second coordinator could take the port of a first, and calls would go to either.
                 ("grpc.so_reuseport", 0),
-                ("grpc.keepalive_time_ms", _milliseconds(ping_every_s)),
-                # Its own name for how long a ping may be without an answer; that of keepalive does less than it says.
-                ("grpc.http2.ping_timeout_ms", _milliseconds(min(PING_ANSWER_S, ping_every_s))),
-                ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(CLIENT_PING_EVERY_S_MIN)),
             ],
         )
         self._server.add_generic_rpc_handlers(tuple(generic_handler(contract, counters) for contract in contracts))
@@ -104,8 +95,10 @@ class GrpcServer:
         await self._server.stop(grace_s)
 
 
-def _milliseconds(seconds: float) -> int:
-    return round(seconds * 1000)
+def _impatience(ping_every_s: float | None) -> list[tuple[str, int]]:
+    if ping_every_s is None:
+        return []
+    return [(name, round(ping_every_s * 1000)) for name in ("grpc.keepalive_time_ms", "grpc.http2.ping_timeout_ms")]
 
 
 class _TokenCheck(grpc.aio.ServerInterceptor):

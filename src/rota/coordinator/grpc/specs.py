@@ -13,14 +13,14 @@ from typing import Any, Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from rota.core.errors import BadSpec
-from rota.core.model import GangTerms, SyntheticWork, TaskFacts
+from rota.core.model import GangTerms, InputFile, SyntheticWork, TaskFacts
 from rota.core.requests import check_request
-from rota.core.spec import TaskRequest, TaskSpec, backoff_of, priority_of
+from rota.core.spec import TaskRequest, TaskSpec, backoff_of, input_of, priority_of
 from rota.v1 import task_pb2
 
 __all__ = ["LARGE_FIELDS", "read_spec", "timestamp", "write_spec"]
 
-LARGE_FIELDS: Final = ("env", "stdin", "code", "data", "args", "blobs")
+LARGE_FIELDS: Final = ("env", "stdin", "code", "data", "args", "blobs", "files", "outputs")
 """What lists leave out."""
 
 _NAME_OF: Final = {"priority_word": "priority", "deadline_at": "deadline"}
@@ -60,6 +60,10 @@ def write_spec(spec: TaskSpec, facts: TaskFacts, *, is_listed: bool) -> task_pb2
     )
     if spec.gang is not None:
         written.gang.CopyFrom(task_pb2.Gang(id=spec.gang.id, size=spec.gang.size))
+    if not is_listed:
+        for name, given in spec.files.items():
+            file = input_of(given)
+            written.files[name].CopyFrom(task_pb2.InputFile(digest=file.digest, executable=file.executable))
     if spec.workload is not None:
         work = spec.workload
         written.workload.CopyFrom(task_pb2.Workload(mix=work.mix, seconds=work.seconds, mib=work.mib))
@@ -90,21 +94,28 @@ def _read_gang(value: task_pb2.Gang) -> GangTerms:
     return GangTerms(value.id, value.size)
 
 
+def _read_files(value: Mapping[str, task_pb2.InputFile]) -> dict[str, str | InputFile]:
+    return {name: InputFile(one.digest, one.executable) for name, one in value.items()}
+
+
 def _read_workload(value: task_pb2.Workload) -> SyntheticWork:
     return SyntheticWork(value.mix, value.seconds, value.mib)
 
 
 _READERS: Final[Mapping[str, Callable[[Any], object]]] = {
-    **dict.fromkeys(("command", "tags", "requirements", "blobs"), list),
+    **dict.fromkeys(("command", "tags", "requirements", "blobs", "outputs"), list),
     **dict.fromkeys(("resources", "labels", "env", "limits"), dict),
     **dict.fromkeys(("start_at", "deadline_at"), _read_moment),
     "backoff": _read_backoff,
+    "files": _read_files,
     "gang": _read_gang,
     "workload": _read_workload,
 }
 """Of fields that are no plain values."""
 
-_OTHERWISE: Final = frozenset({"resources", "priority", "backoff", "start_at", "delay", "deadline", "gang", "workload"})
+_OTHERWISE: Final = frozenset(
+    {"resources", "priority", "backoff", "start_at", "delay", "deadline", "gang", "workload", "files"}
+)
 _SAME: Final = tuple(
     name
     for name in TaskSpec.__struct_fields__

@@ -6,7 +6,7 @@ from typing import Final
 
 from rota.coordinator.grpc.specs import timestamp, write_spec
 from rota.coordinator.service import Event, NodeView, TaskView
-from rota.core.model import Cause, TaskState, WorkerState
+from rota.core.model import Cause, OutputFile, TaskState, WorkerState
 from rota.core.spec import decode_spec, kind_of
 from rota.v1 import node_pb2, rota_pb2, task_pb2
 
@@ -48,6 +48,7 @@ def task_message(view: TaskView, *, is_listed: bool = False) -> task_pb2.Task:
         stderr_bytes=progress.stderr_bytes,
         kind=kind_of(spec),
         spec=write_spec(spec, facts, is_listed=is_listed),
+        output_files=() if is_listed else map(_output_message, progress.outputs),
     )
 
 
@@ -84,6 +85,10 @@ def node_message(view: NodeView) -> node_pb2.Node:
         last_seen=view.last_seen_s,
         usage=load,
     )
+
+
+def _output_message(output: OutputFile) -> task_pb2.OutputFile:
+    return task_pb2.OutputFile(name=output.name, bytes=output.bytes, digest=output.digest, executable=output.executable)
 
 
 def event_message(event: Event) -> rota_pb2.Event:

@@ -36,6 +36,8 @@ CHANNEL_OPTIONS: Final = (
     # program's that uses it: a process that is stopped for a moment must not lose its channel, so it is not less.
     ("grpc.keepalive_time_ms", 15_000),
     ("grpc.keepalive_timeout_ms", 15_000),
+    # The library's other name for the same: where it is not set, an answer is waited for a whole minute.
+    ("grpc.http2.ping_timeout_ms", 15_000),
     ("grpc.http2.max_pings_without_data", 0),
 )
 """How both ends watch over the connection under their streams."""
