@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rota.worker.slots.last_words import CHARS_MAX, last_words
 
@@ -23,6 +25,11 @@ main.main()
 \tsnippet/main.go:9 +0x62
 exit status 2
 """
+
+PIECES = [
+    b"Traceback (most recent call last):\n", b'  File "/x/task.py", line 3', b'  File "', b"\n", b"\r", b"panic: ",
+    b"\xff", b"E: x", b"/task.py:", b"9" * 5000, b"x" * 40_000,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -56,6 +63,12 @@ def test_in_what_is_no_traceback_nothing_is_found(said: bytes) -> None:
     assert last_words("python", "task.py", 1, stderr=said) is None
     assert last_words("go", "main.go", 2, stderr=said) is None
     assert last_words("", "", 1, stderr=said) is None
+
+
+@given(st.sampled_from(["python", "go", "", "other"]), st.integers(0, 3), st.lists(st.sampled_from(PIECES)))
+def test_whatever_was_written_it_is_a_line_or_nothing(language: str, code: int, pieces: list[bytes]) -> None:
+    found = last_words(language, "task.py", code, stderr=b"".join(pieces))
+    assert found is None or (len(found.splitlines()) == 1 and len(found) < CHARS_MAX + 100)
 
 
 def test_a_panic_is_told_with_its_line() -> None:

@@ -17,6 +17,7 @@ from rota.worker.slots.base import Stock, SuppliesFailed, Work
 from rota.worker.slots.frames import decode_orders
 from rota.worker.slots.pool import SlotPool
 from rota.worker.slots.source import SlotFate
+from tests.support.programs import FakePrograms, FakeScratch
 from tests.support.waiting import wait_until_async
 
 FUNCTION = "ab" * 32
@@ -142,7 +143,9 @@ class Bench:
     def __init__(self, **options: Any) -> None:
         self.blobs = FakeBlobs()
         self.environments = FakeEnvironments()
-        self.pool = SlotPool(events=self, worker_id="w1", stock=Stock(self.blobs, self.environments), **options)
+        self.programs = FakePrograms()
+        stock = Stock(self.blobs, self.environments, FakeScratch(), self.programs)
+        self.pool = SlotPool(events=self, worker_id="w1", stock=stock, **options)
         self.ended: list[tuple[AttemptKey, Cause | None]] = []
         self.ends: dict[AttemptKey, Ended] = {}
         self.tellings = 0
@@ -164,7 +167,7 @@ class Bench:
 
     def work(self, *, lane: int = 1, devices: tuple[int, ...] = (), **fields: Any) -> Work:
         self._last += 1
-        if not {"function", "command"} & fields.keys():
+        if not {"function", "command", "code"} & fields.keys():
             fields = {"function": FUNCTION, "args": b"\0args", **fields}
         spec = encode_spec(TaskSpec(**fields))
         return Work((TaskSeq(self._last), 1), LaneId(lane), TaskId(f"t{self._last}"), spec, devices)
@@ -513,3 +516,57 @@ async def test_a_pool_that_closes_in_peace_waits_for_results_on_their_way(bench:
     bench.blobs.uploads[OTHER].set_result(None)
     await asyncio.wait_for(closing, 5)
     assert key in bench.ends
+
+
+# Programs that are built
+
+
+def program_orders() -> list[tuple[Any, ...]]:
+    (programs,) = [source for source in FakeSource.made if source.kind == "process"]
+    return [order for link in programs.links for order in link.orders()]
+
+
+async def test_code_waits_for_its_program_and_what_stands_behind_it_waits_too(bench: Bench) -> None:
+    first = bench.submit(kind="go", code="a", command=["x"])
+    behind = bench.submit(command=["true"])
+    elsewhere = bench.submit(kind="go", code="a", lane=2)
+    await bench.until(lambda: bench.programs.builds, "the build")
+    assert program_orders() == []
+    assert bench.pool.blobs_in_use() == {"digest of a"}
+    assert bench.programs.is_wanted()
+    bench.programs.come("a")
+    await bench.until(lambda: len(program_orders()) == 3, "all three")
+    orders = {(order[0], order[1]): order for order in program_orders()}
+    assert set(orders) == {first, behind, elsewhere}
+    assert orders[first][2] == ["/programs/digest of a", "x"]
+    assert orders[first][4] == orders[first][3]["TMPDIR"] == orders[first][3]["ROTA_SCRATCH"] == "/scratch/1"
+    assert orders[first][8] == ("/scratch/1", [], "go", "main.go")
+    assert orders[behind][8] is None
+    assert bench.pool.blobs_in_use() == {"digest of a"}
+    assert not bench.programs.is_wanted()
+
+
+async def test_a_program_that_is_there_goes_at_once(bench: Bench) -> None:
+    bench.programs.here.add("digest of a")
+    bench.submit(kind="go", code="a")
+    assert [order[2] for order in program_orders()] == [["/programs/digest of a"]]
+
+
+async def test_a_program_that_can_not_be_built_ends_those_that_need_it(bench: Bench) -> None:
+    doomed = [bench.submit(kind="go", code="a", lane=lane) for lane in (1, 2)]
+    other = bench.submit(kind="go", code="b", lane=3)
+    await bench.until(lambda: len(bench.programs.builds) == 2, "the builds")
+    bench.programs.builds.pop("a").set_exception(SuppliesFailed("main.go:1:1: no", cause=Cause.LAUNCH_ERROR))
+    for key in doomed:
+        end = await bench.end_of(key)
+        assert (end.cause, end.message) == (Cause.LAUNCH_ERROR, "main.go:1:1: no")
+    assert other not in bench.ends
+
+
+async def test_a_stop_while_a_program_is_built_leaves_nobody_who_wants_it(bench: Bench) -> None:
+    key = bench.submit(kind="go", code="a")
+    await bench.until(lambda: bench.programs.builds, "the build")
+    bench.pool.stop(key, cause=Cause.CANCELLED, grace_s=10.0)
+    assert (await bench.end_of(key)).cause is Cause.CANCELLED
+    assert not bench.programs.is_wanted()
+    assert bench.pool.blobs_in_use() == set()

@@ -11,6 +11,9 @@ BYTES_MAX = 32768
 
 CHARS_MAX = 500
 
+DIGITS_MAX = 9
+"""Of a line's number."""
+
 TRACEBACK = "Traceback (most recent call last):"
 FRAME = '  File "'
 PANICS = ("panic: ", "fatal error: ")
@@ -65,7 +68,7 @@ def _of_panic(lines: list[str], place: str) -> str | None:
 def _number_behind(mark: str, line: str) -> str:
     rest = line.partition(mark)[2]
     end = 0
-    while end < len(rest) and "0" <= rest[end] <= "9":
+    while end < min(len(rest), DIGITS_MAX) and "0" <= rest[end] <= "9":
         end += 1
     return rest[:end]
 
