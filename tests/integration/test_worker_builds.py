@@ -118,6 +118,15 @@ async def test_a_build_has_limits(
     assert nothing_is_left(cache.path)
 
 
+async def test_what_a_killed_worker_was_building_is_removed(cache: CacheDir, tmp_path: Path) -> None:
+    for folder in ("work/0123", "programs/incoming"):
+        (cache.path / "go-1" / folder).mkdir(parents=True)
+    (cache.path / "go-1" / "work" / "0123" / "main.go").write_text("x")
+    (cache.path / "go-1" / "programs" / "incoming" / "half").write_text("x")
+    await build(GoBuilds(cache, toolchain(tmp_path, GOOD)), "x")
+    assert nothing_is_left(cache.path)
+
+
 async def test_a_build_that_nobody_wants_any_more_stops(cache: CacheDir, tmp_path: Path) -> None:
     made = GoBuilds(cache, toolchain(tmp_path, f"echo $$ > {tmp_path}/pid; sleep 600 & wait"))
     with pytest.raises(SuppliesFailed) as failed:

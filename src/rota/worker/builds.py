@@ -133,6 +133,8 @@ class GoBuilds:
 
     async def build(self, build: Build, *, is_wanted: Callable[[], bool]) -> None:
         async with self._builds:
+            if not is_wanted():
+                raise _unwanted()
             stop = threading.Event()
             building = asyncio.create_task(self._run(build, stop))
             try:
@@ -204,9 +206,10 @@ class GoBuilds:
             code = process.poll()
             with suppress(ProcessLookupError):  # with all that it started
                 os.killpg(process.pid, signal.SIGKILL)
+            output.seek(0)
+            said = output.read(SAID_BYTES_MAX).decode("utf-8", "replace")
         if stop.is_set():
-            raise SuppliesFailed("its program is not built any more: nobody waited for it", cause=Cause.RETURNED)
-        said = (work / "said").read_bytes()[:SAID_BYTES_MAX].decode("utf-8", "replace")
+            raise _unwanted()
         if code is None or code < 0:
             reason = problem or f"the compiler was killed by signal {-(code or 0)}"
             raise SuppliesFailed(f"the code could not be compiled: {reason}", cause=Cause.LAUNCH_ERROR)
@@ -238,7 +241,7 @@ class _CompilerCache:
             if lock is not None:
                 return lock
             if stop.wait(POLL_S):
-                raise SuppliesFailed("its program is not built any more: nobody waited for it", cause=Cause.RETURNED)
+                raise _unwanted()
 
     def trim_sometimes(self) -> None:
         """Keep it within its limit, unless somebody builds."""
@@ -248,7 +251,7 @@ class _CompilerCache:
         lock = CacheLock.take(self._cache.path / "go-build.lock", alone=True)
         if lock is not None:
             self._looked_at = now
-            with lock:
+            with lock, suppress(OSError):  # somebody else may remove files, too; the program is built all the same
                 trim(self.path, COMPILER_BYTES_MAX)
 
 
@@ -283,6 +286,10 @@ def compiler_message(said: str) -> str:
     shown = "\n".join(lines[:SAID_LINES_MAX])[:SAID_CHARS_MAX] or "the compiler failed without a word"
     hint = next((hint for words, hint in HINTS.items() if words in said), None)
     return f"{shown}\n{hint}" if hint is not None else shown
+
+
+def _unwanted() -> SuppliesFailed:
+    return SuppliesFailed("its program is not built any more: nobody waited for it", cause=Cause.RETURNED)
 
 
 def _watch(process: subprocess.Popen[bytes], stop: threading.Event) -> str | None:
