@@ -552,6 +552,15 @@ async def test_a_program_that_is_there_goes_at_once(bench: Bench) -> None:
     assert [order[2] for order in program_orders()] == [["/programs/digest of a"]]
 
 
+async def test_a_program_that_is_there_is_not_built_while_its_task_waits_for_others(bench: Bench) -> None:
+    bench.programs.here.add("digest of a")
+    waiting, behind = bench.submit(blobs=[BLOB]), bench.submit(kind="go", code="a")
+    await bench.until(lambda: BLOB in bench.blobs.fetches, "the download")
+    assert not bench.programs.builds
+    bench.pool.stop(waiting, cause=Cause.CANCELLED, grace_s=0.0)
+    await bench.until(lambda: keys_of(program_orders()) == [behind], "the order")
+
+
 async def test_a_program_that_can_not_be_built_ends_those_that_need_it(bench: Bench) -> None:
     doomed = [bench.submit(kind="go", code="a", lane=lane) for lane in (1, 2)]
     other = bench.submit(kind="go", code="b", lane=3)

@@ -106,10 +106,11 @@ class Supplies:
         for digest in errand.needs:
             if digest not in self._fetching and self._blobs is not None and self._blobs.find(digest) is None:
                 self._fetching[digest] = asyncio.create_task(self._fetch(self._blobs, digest))
-
-        build = errand.build
-        if build is not None and self._programs is not None and build.name not in self._fetching:
-            self._fetching[build.name] = asyncio.create_task(self._build(self._programs, build))
+        build, programs = errand.build, self._programs
+        if build is None or programs is None or build.name in self._fetching:
+            return
+        if programs.find(build.name) is None:
+            self._fetching[build.name] = asyncio.create_task(self._build(programs, build))
 
     async def close(self) -> None:
         """Get nothing more, let all slots leave, and wait until they have."""
