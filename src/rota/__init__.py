@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rota.client.jobs import Job, job
     from rota.client.modules import pickle_by_value
     from rota.client.options import Options
+    from rota.client.programs import Program
     from rota.client.progress import progress
     from rota.client.versions import VersionWarning
     from rota.core.errors import NoCoordinator, NotPicklable, RotaError, TaskFailed
@@ -33,6 +34,7 @@ __all__ = [
     "NotInATask",
     "NotPicklable",
     "Options",
+    "Program",
     "RotaError",
     "TaskCancelled",
     "TaskFailed",
@@ -56,6 +58,7 @@ _HOMES = {
     "NotInATask": "rota.functions.context",
     "NotPicklable": "rota.core.errors",
     "Options": "rota.client.options",
+    "Program": "rota.client.programs",
     "RotaError": "rota.core.errors",
     "TaskCancelled": "rota.functions.context",
     "TaskFailed": "rota.core.errors",

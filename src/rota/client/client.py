@@ -20,11 +20,12 @@ from rota.client.calls import encoded_call, warn_of_workers
 from rota.client.default import enter_client, leave_client
 from rota.client.futures import Future, cancel_all
 from rota.client.hub import Hub
-from rota.client.jobs import Job, checked_name
+from rota.client.jobs import JOB_LABEL, Job, checked_name
 from rota.client.link import Address
 from rota.client.local import LocalCluster
 from rota.client.mapping import Feed, ordered, unordered, window_of
 from rota.client.notebook import client_html
+from rota.client.programs import Files, Program, submit_program
 from rota.client.progress import progress as with_bar
 
 __all__ = ["CONNECT_S", "DEFAULT_URL", "Client", "address_of"]
@@ -155,6 +156,30 @@ class Client(concurrent.futures.Executor):
     def job(self, name: str) -> Job:
         """Tasks under a name: submit through it, or find those that were, from whatever process."""
         return Job(self, name)
+
+    # Programs ---------------------------------------------------------------------------------
+
+    def program(
+        self, command: Sequence[str] | None = None, *, files: Files = (), outputs: Iterable[str] = (), **fields: Any
+    ) -> Program:
+        """Have a program run on a worker, in a scratch directory if it has files or outputs.
+
+        Args:
+            command: The program and its arguments.
+            files: What lies in its directory: paths, or paths by the names that they are to have there.
+            outputs: Patterns of what to keep of what it leaves there.
+            fields: What else the task is to have, by the names of REST: ``shell``, ``env``, ``resources``, ``retries``.
+
+        Raises:
+            RotaError: A file can't be sent, or the task is refused; names the field.
+        """
+        if self._job is not None:
+            fields["labels"] = {JOB_LABEL: self._job, **fields.get("labels", {})}
+        return submit_program(self._hub.rest, command, files=files, outputs=outputs, fields=fields)
+
+    def find_program(self, task_id: str) -> Program:
+        """The program of this id, whoever submitted it."""
+        return Program(self._hub.rest, task_id)
 
     # The end ----------------------------------------------------------------------------------
 
