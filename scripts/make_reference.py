@@ -31,6 +31,7 @@ READ_ON: Final = {
     "bench": "[how quick is your cluster](../guide.md#how-quick-is-your-cluster)",
     "completion": "[the command line that helps](../guide.md#the-command-line-that-helps)",
     "events": "[the events of the API](rest.md#events)",
+    "fetch": "[files](../files.md)",
     "limits": "[sharing a cluster](../sharing.md)",
     "nodes": "[workers that others keep](../placement-only.md)",
     "queues": "[sharing a cluster](../sharing.md)",

@@ -9,6 +9,7 @@ from typing import Final
 __all__ = ["FILES", "calls_in"]
 
 FILES: Final = {
+    "a.csv": "2\n1\n",
     "a.iso": "",
     "big.txt": "b\na\nb\n",
     "digits.py": "import sys\nprint(sys.argv[1])\n",

@@ -29,11 +29,11 @@ NAMES_SHOWN: Final = 10
     epilog="""Examples:
 
     \b
-    rota submit --file a.csv --output 'result/*' -- ./summarise a.csv
-    rota fetch t7                       all of it, into this folder
-    rota fetch t7 --to results          or into another
-    rota fetch t7 result/total.csv      one file
-    rota fetch t7 --list                only look
+    rota submit --id sums --file a.csv --output result --shell 'mkdir result; sort a.csv > result/sorted.csv'
+    rota fetch sums --wait               # all that it left, into this folder
+    rota fetch sums --to elsewhere       # or into another
+    rota fetch sums result/sorted.csv    # one file
+    rota fetch sums --list               # only look
     """,
 )
 @click.argument("task_id", metavar="ID", type=ID)

@@ -44,7 +44,7 @@ ASK_RUNNING_S: Final = 30.0
 
     \b
     rota run -- python3 train.py
-    rota run --file a.csv --output total.csv --shell 'sum < a.csv > total.csv'
+    rota run --file a.csv --output sorted.csv --shell 'sort a.csv > sorted.csv'
     rota run --memory 2G --shell 'sort big.txt | uniq -c' > counts.txt
     rota run --retries 3 --timeout 10m --tag gpu -- ./train.sh
     rota run --go hello.go -- world

@@ -37,7 +37,7 @@ FAILURES_SHOWN: Final = 10
     \b
     rota submit -- sha256sum /data/a.iso
     rota submit --cpu 2 --memory 1G --retries 3 --timeout 10m -- ./train.sh
-    rota submit --file job.py --file data=in --output 'out/*' -- python3 job.py in
+    rota submit --file train.py --output 'model-*' -- python3 train.py
     rota submit --shell 'zcat /data/*.gz | wc -l' --wait
     rota submit --python digits.py -- 1000
     seq 100 | jq -c '{command: ["echo", "\\(.)"]}' | rota submit --from - --wait
