@@ -96,7 +96,12 @@ def test_a_slow_worker_is_named_and_like_ones_are_called_so() -> None:
     assert "The 2 workers are alike: from 3.0 ms to 3.0 ms" in said(
         by_worker=[quick, msgspec.structs.replace(quick, id="w3")]
     )
-    assert said(by_worker=[quick]) == ""
+
+
+def test_workers_that_got_nothing_are_told() -> None:
+    assert said(by_worker=[WorkerFigures(id="w1", commands=50, command_ms=3.0)]) == (
+        "Of 2 workers only 1 got any of the many commands."
+    )
 
 
 def test_every_field_of_the_json_is_in_the_reference() -> None:

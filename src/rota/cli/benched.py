@@ -113,8 +113,8 @@ def _refuse_busy(client: HttpClient) -> None:
     waiting = sum(stats.reasons.get(reason, 0) for reason in DISTURBING)
     if running or waiting:
         raise Conflict(
-            f"the cluster has other work, {running:,} tasks that run and {waiting:,} that wait for room: it would "
-            "spoil the figures, and the bench would slow it down; wait for its end, or say --anyway"
+            f"the cluster has other work ({running:,} running, {waiting:,} waiting for room): it would spoil the "
+            "figures, and the bench would slow it down; wait for its end, or say --anyway"
         )
 
 

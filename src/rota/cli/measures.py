@@ -12,6 +12,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Final
 
@@ -22,6 +23,7 @@ from rota.cli.views import ShownTask, view_of
 from rota.client.client import Client
 from rota.client.decorator import TaskFunction, task
 from rota.client.http import HttpClient, Json
+from rota.client.transport import CONNECTIONS_MAX
 from rota.core.errors import Conflict, RotaError
 
 __all__ = ["LABEL", "Meter", "measure_all"]
@@ -65,6 +67,10 @@ FUNCTION_PART: Final = 0.1
 FUNCTIONS_PART: Final = 0.2
 OUTPUT_PART: Final = 0.1
 """Of the time that there is: the rest is for starting, looking and cleaning up."""
+
+
+class NotInTime(Conflict):
+    """A task of the bench had not ended when its time was over."""
 
 
 class Meter:
@@ -111,7 +117,8 @@ class Meter:
         """Return a task when it has ended well.
 
         Raises:
-            Conflict: It did not, or not in time; says where it stands.
+            NotInTime: It has not ended until then; says where it stands.
+            Conflict: It failed, or somebody cancelled it.
         """
         while True:
             left_s = max(0.0, until - time.monotonic())
@@ -120,7 +127,7 @@ class Meter:
                 break
         if not found.has_ended:
             why = found.why or found.state
-            raise Conflict(f"task {found.id} of the bench did not end in time: {why}; see 'rota why {found.id}'")
+            raise NotInTime(f"task {found.id} of the bench did not end in time: {why}; see 'rota why {found.id}'")
         if found.state != "completed":
             raise Conflict(f"task {found.id} of the bench {found.outcome}: nothing can be measured this way")
         return found
@@ -137,8 +144,13 @@ class Meter:
     def cancel_all(self) -> int:
         """Cancel what has not ended; return how many."""
         left = self.unfinished()
-        for task_id in left:
-            self.client.cancel(task_id)
+        # Several at a time, which share commits: there may be thousands, and somebody has pressed Ctrl-C.
+        pool = ThreadPoolExecutor(CONNECTIONS_MAX)
+        try:
+            for _ in pool.map(self.client.cancel, left):
+                pass
+        finally:
+            pool.shutdown(cancel_futures=True)
         return len(left)
 
     def newest(self, count: int) -> list[ShownTask]:
@@ -201,14 +213,20 @@ def _measure_one_by_one(meter: Meter, figures: Figures) -> None:
         began = time.perf_counter()
         task_id = _submitted(meter, command=["true"])
         accepted = time.perf_counter()
-        ended = meter.wait(task_id, meter.until(1.0))
+        try:
+            ended = meter.wait(task_id, meter.until(1.0))
+        except NotInTime:
+            if not trips_ms:
+                raise
+            meter.cancel_all()
+            break
         trips_ms.append(1000 * (time.perf_counter() - began))
         submits_ms.append(1000 * (accepted - began))
         programs_ms.append(1000 * _ran_s(ended))
     figures.submit, figures.round_trip = _times(submits_ms), _times(trips_ms)
-    figures.program_ms = statistics.fmean(programs_ms)
+    figures.program_ms = round(statistics.fmean(programs_ms), 3)
     commits, commit_s = counts.since("rota_commit_seconds")
-    figures.commit_ms = 1000 * commit_s / commits if commits else None
+    figures.commit_ms = round(1000 * commit_s / commits, 3) if commits else None
 
 
 def _submitted(meter: Meter, **work: object) -> str:
@@ -227,12 +245,13 @@ def _measure_commands(meter: Meter, figures: Figures) -> None:
         counts, began = _Counts(meter.client), time.monotonic()
         ended, submit_s = _run_commands(meter, count, until)
         elapsed_s = time.monotonic() - began
-        figures.submits_per_second = count / submit_s
+        figures.submits_per_second = round(count / submit_s, 1)
         _, turn_s = counts.since("rota_turn_seconds")
-        figures.loop_busy = min(1.0, turn_s / elapsed_s)
+        figures.loop_busy = round(min(1.0, turn_s / elapsed_s), 3) if turn_s else None
         rate = _rate(ended)
         if rate:
-            figures.workers_busy = min(1.0, sum(map(_ran_s, ended)) * rate / len(ended) / figures.at_once)
+            ran_s = sum(map(_ran_s, ended)) / len(ended)
+            figures.workers_busy = round(min(1.0, ran_s * rate / figures.at_once), 3)
     figures.commands_per_second = rate
     figures.by_worker = _by_worker(ended)
 
@@ -257,7 +276,7 @@ def _rate(ended: Sequence[ShownTask]) -> float | None:
         return None
     arrived = min(_moment_s(found.created_at) for found in ended)
     over = max(_moment_s(found.ended_at) for found in ended)
-    return len(ended) / max(over - arrived, 0.001)
+    return round(len(ended) / max(over - arrived, 0.001), 1)
 
 
 def _by_worker(ended: Sequence[ShownTask]) -> list[WorkerFigures]:
@@ -308,21 +327,24 @@ def _function_rate(meter: Meter, client: Client, function: Callable[[int], int],
         # Half of what is left: a rate that falls must not run over the end.
         fitting = min(int(rate * (until - time.monotonic()) / 2), FUNCTIONS_MAX)
         if fitting <= 2 * count:
-            return rate
+            return round(rate, 1)
         count = fitting
 
 
 def _measure_output(meter: Meter, figures: Figures) -> None:
-    """A megabyte of output, from the submission of its task to the last byte."""
+    """A megabyte of output, from the submission of its task to the last byte that we have."""
     until = meter.until(OUTPUT_PART)
-    rates = []
-    for _ in range(OUTPUTS):
-        if time.monotonic() >= until:
-            break
-        began = time.perf_counter()
-        task_id = _submitted(meter, shell=OUTPUT_LINE)
-        size = sum(map(len, meter.client.logs(task_id, {"stream": "stdout"}, follow=True)))
-        rates.append(size / 1e6 / (time.perf_counter() - began))
+    rates: list[float] = []
+    try:
+        while len(rates) < OUTPUTS and time.monotonic() < until:
+            began = time.perf_counter()
+            task_id = _submitted(meter, shell=OUTPUT_LINE)
+            # Not followed: that has no end if the task never starts.
+            meter.wait(task_id, meter.until(1.0))
+            size = sum(map(len, meter.client.logs(task_id, {"stream": "stdout"})))
+            rates.append(size / 1e6 / (time.perf_counter() - began))
+    except NotInTime:
+        meter.cancel_all()
     if rates:
         figures.output_mb_per_second = round(statistics.median(rates), 3)
     else:

@@ -217,8 +217,10 @@ def _limit(figures: Figures) -> Iterator[str]:
 
 
 def _workers(figures: Figures) -> Iterator[str]:
-    """Whether one of several workers is slower than the others."""
+    """Whether all workers took part, and whether one is slower than the others."""
     measured = sorted(figures.by_worker, key=lambda worker: worker.command_ms)
+    if 0 < len(measured) < figures.workers:
+        yield f"Of {figures.workers} workers only {len(measured)} got any of the many commands."
     if len(measured) < 2:
         return
     quickest, slowest = measured[0], measured[-1]

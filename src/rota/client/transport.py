@@ -34,7 +34,7 @@ from rota.core.errors import (
     Unavailable,
 )
 
-__all__ = ["READ_TIMEOUT_S", "Body", "Response", "Transport"]
+__all__ = ["CONNECTIONS_MAX", "READ_TIMEOUT_S", "Body", "Response", "Transport"]
 
 Response = BaseHTTPResponse
 
