@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from typing import Final
@@ -18,8 +19,11 @@ pytestmark = pytest.mark.xdist_group("e2e-examples")
 STARTS: Final = frozenset({"up", "coordinator", "worker", "events"})
 """They run until somebody stops them: other tests start and stop them."""
 
-TAKES_LONG: Final = frozenset({"workload", "simulate", "bench"})
+TAKES_LONG: Final = frozenset({"workload", "bench"})
 """Other tests run them, for shorter."""
+
+HISTORY: Final = ".local/state/rota"
+"""Where the example has the state of a coordinator."""
 
 PREPARED: Final = {
     "cancel": "rota submit --queue batch --delay 1h -- true",
@@ -58,6 +62,8 @@ def rota(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rota]:
     options = ("--workers", "2", "--resources", "cpu=16000,memory=64G", "--tags", "gpu,ssd")
     with running_cluster(folder, *options) as (rota, _):
         # Tasks 1 to 20, which all fail: so they can be shown, explained, cancelled and retried.
+        (folder / HISTORY).parent.mkdir(parents=True)
+        (folder / HISTORY).symlink_to(folder / "state")
         assert rota.run("submit", "--from", "-", "--wait", stdin='{"shell": "false"}\n' * 20).returncode == 1
         yield rota
 
@@ -71,7 +77,7 @@ def test_examples_can_be_typed_as_they_stand(rota: Rota, name: str, lines: list[
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=rota.env,
+            env={**rota.env, "HOME": os.fspath(rota.folder)},
             cwd=rota.folder,
             timeout=120,  # the first build of a Go program takes a while
             check=False,

@@ -6,6 +6,8 @@ import re
 import shlex
 from typing import Final
 
+from tests.support.house import ROOT
+
 __all__ = ["FILES", "calls_in"]
 
 FILES: Final = {
@@ -15,7 +17,7 @@ FILES: Final = {
     "digits.py": "import sys\nprint(sys.argv[1])\n",
     "hello.go": 'package main\n\nimport "os"\n\nfunc main() { println("hello", os.Args[1]) }\n',
     "jobs.swf": "1 0 -1 10 1 -1 -1 1 10 -1 1 1 1 1 1 -1 -1 -1\n2 5 -1 10 1 -1 -1 1 10 -1 1 1 1 1 1 -1 -1 -1\n",
-    "scenario.yaml": "workers: [{count: 2, cpu: 4}]\nload: {tasks: 10}\n",
+    "scenario.yaml": (ROOT / "examples" / "scenarios" / "bursts.yaml").read_text(),
     "token": "secret\n",
     "train.py": "print('trained')\n",
     "train.sh": "#!/bin/sh\necho trained\n",

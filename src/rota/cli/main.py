@@ -162,7 +162,8 @@ class RotaGroup(click.Group):
       rota ps                     look at what ran
     """,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Commands find the coordinator by --url or ROTA_URL, and show it --token or ROTA_TOKEN.",
+    epilog="""Commands find the coordinator by --url or ROTA_URL, and show it --token or ROTA_TOKEN. 'rota help COMMAND'
+    says all about one, and ends with examples.""",
 )
 @click.version_option(__version__, prog_name="rota")
 def cli() -> None:
