@@ -5,9 +5,11 @@ type, and then:
 
 1. computes SHA-256 and line count of every source file of Python's standard library in 40
    tasks, and checks the totals against a direct count;
-2. runs a task that fails twice and then succeeds;
-3. cancels a task that would run for an hour;
-4. kills a worker with -9 in the middle of its tasks, which run again.
+2. computes 1,000 digits of π by code that travels with its task, in Python and, with a toolchain, in Go,
+   and checks them against another way of computing them;
+3. runs a task that fails twice and then succeeds;
+4. cancels a task that would run for an hour;
+5. kills a worker with -9 in the middle of its tasks, which run again.
 
 Prints what ran where and for how long. Exit status 0 means that all of it is as it should be.
 """
@@ -33,6 +35,8 @@ from typing import Any, Final
 from rota.client.http import HttpClient
 
 HASH_TASKS: Final = 40
+DIGITS: Final = 1000
+SNIPPETS: Final = Path(__file__).parent / "snippets"
 WAIT_S: Final = 120.0
 
 HASHER: Final = """
@@ -54,11 +58,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="rota-demo-") as state_dir, cluster(Path(state_dir)) as client:
         say("1. SHA-256 and line count of every source file of the standard library, in 40 tasks")
         hash_library(client)
-        say("2. A task that fails twice and then succeeds")
+        say(f"2. {DIGITS:,} digits of π, by code instead of a command")
+        compute_pi(client)
+        say("3. A task that fails twice and then succeeds")
         retry_until_it_works(client)
-        say("3. A task that is cancelled")
+        say("4. A task that is cancelled")
         cancel_a_task(client)
-        say("4. A worker is killed with -9; its tasks run again")
+        say("5. A worker is killed with -9; its tasks run again")
         lose_a_worker(client)
     say(f"All as it should be, in {time.monotonic() - began:.1f} s. Now try: .venv/bin/rota up")
     return 0
@@ -91,6 +97,44 @@ def hash_library(client: HttpClient) -> None:
     )
     show(tasks)
     say(f"   {len(files):,} files, {lines:,} lines, {seconds:.1f} s; totals checked against a direct count")
+
+
+def compute_pi(client: HttpClient) -> None:
+    """Code is sent as it stands in a file; a worker needs nothing but Python, or a Go toolchain."""
+    files = {"python": "pi.py", "go": "pi.go"}
+    offered = {kind for node in client.nodes() for kind in node["kinds"]}
+    for kind in files.keys() - offered:
+        say(f"   {kind} is left out: no worker found its toolchain (on Debian: apt-get install golang-go)")
+    specs = [
+        {"name": file, "kind": kind, "code": (SNIPPETS / file).read_text(), "command": [str(DIGITS)]}
+        for kind, file in files.items()
+        if kind in offered
+    ]
+    tasks = wait_all(client, submit_all(client, specs))
+    check(all(task["state"] == "completed" for task in tasks), "every snippet completed")
+    known = pi_by_spigot(DIGITS)
+    for task in tasks:
+        digits = output_of(client, task).decode().strip()
+        check(digits == known, f"the digits of {task['name']} are those of another computation")
+        say(f"   {task['name']}: {digits[:22]}…{digits[-10:]}, {len(digits) - 2:,} digits, checked")
+    show(tasks)
+
+
+def pi_by_spigot(digits: int) -> str:
+    """π with so many digits behind the point, by another way than the snippets go.
+
+    References:
+        J. Gibbons, "Unbounded Spigot Algorithms for the Digits of Pi", American Mathematical Monthly 113(4), 2006.
+    """
+    q, r, t, k, m, x = 1, 0, 1, 1, 3, 3
+    found = ""
+    while len(found) <= digits:
+        if 4 * q + r - t < m * t:
+            found += str(m)
+            q, r, m = 10 * q, 10 * (r - m * t), (10 * (3 * q + r)) // t - 10 * m
+        else:
+            q, r, t, k, m, x = q * k, (2 * q + r) * x, t * x, k + 1, (q * (7 * k + 2) + r * x) // (t * x), x + 2
+    return f"{found[0]}.{found[1:]}"
 
 
 def retry_until_it_works(client: HttpClient) -> None:
@@ -195,7 +239,7 @@ def show(tasks: list[Json]) -> None:
         return
     for task in tasks:
         attempts = f", attempt {task['attempt']}" if task["attempt"] > 1 else ""
-        say(f"   {task['name']:10} {task['state']:10} on {task['worker']} in {seconds(task):.1f} s{attempts}")
+        say(f"   {task['name']:10} {task['state']:10} on {task['worker']} in {seconds(task):.2f} s{attempts}")
 
 
 def seconds(task: Json) -> float:
