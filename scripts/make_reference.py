@@ -37,7 +37,8 @@ READ_ON: Final = {
     "queues": "[sharing a cluster](../sharing.md)",
     "reserve": "[sharing a cluster](../sharing.md)",
     "simulate": "[the simulator](../simulation.md)",
-    "worker": "[what a worker keeps](../operations.md#what-a-worker-keeps), [overcommit](../placement.md#overcommit)",
+    "worker": "[what a worker keeps](../operations.md#what-a-worker-keeps), [overcommit](../placement.md#overcommit), "
+    "[workers over gRPC](../grpc-workers.md)",
     "workload": "[made-up load](../workloads.md), with pictures of the patterns",
 }
 """Where pages say more of a command."""
