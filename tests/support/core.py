@@ -10,17 +10,21 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
+from rota.core.calendars import Calendar, Entry
 from rota.core.changes import Changes
 from rota.core.commands import (
     CancelTasks,
     Command,
     Draft,
     LeavingArrived,
+    PauseCalendar,
     ReplyTo,
     ReportArrived,
     RetryTask,
+    RunCalendar,
     SessionClosed,
     SessionId,
+    SetCalendar,
     SetDrained,
     SetLimit,
     SetQueue,
@@ -244,6 +248,36 @@ class Core:
 
     def set_limit(self, name: str, size: int | None) -> list[Effect]:
         return self.do(SetLimit(name, size, self._next_number()))
+
+    def set_calendar(
+        self,
+        expression: str,
+        *,
+        name: str = "c1",
+        zone: str = "UTC",
+        replaces: bool = False,
+        task: dict[str, Any] | None = None,
+        **fields: Any,
+    ) -> list[Effect]:
+        """Add a calendar that runs ``true``, unless a task is described as in JSON."""
+        requests, _ = parse_requests(json.dumps(task or {"command": ["true"]}).encode(), tasks_max=1)
+        calendar = Calendar(expression=expression, zone=zone, task=requests[0], created_at=self.wall, **fields)
+        return self.do(SetCalendar(name, calendar, self._next_number(), replaces))
+
+    def remove_calendar(self, name: str = "c1") -> list[Effect]:
+        return self.do(SetCalendar(name, None, self._next_number()))
+
+    def pause_calendar(self, name: str = "c1", *, paused: bool = True) -> list[Effect]:
+        return self.do(PauseCalendar(name, paused, self._next_number()))
+
+    def run_calendar(self, name: str = "c1") -> list[Effect]:
+        return self.do(RunCalendar(name, self._next_number()))
+
+    def calendar(self, name: str = "c1") -> Entry:
+        """A calendar as the core holds it."""
+        entry = self.state.calendars.find(name)
+        assert entry is not None
+        return entry
 
     # Workers
 

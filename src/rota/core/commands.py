@@ -11,6 +11,7 @@ from typing import NewType
 
 from msgspec import Struct
 
+from rota.core.calendars import Calendar
 from rota.core.model import TaskRecord, TaskSeq, Terms, WorkerId
 from rota.core.protocol import Heartbeat, Hello, Report
 from rota.core.queues import QueueSettings
@@ -24,11 +25,14 @@ __all__ = [
     "DraftGroup",
     "LeavingArrived",
     "ObserverStalled",
+    "PauseCalendar",
     "ReplyTo",
     "ReportArrived",
     "RetryTask",
+    "RunCalendar",
     "SessionClosed",
     "SessionId",
+    "SetCalendar",
     "SetDrained",
     "SetLimit",
     "SetQueue",
@@ -147,6 +151,33 @@ class SetReservation(Struct, frozen=True):
     reply_to: ReplyTo
 
 
+class SetCalendar(Struct, frozen=True):
+    """Add a calendar, or, with ``None``, remove it. Answered by `SettingDone`.
+
+    One of this name that says something else is left alone unless this one ``replaces`` it.
+    """
+
+    name: str
+    calendar: Calendar | None
+    reply_to: ReplyTo
+    replaces: bool = False
+
+
+class PauseCalendar(Struct, frozen=True):
+    """Let a calendar make nothing, or go on. Answered by `SettingDone`."""
+
+    name: str
+    paused: bool
+    reply_to: ReplyTo
+
+
+class RunCalendar(Struct, frozen=True):
+    """Make a task of a calendar now. Answered by `CalendarRun`, or by `SettingDone` if there is none."""
+
+    name: str
+    reply_to: ReplyTo
+
+
 class SetDrained(Struct, frozen=True):
     """Give a worker nothing new, or let it work again. Answered by `WorkerKnown`."""
 
@@ -217,6 +248,9 @@ Command = (
     | SetQueue
     | SetLimit
     | SetReservation
+    | SetCalendar
+    | PauseCalendar
+    | RunCalendar
     | WorkerHello
     | WorkerBeat
     | ReportArrived

@@ -12,6 +12,7 @@ from rota.core.protocol import FromCoordinator
 __all__ = [
     "Accepted",
     "Answer",
+    "CalendarRun",
     "Disconnect",
     "Effect",
     "GangRefused",
@@ -66,6 +67,12 @@ class SettingDone(Struct, frozen=True):
     problem: str | None = None
 
 
+class CalendarRun(Struct, frozen=True):
+    """The task that a calendar has made, because somebody asked for it."""
+
+    seq: TaskSeq
+
+
 class NumbersKnown(Struct, frozen=True):
     """Which of a client's numbers became which tasks. All up to ``accepted_through`` are decided."""
 
@@ -73,7 +80,7 @@ class NumbersKnown(Struct, frozen=True):
     ranges: list[NumberRange]
 
 
-Answer = Accepted | IdsTaken | GangRefused | Settled | WorkerKnown | NumbersKnown | SettingDone
+Answer = Accepted | IdsTaken | GangRefused | Settled | WorkerKnown | NumbersKnown | SettingDone | CalendarRun
 
 
 class Save(Struct, frozen=True):

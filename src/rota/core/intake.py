@@ -46,6 +46,13 @@ class Intake:
         state.notes.accepted.append((command.reply_to, facts))
         state.counts.accepted += len(facts)
 
+    def accept(self, draft: Draft) -> TaskFacts:
+        """Accept a task that nobody waits for: a calendar's."""
+        facts = self._accept(draft)
+        self._state.notes.changes.accepted.append(facts)
+        self._state.counts.accepted += 1
+        return facts
+
     def accept_alike(self, draft: Draft, all_args: Sequence[bytes]) -> None:
         """Accept tasks that differ by their arguments alone; without any, the one that the draft is."""
         state = self._state

@@ -20,9 +20,12 @@ from rota.core.commands import (
     Command,
     LeavingArrived,
     ObserverStalled,
+    PauseCalendar,
     ReportArrived,
     RetryTask,
+    RunCalendar,
     SessionClosed,
+    SetCalendar,
     SetDrained,
     SetLimit,
     SetQueue,
@@ -37,6 +40,7 @@ from rota.core.commands import (
 from rota.core.config import SchedulerConfig
 from rota.core.dispatch import Dispatch
 from rota.core.effects import Effect, WakeAt
+from rota.core.firing import Firing
 from rota.core.fleet import Fleet
 from rota.core.intake import Intake
 from rota.core.model import ClientRecord, Epoch, Progress, Setting, TaskRecord, TaskSeq, TaskState, WorkerRecord
@@ -50,6 +54,7 @@ from rota.core.spec import decode_spec, terms_of
 from rota.core.state import State, TurnNotes
 from rota.core.task import Task, task_from_record
 from rota.core.timers import (
+    CalendarDue,
     DeadlineDue,
     GangImpossible,
     Impossible,
@@ -92,6 +97,7 @@ class Scheduler:
         self._intake = Intake(self.state, self._attempts)
         self._clients = Clients(self.state, self._intake)
         self._settings = Settings(self.state)
+        self._firing = Firing(self.state, self._intake)
         self._fleet = Fleet(self.state, self._attempts, cluster_id=cluster_id, started_at=now)
         self._dispatch = Dispatch(self.state, self._attempts)
         self.shadow: Shadow | None = None
@@ -114,7 +120,9 @@ class Scheduler:
 
     def restore_settings(self, settings: Iterable[Setting]) -> None:
         """Take in what operators have set, before any task."""
+        settings = list(settings)
         self._settings.restore(settings)
+        self._firing.restore(settings)
 
     def restore_tasks(self, records: Iterable[TaskRecord]) -> None:
         """Take in tasks that have not ended, in order of their numbers."""
@@ -160,6 +168,7 @@ class Scheduler:
         state.now, state.wall = now, wall
         for command in commands:
             self._carry_out(command)
+        self._firing.follow_clock()
         for timer in state.timers.take_due(now=now, wall=wall):
             self._fire(timer)
         self._dispatch.run()
@@ -200,8 +209,16 @@ class Scheduler:
                 self._intake.cancel(command)
             case RetryTask():
                 self._intake.retry(command)
-            case SetDrained() | SetQueue() | SetLimit() | SetReservation():
-                self._set(command)
+            case (
+                SetDrained()
+                | SetQueue()
+                | SetLimit()
+                | SetReservation()
+                | SetCalendar()
+                | PauseCalendar()
+                | RunCalendar()
+            ):
+                self._operate(command)
             case ObserverStalled():
                 self._fleet.stalled(command)
             case Tick():
@@ -213,7 +230,11 @@ class Scheduler:
             case _:
                 assert_never(command)
 
-    def _set(self, command: SetDrained | SetQueue | SetLimit | SetReservation) -> None:
+    def _operate(
+        self,
+        command: SetDrained | SetQueue | SetLimit | SetReservation | SetCalendar | PauseCalendar | RunCalendar,
+    ) -> None:
+        """What operators ask for."""
         match command:
             case SetDrained():
                 self._fleet.set_drained(command)
@@ -223,6 +244,12 @@ class Scheduler:
                 self._settings.set_limit(command)
             case SetReservation():
                 self._settings.set_reservation(command)
+            case SetCalendar():
+                self._firing.set(command)
+            case PauseCalendar():
+                self._firing.pause(command)
+            case RunCalendar():
+                self._firing.run(command)
             case _:
                 assert_never(command)
 
@@ -266,6 +293,8 @@ class Scheduler:
                 self._attempts.line_overdue(timer)
             case ReservationDue():
                 self._settings.reservation_due(timer)
+            case CalendarDue():
+                self._firing.due(timer)
             case GangImpossible():
                 self._intake.gang_impossible_due(timer)
             case Impossible():

@@ -103,8 +103,11 @@ class Settings:
         state = self._state
         existed = state.limits.find(command.name) is not None
         named = sum(any(name == command.name for name, _ in task.terms.limits) for task in state.tasks.values())
+        calendars = state.calendars.naming_limit(command.name)
         problem = f"{named:,} unfinished tasks name it: cancel them, or let them end" if named else None
-        if existed and not named:
+        if calendars:
+            problem = f"calendar {calendars[0]} names it: remove it first, or have it say something else"
+        if existed and problem is None:
             state.limits.remove(command.name)
             self._drop(LIMIT_KIND, command.name)
         state.notes.replies.append((command.reply_to, SettingDone(existed, problem)))

@@ -12,6 +12,7 @@ from collections import deque
 from typing import Final
 from weakref import WeakKeyDictionary, ref
 
+from rota.core.calendars import Calendars
 from rota.core.changes import Changes
 from rota.core.cluster import Cluster
 from rota.core.commands import ReplyTo, SessionId
@@ -67,6 +68,9 @@ class Counts:
         "attempts_retried",
         "attempts_returned",
         "blackouts",
+        "calendar_fired",
+        "calendar_missed",
+        "calendar_skipped",
         "cancelled",
         "completed",
         "failed",
@@ -86,6 +90,9 @@ class Counts:
         self.reports_stale = 0
         self.workers_lost = 0
         self.blackouts = 0
+        self.calendar_fired = 0
+        self.calendar_skipped = 0
+        self.calendar_missed = 0
 
 
 class TurnNotes:
@@ -107,6 +114,7 @@ class TurnNotes:
         self.replies: list[tuple[ReplyTo, Answer]] = []
         self.accepted: list[tuple[ReplyTo, list[TaskFacts]]] = []
         self.clients: dict[str, ClientRecord] = {}
+        self.calendar_looks = 0
 
     def send(self, session: SessionId, message: FromCoordinator) -> None:
         """Tell a worker something once the turn is on the record."""
@@ -141,6 +149,7 @@ class State:
         self.queues = Queues()
         self.limits = Limits()
         self.reservations = Reservations()
+        self.calendars = Calendars()
         self.arrivals = Arrivals()
         self.cluster = Cluster(placements, self.queues)
         self.ordering = ordering(Known(self.queues, self.arrivals, config.ageing, self.cluster.shared_capacity))
@@ -212,9 +221,12 @@ class State:
                 del self.chosen_ids[chosen_id]
 
     def blobs_in_use(self) -> set[str]:
-        """The digests that unfinished tasks name. O(terms and tasks that name some): for slow paths only."""
+        """The digests that unfinished tasks name, and those that calendars will.
+
+        O(terms, calendars and tasks that name some): for slow paths only.
+        """
         functions = {terms.function for terms in self.terms if terms.function is not None}
-        return functions.union(*self.task_blobs.values())
+        return functions.union(self.calendars.blobs(), *self.task_blobs.values())
 
     def touch(self, task: Task) -> None:
         """Note that the row of a task must be written."""

@@ -17,6 +17,7 @@ from rota.core.model import LaneId, Shape, TaskSeq, WorkerId
 
 __all__ = [
     "CALENDAR_LOOK_S",
+    "CalendarDue",
     "DeadlineDue",
     "GangImpossible",
     "Impossible",
@@ -83,7 +84,14 @@ class ReservationDue(Struct, frozen=True):
     name: str
 
 
-Timer = TaskReady | DeadlineDue | WorkerDue | LineOverdue | Impossible | GangImpossible | ReservationDue
+class CalendarDue(Struct, frozen=True):
+    """A fire time of a calendar has come, if it still waits for this one."""
+
+    name: str
+    at: float
+
+
+Timer = TaskReady | DeadlineDue | WorkerDue | LineOverdue | Impossible | GangImpossible | ReservationDue | CalendarDue
 
 
 class Timers:
