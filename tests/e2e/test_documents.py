@@ -31,6 +31,7 @@ DOCUMENTS: Final = (
     "docs/moving-from-taskandgo.md",
     "docs/placement.md",
     "docs/placement-only.md",
+    "docs/calendars.md",
     "docs/sharing.md",
     "docs/simulation.md",
     "docs/snippets.md",

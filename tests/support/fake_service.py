@@ -12,6 +12,7 @@ from itertools import count
 
 import msgspec
 
+from rota.coordinator.calendars import CalendarDesk
 from rota.coordinator.service import Event, NodeView, Service, Stats, TaskView
 from rota.coordinator.shares import Shares
 from rota.core.errors import Conflict, NotFound, Overloaded
@@ -75,6 +76,10 @@ class FakeService(Service):
     @property
     def shares(self) -> Shares:
         raise NotImplementedError("a fake has no queues: test them on a real coordinator")
+
+    @property
+    def calendars(self) -> CalendarDesk:
+        raise NotImplementedError("a fake has no calendars: test them on a real coordinator")
 
     async def submit(
         self, requests: Sequence[TaskRequest], *, is_array: bool, must_be_new: bool = False

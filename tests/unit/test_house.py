@@ -33,6 +33,7 @@ NOUNS: Final = (
     "rota.core.errors",
     "rota.core.filenames",
     "rota.core.files",
+    "rota.core.cron",
 )
 """What programs that only talk to a coordinator need of the core."""
 

@@ -19,6 +19,7 @@ GAUGES = Gauges(
     event_listeners=1,
     blobs=6,
     blob_bytes=1 << 20,
+    calendars=2,
     clients=2,
     epoch=5,
     own_workers={WorkerState.ONLINE: 2},

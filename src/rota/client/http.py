@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from rota.client.files import FileCalls
+from rota.client.calendars import CalendarCalls
 from rota.client.shares import ShareCalls
 from rota.client.sse import parse_events
 from rota.client.transport import READ_TIMEOUT_S, Transport, next_path, retry_after_s
@@ -53,6 +54,7 @@ class HttpClient:
         self.url = self._transport.url
         self.shares = ShareCalls(self._object, self._list)
         self.files = FileCalls(self._transport)
+        self.calendars = CalendarCalls(self._object, self._list)
 
     def __enter__(self) -> Self:
         return self

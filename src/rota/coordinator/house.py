@@ -233,6 +233,12 @@ class House:
         counters.tasks_failed.update(counts.failed)
         counters.attempts_started = counts.attempts_assigned
         counters.attempts_lost = counts.attempts_lost
+        fires = {
+            "fired": counts.calendar_fired,
+            "skipped": counts.calendar_skipped,
+            "missed": counts.calendar_missed,
+        }
+        counters.calendar_fires.update(fires)
         counters.results_dropped_stale = counts.reports_stale
         if self._loop.turn is None:
             return Gauges(
@@ -244,6 +250,7 @@ class House:
                 loop_lag_s=self._loop.lag_s,
                 event_listeners=self._events.listeners,
                 clients=len(self._clients),
+                calendars=0,
                 blobs=self.blobs.count,
                 blob_bytes=self.blobs.total_bytes,
                 epoch=0,
@@ -264,6 +271,7 @@ class House:
             loop_lag_s=self._loop.lag_s,
             event_listeners=self._events.listeners,
             clients=len(self._clients),
+            calendars=len(state.calendars),
             blobs=self.blobs.count,
             blob_bytes=self.blobs.total_bytes,
             epoch=state.epoch,

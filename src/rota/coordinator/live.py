@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 from rota import __version__
+from rota.coordinator.calendars import CalendarDesk
 from rota.coordinator.clients import ClientDesk
 from rota.coordinator.events import EventHub
 from rota.coordinator.gangs import find_mates
@@ -77,6 +78,7 @@ class LiveService:
         self._marks = marks
         self._metrics = metrics
         self.shares = Shares(loop)
+        self.calendars = CalendarDesk(loop, recorder, room=clients.room, check=clients.templates.check)
         self._output = OutputReader(recorder, watches)
         self._rates = Rates()
         self._started_at = steady_s()

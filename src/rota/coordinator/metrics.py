@@ -76,6 +76,7 @@ class Counters:
     __slots__ = (
         "attempts_lost",
         "attempts_started",
+        "calendar_fires",
         "commit_failures",
         "commit_seconds",
         "commit_tasks",
@@ -99,6 +100,7 @@ class Counters:
         self.tasks_failed: dict[Cause, int] = dict.fromkeys(Cause, 0)
         self.tasks_cancelled = 0
         self.attempts_started = 0
+        self.calendar_fires: dict[str, int] = dict.fromkeys(("fired", "skipped", "missed"), 0)
         self.attempts_lost = 0
         self.results_dropped_stale = 0
         self.commits = 0
@@ -134,6 +136,7 @@ class Gauges(Struct, frozen=True, kw_only=True):
     blobs: int
     blob_bytes: int
     clients: int
+    calendars: int
     epoch: int
     own_workers: Mapping[WorkerState, int]
     own_waiting: int
@@ -191,6 +194,10 @@ def _labelled_counters(counters: Counters) -> Iterator[Metric]:
     for cause, count in counters.tasks_failed.items():
         failed.add_metric([cause.value], count)
     yield failed
+    fires = CounterMetricFamily("rota_calendar_fires", "Fire times of calendars, by outcome.", labels=["outcome"])
+    for outcome, count in counters.calendar_fires.items():
+        fires.add_metric([outcome], count)
+    yield fires
     requests = CounterMetricFamily(
         "rota_http_requests", "HTTP requests answered.", labels=["route", "method", "status"]
     )
@@ -239,6 +246,7 @@ def _gauges(now: Gauges) -> Iterator[Metric]:
     yield GaugeMetricFamily("rota_blobs", "Functions and large values that are kept.", value=now.blobs)
     yield GaugeMetricFamily("rota_blob_bytes", "How much they hold.", value=now.blob_bytes)
     yield GaugeMetricFamily("rota_clients", "Clients that have a channel open.", value=now.clients)
+    yield GaugeMetricFamily("rota_calendars", "Calendars that are set.", value=now.calendars)
     yield GaugeMetricFamily("rota_epoch", "The number of this reign.", value=now.epoch)
 
 

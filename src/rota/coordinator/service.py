@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from rota.coordinator.calendars import CalendarDesk
 from rota.coordinator.shares import Shares
 from rota.core.model import (
     AttemptRecord,
@@ -109,6 +110,11 @@ class Service(Protocol):
     @property
     def shares(self) -> Shares:
         """Queues and limits."""
+        ...
+
+    @property
+    def calendars(self) -> CalendarDesk:
+        """What runs when the wall clock says so."""
         ...
 
     async def submit(

@@ -76,7 +76,7 @@ class Firing:
         elif entry is not None and command.replaces:
             self._replace(entry, calendar)
         elif entry is not None:
-            problem = "it says something else: replace it, or choose another name"
+            problem = "it says something else: replace it (--replace, or PUT), or choose another name"
         elif len(calendars) >= CALENDARS_MAX:
             problem = f"there are {CALENDARS_MAX:,} calendars already, and no more are taken: remove some"
         else:

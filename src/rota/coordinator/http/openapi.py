@@ -27,6 +27,7 @@ _GROUPS: Final = {
     "tasks": "Submit tasks and see what becomes of them.",
     "nodes": "The workers.",
     "placement-only": "For those who keep their own workers: who should have a task?",
+    "calendars": "What runs when the wall clock says so.",
     "blobs": "Functions and large values, named by the SHA-256 of their bytes.",
     "cluster": "The whole: events, counts, health.",
 }

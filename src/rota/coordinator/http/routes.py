@@ -9,6 +9,7 @@ from typing import Final
 
 from rota.coordinator.http.advice_routes import PLACEMENT_ONLY
 from rota.coordinator.http.blobs import BLOBS_PATH, BlobJson, get_blob, put_blob
+from rota.coordinator.http.calendar_routes import CALENDARS
 from rota.coordinator.http.docs import page_endpoints
 from rota.coordinator.http.endpoint import Body, Documented, Endpoint
 from rota.coordinator.http.events import EventJson, EventsQuery, listen_to_events
@@ -426,7 +427,16 @@ _CLUSTER: Final = (
     ),
 )
 
-API: Final[tuple[Endpoint, ...]] = (*_TASKS, *_BLOBS, *_NODES, *_SHARES, *_RESERVATIONS, *PLACEMENT_ONLY, *_CLUSTER)
+API: Final[tuple[Endpoint, ...]] = (
+    *_TASKS,
+    *_BLOBS,
+    *_NODES,
+    *_SHARES,
+    *_RESERVATIONS,
+    *CALENDARS,
+    *PLACEMENT_ONLY,
+    *_CLUSTER,
+)
 """What is documented: everything that programs use."""
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (*API, *page_endpoints(API))
