@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rota.core.calendars import DECIDED_MAX, GRACE_S, HISTORY_MAX, MISSED_MAX, UNFINISHED_MAX
+from rota.core.calendars import COUNTED_MAX, DECIDED_MAX, GRACE_S, HISTORY_MAX, MADE_UP_MAX, UNFINISHED_MAX
 from rota.core.effects import CalendarRun, Notice, SettingDone
 from rota.core.model import TaskSeq
 from rota.core.spec import decode_spec
@@ -168,14 +168,26 @@ def test_one_in_time_stands_for_those_that_were_missed() -> None:
 def test_all_is_bounded_and_says_so() -> None:
     core = new_core()
     core.set_calendar("* * * * *", misfire="all")
-    core = core.restarted(after_s=60.0 * 3 * MISSED_MAX)
+    core = core.restarted(after_s=60.0 * 3 * MADE_UP_MAX)
     core.do()
     # The two that are in time find that there are too many already.
-    assert len(core.record.facts) == MISSED_MAX == UNFINISHED_MAX
+    assert len(core.record.facts) == MADE_UP_MAX == UNFINISHED_MAX
     progress = core.calendar().progress
     assert progress.history[-1].outcome == "skipped"
     assert len(progress.history) == HISTORY_MAX
-    assert core.calendar().next_at == START + 30.0 + 60.0 * 3 * MISSED_MAX
+    assert core.calendar().next_at == START + 30.0 + 60.0 * 3 * MADE_UP_MAX
+
+
+@pytest.mark.parametrize("misfire", ["skip", "once"])
+def test_what_is_missed_is_counted_up_to_a_bound(misfire: str) -> None:
+    core = new_core()
+    core.set_calendar("*/10 * * * *", misfire=misfire)
+    core = core.restarted(after_s=600.0 * 3 * COUNTED_MAX + 120.0)
+    core.do()
+    missed = core.calendar().progress.history[0]
+    assert (missed.outcome, missed.more) == ("missed", True)
+    assert COUNTED_MAX <= missed.count <= COUNTED_MAX + 2
+    assert len(core.record.facts) == (misfire == "once")
 
 
 def test_missed_times_come_again_if_the_clock_is_set_back_before_them() -> None:
@@ -316,7 +328,7 @@ def test_a_removed_one_is_gone_also_after_a_restart() -> None:
 
 def test_there_is_a_bound_for_calendars_and_for_those_of_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rota.core.firing.CALENDARS_MAX", 10)
-    monkeypatch.setattr("rota.core.firing.LOOKS_MAX", 4)
+    monkeypatch.setattr("rota.core.firing.TURN_WORK_MAX", 40)
     core = new_core()
     for number in range(10):
         core.set_calendar("* * * * *", name=f"c{number}")

@@ -23,10 +23,11 @@ from rota.core.spec import TaskRequest
 __all__ = [
     "CALENDAR_KIND",
     "CALENDAR_PROGRESS_KIND",
+    "COUNTED_MAX",
     "GRACE_S",
     "HISTORY_MAX",
+    "MADE_UP_MAX",
     "MISFIRES",
-    "MISSED_MAX",
     "OVERLAPS",
     "UNFINISHED_MAX",
     "Calendar",
@@ -52,8 +53,11 @@ CALENDAR_PROGRESS_KIND: Final = "calendar-progress"
 GRACE_S: Final = 60.0
 """A fire time that is seen later than this was missed. Restarts and changes of leader take less, and must cost none."""
 
-MISSED_MAX: Final = 1_000
-"""Missed fire times that are looked at: ``all`` makes up for the latest so many, and a count stops there."""
+MADE_UP_MAX: Final = 1_000
+"""Missed fire times that ``all`` makes up for: the latest so many."""
+
+COUNTED_MAX: Final = 100
+"""Missed fire times that are counted: a calendar of every minute that missed a year has others to wait for it."""
 
 PROMPT_MAX: Final = 2
 """Fire times that can be due and not late: minutes that begin within `GRACE_S`, at both ends of it."""
@@ -150,7 +154,7 @@ class DueFires(NamedTuple):
     """What a look finds: fire times that make a task, oldest first, and those that were missed and make none.
 
     ``before`` has for each of ``fires`` what was looked at before it. ``through`` is the latest of all that were due;
-    with ``more``, more than `MISSED_MAX` were missed, and the oldest are not among them.
+    with ``more``, more were missed than are among ``missed``. ``work`` is how many fire times were looked at.
     """
 
     fires: list[float]
@@ -158,24 +162,26 @@ class DueFires(NamedTuple):
     missed: list[float]
     more: bool
     through: float
+    work: int
 
 
 def due_fires(times: FireTimes, progress: CalendarProgress, *, misfire: Misfire, wall: float) -> DueFires:
-    """Say what is to be done for the fire times that have come since the last look. O(`MISSED_MAX`)."""
-    due, more = times.latest(MISSED_MAX + PROMPT_MAX + 1, after=progress.through, until=wall)
+    """Say what is to be done for the fire times that have come since the last look. O(`MADE_UP_MAX`)."""
+    late_max = MADE_UP_MAX + 1 if misfire == "all" else COUNTED_MAX
+    due, more = times.latest(late_max + PROMPT_MAX, after=progress.through, until=wall)
     undecided = [at for at in due if not was_decided(progress, at)]
     late = [at for at in undecided if wall - at > GRACE_S]
     prompt = undecided[len(late) :]
     made_up: list[float] = []
     if misfire == "all":
-        made_up = late[-MISSED_MAX:]
+        made_up = late[-MADE_UP_MAX:]
     elif misfire == "once" and not prompt:  # else the one that is in time stands for those before it
         made_up = late[-1:]
     fires = [*made_up, *prompt]
     before = dict(zip(due, [progress.through, *due], strict=False))
     missed = late[: len(late) - len(made_up)]
     through = due[-1] if due else progress.through
-    return DueFires(fires, [before[at] for at in fires], missed, more, through)
+    return DueFires(fires, [before[at] for at in fires], missed, more, through, len(due))
 
 
 def was_decided(progress: CalendarProgress, at: float) -> bool:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cache
+from itertools import islice, takewhile
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -36,9 +37,6 @@ MACROS: Final = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
-
-FIRST_SPAN_S: Final = 3600.0
-"""Of the search for the latest times: it doubles until enough are found."""
 
 _ZONE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+/-]{0,99}\Z")
 _LOCAL_ZONES: Final = frozenset({"localtime", "posixrules", "Factory"})
@@ -126,17 +124,19 @@ class FireTimes:
 
         O(``count_max``), for expressions that fire at about the same pace all year.
         """
-        span_s = FIRST_SPAN_S
+        first = list(islice(self._between(after, until), count_max + 1))
+        if len(first) <= count_max:
+            return first, False
+        span_s = first[-1] - first[0]
         while True:
             start = max(after, until - span_s)
-            found: deque[float] = deque(maxlen=count_max + 1)
-            for at in self.after(start):
-                if at > until:
-                    break
-                found.append(at)
-            if len(found) > count_max or start == after:
-                return list(found)[-count_max:], len(found) > count_max
+            found = deque(self._between(start, until), maxlen=count_max)
+            if len(found) == count_max:
+                return list(found), True
             span_s *= 2
+
+    def _between(self, after: float, until: float) -> Iterator[float]:
+        return takewhile(lambda at: at <= until, self.after(after))
 
     def shown(self, at: float) -> str:
         """A fire time as RFC 3339, in the zone."""
@@ -185,13 +185,14 @@ def _checked(expression: str) -> str:
         return _macro(expression, words[0])
     if len(words) != len(_FIELDS):
         raise _wrong_count(expression, words)
+    fields = " ".join(word[0] for word in words)
+    if _is_readable(fields):
+        return fields
     for index, word in enumerate(words):
         _check_field(expression, word, index)
-    fields = " ".join(word[0] for word in words)
-    if not _is_readable(fields):
-        problem = f"it never fires: no month that it names has a day {words[2][0]}"
-        raise CronSyntaxError(expression, problem, column=words[2].start() + 1, width=len(words[2][0]))
-    return fields
+    day = words[2]
+    problem = f"it never fires: no month that it names has a day {day[0]}"
+    raise CronSyntaxError(expression, problem, column=day.start() + 1, width=len(day[0]))
 
 
 def _macro(expression: str, word: re.Match[str]) -> str:

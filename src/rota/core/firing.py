@@ -36,8 +36,11 @@ __all__ = ["AT_LABEL", "CALENDARS_MAX", "CALENDAR_LABEL", "Firing"]
 CALENDARS_MAX: Final = 1_000
 """So that the minute at which all of them fire is a second's work."""
 
-LOOKS_MAX: Final = 100
-"""Calendars that are looked at in one turn: after a long standstill each may take 10 ms."""
+LOOK_WORK: Final = 10
+"""What a look costs, in fire times that are looked at: so a turn looks at a hundred calendars, in 40 ms."""
+
+TURN_WORK_MAX: Final = 1_000
+"""Fire times that a turn looks at, but for those of the last calendar: each takes 10 µs, and 60 more for its task."""
 
 CALENDAR_LABEL: Final = "cron"
 """Tasks of a calendar have its name under this label."""
@@ -119,10 +122,9 @@ class Firing:
         if entry is None or entry.next_at != timer.at:
             return
         notes = self._state.notes
-        if notes.calendar_looks >= LOOKS_MAX:
+        if notes.calendar_work >= TURN_WORK_MAX:
             self._state.timers.at(self._state.now, timer)  # in the next turn, which is at once
             return
-        notes.calendar_looks += 1
         self._look(entry)
 
     def follow_clock(self) -> None:
@@ -142,6 +144,7 @@ class Firing:
         assert entry.times is not None
         progress, wall = entry.progress, self._state.wall
         due = due_fires(entry.times, progress, misfire=entry.calendar.misfire, wall=wall)
+        self._state.notes.calendar_work += LOOK_WORK + due.work
         if due.missed:
             self._note_missed(entry, due)
         self._forget_ended(progress)

@@ -114,7 +114,7 @@ class TurnNotes:
         self.replies: list[tuple[ReplyTo, Answer]] = []
         self.accepted: list[tuple[ReplyTo, list[TaskFacts]]] = []
         self.clients: dict[str, ClientRecord] = {}
-        self.calendar_looks = 0
+        self.calendar_work = 0
 
     def send(self, session: SessionId, message: FromCoordinator) -> None:
         """Tell a worker something once the turn is on the record."""
