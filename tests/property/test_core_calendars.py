@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from rota.core.calendars import MISFIRES, OVERLAPS, Misfire, Overlap
+from rota.core.invariants import check_invariants
 from rota.core.model import TaskSeq
 from rota.core.timers import CALENDAR_LOOK_S
 from tests.support.core import Core
@@ -86,10 +87,8 @@ class CalendarMachine(RuleBasedStateMachine):
         assert len(set(self.seen.values())) == len(self.seen)
 
     @invariant()
-    def it_waits_for_what_is_not_decided(self) -> None:
-        entry = self.core.calendar()
-        if entry.next_at is not None:
-            assert not any(first <= entry.next_at <= last for first, last in entry.progress.decided)
+    def it_is_whole(self) -> None:
+        check_invariants(self.core.state)
 
 
 CalendarMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

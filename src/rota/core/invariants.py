@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from rota.core.calendars import DECIDED_MAX, HISTORY_MAX, was_decided
 from rota.core.cluster import Room
 from rota.core.gang_invariants import check_gangs
 from rota.core.indexes import indexes_max
@@ -41,6 +42,21 @@ def check_invariants(state: State) -> None:
     check_sessions(state)
     check_use(state)
     check_gangs(state)
+    _check_calendars(state)
+
+
+def _check_calendars(state: State) -> None:
+    """What is decided is kept in order and bounded, and nothing waits for it."""
+    for entry in state.calendars.all():
+        progress = entry.progress
+        ends = [end for span in progress.decided for end in span]
+        assert ends == sorted(ends), entry.name
+        assert len(progress.decided) <= DECIDED_MAX
+        assert len(progress.history) <= HISTORY_MAX
+        assert progress.through <= state.calendars.looked_at, entry.name
+        if entry.next_at is not None:
+            assert entry.next_at > progress.through, entry.name
+            assert not was_decided(progress, entry.next_at), entry.name
 
 
 def check_task(state: State, task: Task) -> None:
