@@ -341,6 +341,29 @@ def test_there_is_a_bound_for_calendars_and_for_those_of_a_turn(monkeypatch: pyt
     assert len(core.record.facts) == 10
 
 
+def test_what_changes_twice_in_a_turn_is_saved_once() -> None:
+    core = new_core()
+    core.set_calendar("* * * * *")
+    core.now += 30.0
+    changes = saved(core.run_calendar())
+    assert len(changes.accepted) == 2
+    assert [setting.kind for setting in changes.settings] == ["calendar-progress"]
+    assert core.restarted().calendar().progress.through == START + 30.0
+    assert history(core) == [("manual", 1), ("fired", 1)]
+
+
+def test_a_task_that_is_retried_has_not_ended() -> None:
+    core = new_core()
+    core.hello()
+    core.set_calendar("* * * * *", overlap="skip")
+    core.pass_time(31.0)
+    seq = only(core.record.facts)
+    core.end(seq, "exit", exit_code=1)
+    core.retry(seq)
+    core.pass_time(60.0)
+    assert history(core) == [("fired", 1), ("skipped", 1)]
+
+
 def test_a_limit_that_a_calendar_names_is_kept() -> None:
     core = new_core()
     core.set_limit("licence", 1)

@@ -31,7 +31,7 @@ class Fence(Struct, frozen=True):
 
 
 class Changes(Struct):
-    """All that one turn changed. A task is at most once in each list.
+    """All that one turn changed. A task, or a setting, is at most once in each list.
 
     ``accepted`` are new tasks; each is in ``progress`` too. ``revived`` are tasks that a person's
     retry brought back: like new ones, but their rows may exist (or may just have been

@@ -243,6 +243,8 @@ class State:
         changes.progress = list(progress.items())
         changes.chosen_ids = notes.chosen_ids
         changes.clients = list(notes.clients.values())
+        if len(changes.settings) > 1:  # one that was changed twice is kept as it is now
+            changes.settings = list({(one.kind, one.name): one for one in changes.settings}.values())
         changes.workers = [worker.record() for worker in notes.dirty_workers.values()]
         effects: list[Effect] = [] if changes.is_empty() else [Save(changes)]
         effects += [Reply(to, answer) for to, answer in notes.replies]
