@@ -106,6 +106,7 @@ def test_the_mistake_in_an_expression_is_pointed_at(rota: Rota, command: tuple[s
         (["0", "3", "*", "*", "*", "--", "true"], "put it in quotes, so that the shell leaves * alone"),
         (["0 3 * * *"], "there is nothing to run"),
         (["@daily", "--id", "x", "--", "true"], "No such option '--id'"),
+        (["@daily", "du", "--summarize"], "Write -- before the command whose option it is."),
         (["@daily", "--gang", "a:2", "--", "true"], "No such option '--gang'"),
         (["0 \x1b[31m * * *", "--", "true"], "\\x1b[31m"),
     ],

@@ -234,6 +234,7 @@ GOOD: Final[Json] = {"expression": "0 3 * * *", "task": TRUE}
         ({"task": {**TRUE, "deadline": "2030-01-31T00:00:00Z"}}, "task.deadline: must be a duration"),
         ({"task": {**TRUE, "gang": {"id": "g", "size": 2}}}, "task.gang: the tasks of a calendar come one by one"),
         ({"task": {**TRUE, "labels": {str(n): "" for n in range(63)}}}, "task.labels: has 63 labels: at most 62"),
+        ({"task": {**TRUE, "labels": {"cron": "x"}}}, "task.labels: cron says whose a task is"),
         ({"task": {**TRUE, "limits": {"licence-y": 1}}}, "there is no limit 'licence-y'; there are licence-x"),
         ({"task": {**TRUE, "placement": "nowhere"}}, "nowhere"),
         ({"task": {"function": "ab" * 32}}, "ab" * 32),

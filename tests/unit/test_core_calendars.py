@@ -267,6 +267,13 @@ def test_what_comes_during_a_pause_is_forgotten() -> None:
     assert fired(core) == ["10:00", "10:21"]
 
 
+def test_one_that_is_paused_shows_what_would_come() -> None:
+    core = new_core()
+    core.set_calendar("0 * * * *", paused=True)
+    core.pass_time(86_400.0)
+    assert core.calendar().upcoming(2, wall=core.wall) == [START + 86_400.0 + 30.0, START + 86_400.0 + 3630.0]
+
+
 def test_a_fire_time_that_has_come_is_not_lost_to_a_change() -> None:
     core = new_core()
     core.set_calendar("* * * * *")

@@ -64,8 +64,24 @@ def list_command(client: HttpClient, *, as_json: bool) -> None:
     _list(client, as_json)
 
 
+class AddCommand(click.Command):
+    """Reads options on both sides of the expression, and so needs the ``--`` before a command that has its own."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Say so where it is missing."""
+        has_end = "--" in args
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if has_end:
+                raise
+            hint = f"{error.message} Write -- before the command whose option it is."
+            raise click.UsageError(hint, ctx) from None
+
+
 @command.command(
     "add",
+    cls=AddCommand,
     epilog="""The five fields are minute, hour, day of the month, month and day of the week: numbers, names (MON, JAN),
     ranges (1-5), lists (1,5), steps (*/5), L for the last day, MON#1 for the first Monday. Or @hourly, @daily,
     @weekly, @monthly, @yearly.

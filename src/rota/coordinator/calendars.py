@@ -20,6 +20,7 @@ from rota.core.effects import CalendarRun, SettingDone
 from rota.core.errors import BadSpec, Conflict, NotFound
 from rota.core.model import TaskId, TaskSeq, TaskState, generated_task_id
 from rota.core.spec import TaskRequest
+from rota.process.clock import wall_s
 
 __all__ = ["CalendarDesk", "CalendarView", "FireView"]
 
@@ -173,7 +174,7 @@ class CalendarDesk:
             CalendarView(
                 name=entry.name,
                 calendar=entry.calendar,
-                upcoming=entry.upcoming(upcoming),
+                upcoming=entry.upcoming(upcoming, wall=wall_s()),
                 last=next(of_entry) if entry.progress.history else None,
                 unfinished=self._unfinished(entry.progress.unfinished),
                 problem=entry.problem,

@@ -10,6 +10,7 @@ comes again if the clock is set back to before it. So a clock that stood in the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -204,12 +205,11 @@ def note_decided(progress: CalendarProgress, at: float, *, before: float) -> Non
 
 def next_fire(times: FireTimes, progress: CalendarProgress) -> float | None:
     """The fire time to wait for; ``None`` if none comes any more."""
-    return next(upcoming_fires(times, progress), None)
+    return next(upcoming_fires(times, progress, after=progress.through), None)
 
 
-def upcoming_fires(times: FireTimes, progress: CalendarProgress) -> Iterator[float]:
-    """Yield the fire times to come that are not decided, without a look at each that is."""
-    after = progress.through
+def upcoming_fires(times: FireTimes, progress: CalendarProgress, *, after: float) -> Iterator[float]:
+    """Yield the fire times after a moment that are not decided, without a look at each that is."""
     while True:
         for at in times.after(after):
             span = next((span for span in progress.decided if span[0] <= at <= span[1]), None)
@@ -251,11 +251,12 @@ class Entry:
         waits = self.times is not None and not self.calendar.paused
         self.next_at = next_fire(self.times, self.progress) if self.times is not None and waits else None
 
-    def upcoming(self, count: int) -> list[float]:
-        """The next fire times, also of one that is paused."""
+    def upcoming(self, count: int, *, wall: float) -> list[float]:
+        """The next fire times; of one that is paused, as if it went on now."""
         if self.times is None:
             return []
-        return [at for at, _ in zip(upcoming_fires(self.times, self.progress), range(count), strict=False)]
+        after = max(self.progress.through, wall)
+        return list(islice(upcoming_fires(self.times, self.progress, after=after), count))
 
     def settings(self) -> list[Setting]:
         """What a store keeps of it."""

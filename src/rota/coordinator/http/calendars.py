@@ -17,6 +17,7 @@ from rota.coordinator.http.endpoint import Call
 from rota.coordinator.http.render import TaskJson, rfc3339, task_json
 from rota.core.calendars import Calendar, Misfire, Outcome, Overlap
 from rota.core.errors import BadRequest, BadSpec, TooLarge
+from rota.core.firing import AT_LABEL, CALENDAR_LABEL
 from rota.core.requests import parse_requests
 from rota.core.spec import TaskRequest
 
@@ -218,6 +219,9 @@ def _checked_task(text: bytes) -> TaskRequest:
             raise BadSpec(f"task.{field}", problem)
     if isinstance(task.deadline, datetime):
         raise BadSpec("task.deadline", "must be a duration in seconds, counted from when a task is made")
+    for label in (CALENDAR_LABEL, AT_LABEL):
+        if label in task.labels:
+            raise BadSpec("task.labels", f"{label} says whose a task is and when it was due: choose another key")
     if len(task.labels) > LABELS_MAX:
         raise BadSpec("task.labels", f"has {len(task.labels)} labels: at most {LABELS_MAX}, for the calendar adds two")
     return task
