@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,11 @@ def test_a_scenario_has_workers_traces_queues_and_faults(rota: Rota) -> None:
     assert "w2           is killed" in events
 
 
+def test_trace_may_be_packed_and_may_begin_as_programs_of_windows_let_it(rota: Rota) -> None:
+    (rota.folder / "jobs.csv.gz").write_bytes(gzip.compress(b"\xef\xbb\xbfat,seconds\r\n0,3\r\n1,2\r\n"))
+    assert simulated(rota, "--trace", "jobs.csv.gz")["completed"] == 2
+
+
 def test_same_seed_gives_the_same_bytes_whatever_python_hashes(rota: Rota) -> None:
     arguments = ("--tasks", "300", "--arrivals", "sinusoidal", "--seed", "11", "--compare", "random,consistent-hash")
     said = set()
@@ -102,8 +108,16 @@ def test_history_of_a_cluster_is_replayed_next_to_what_happened(rota: Rota) -> N
 @pytest.mark.parametrize(
     "arguments,says",
     [
-        (["--workers", "0"], "workers: there are 0: it must be 1 to 100,000"),
-        (["--tasks", "-3"], "tasks is -3"),
+        (["--workers", "0"], "--workers is 0: it must be 1 to 100,000"),
+        (["--workers", "-3"], "--workers is -3: it must be 0 to 100,000"),
+        (["--tasks", "-3"], "--tasks is -3: it must be 1 to 100,000,000"),
+        (["--mean-duration", "11000d"], "--mean-duration is 950,400,000: it must be 0 to 316,224,000"),
+        (["--worker-cpu", "0"], "no cores that could be kept busy: say --rate"),
+        (["--time-scale", "2"], "--time-scale: goes with a trace"),
+        (["--trace", "jobs.csv", "--mix", "io"], "--mix: goes without a trace"),
+        (["--trace", "jobs.csv", "--tasks", "0"], "--tasks is 0"),
+        (["--trace", "jobs.txt"], "jobs.txt: a trace is a .csv or .swf file"),
+        (["--trace", "jobs.csv.gz"], "is not packed as its name says"),
         (["--placement", "binpak"], "did you mean `binpack`"),
         (["--arrivals", "burst"], "did you mean 'bursty'"),
         (["--mix", "gpu"], "there is no 'gpu'"),
@@ -112,7 +126,7 @@ def test_history_of_a_cluster_is_replayed_next_to_what_happened(rota: Rota) -> N
         (["--compare", "binpack,,"], "there is no policy ''"),
         (["--rate", "1", "--tasks", "1", "--duration", "3s"], "give two of rate, tasks and duration"),
         (["missing.yaml"], "does not exist"),
-        (["bad.yaml"], "unknown field `worker`"),
+        (["bad.yaml"], "there is no field 'worker'; did you mean 'workers'"),
         (["bad.yaml", "--workers", "3"], "--workers goes without a scenario file"),
         (["--from-history", "nothing"], "does not exist"),
         (["--from-history", "empty"], "rota.db can't be opened"),
@@ -127,6 +141,8 @@ def test_history_of_a_cluster_is_replayed_next_to_what_happened(rota: Rota) -> N
 )
 def test_mistake_is_told_in_a_line_before_anything_long_is_done(rota: Rota, arguments: list[str], says: str) -> None:
     (rota.folder / "bad.yaml").write_text("worker: 3")
+    for name in ("jobs.csv", "jobs.txt", "jobs.csv.gz"):
+        (rota.folder / name).write_text(JOBS)
     (rota.folder / "bad.csv").write_text("when,seconds\n1,2\n")
     (rota.folder / "binary.csv").write_bytes(b"\xff\x00\xfe")
     (rota.folder / "empty").mkdir()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rota.core.errors import BadRequest
-from rota.simulator.plan import read_plan
+from rota.core.placement.policies import POLICIES
+from rota.simulator.scenarios import check_policies, read_plan
 
 
 def test_scenario_has_workers_load_queues_and_faults() -> None:
@@ -33,9 +34,11 @@ def test_scenario_has_workers_load_queues_and_faults() -> None:
 @pytest.mark.parametrize(
     "text,says",
     [
-        (b"worker: []", "unknown field `worker`"),
-        (b"workers: [{cpus: 3}]", "unknown field `cpus`"),
-        (b"workers: 3", "Expected `array`"),
+        (b"worker: []", "there is no field 'worker'; did you mean 'workers'"),
+        (b"workers: [{cpus: 3}]", r"workers\[0\]: there is no field 'cpus'; did you mean 'cpu'"),
+        (b"workers: 3", "workers: there must be a list, not a whole number"),
+        (b"workers: [{count: fifty}]", r"workers\[0\]\.count: there must be a whole number, not text"),
+        (b"workers: [{memory: 16G}]", r"workers\[0\]\.memory: there must be a whole number \(MiB\), not text"),
         (b"workers: [{count: 0}]", r"workers: there are 0: it must be 1 to 100,000"),
         (b"workers: [{count: -1}]", r"workers\[0\]\.count is -1"),
         (b"workers: [{cpu: -1}]", r"workers\[0\]\.cpu is -1"),
@@ -46,19 +49,54 @@ def test_scenario_has_workers_load_queues_and_faults() -> None:
         (b"load: [{}]", r"load\[0\]: give two of rate, tasks and duration, not none"),
         (b"load: [{rate: -1, tasks: 3}]", r"load\[0\]\.rate is -1"),
         (b"load: [{rate: 1, tasks: 3, mean_duration: -3}]", r"load\[0\]\.mean_duration is -3"),
+        (b"", "there must be fields with values, not nothing"),
+        (b"load: []", "load: nothing comes"),
+        (b"load: [{rate: 1, tasks: 300000000}]", r"load\[0\]\.tasks is 300,000,000: it must be 1 to 100,000,000"),
+        (b"load: [{rate: 1, tasks: 3, timeout: -1}]", r"load\[0\]\.timeout: is -1 seconds"),
+        (b"load: [{rate: 1, tasks: 3, retries: -1}]", r"load\[0\]\.retries: is -1"),
+        (b"load: [{rate: 1, tasks: 3, queue: 'a b'}]", r"load\[0\]\.queue: must be 1 to 100 letters"),
+        (b"load: [{rate: 1, tasks: 3, tags: ['a b']}]", r"load\[0\]\.tags: 'a b'"),
+        (b"load: [{rate: 1, tasks: 3, limits: {x: -1}}]", r"load\[0\]\.limits: x is -1"),
+        (b"load: [{rate: 1, tasks: 3, resources: {cpu: -1}}]", r"load\[0\]\.resources: cpu is -1"),
+        (b"load: [{rate: 1, tasks: 3, resources: {'c p': 1}}]", r"load\[0\]\.resources: 'c p' can't be the name"),
+        (b"load: [{rate: 1, tasks: 3, resources: {cpu: 99999999999999999999}}]", r"load\[0\]: has a number"),
+        (b"load: [{rate: 1, tasks: 3, priority: urgent}]", r"load\[0\]\.priority: 'urgent' is not one of low"),
+        (b"load: [{rate: 1, tasks: 3, time_scale: 2}]", r"load\[0\]\.time_scale: goes with a trace"),
+        (b"load: [{trace: a.csv, mix: cpu}]", r"load\[0\]\.mix: goes without a trace"),
+        (b"load: [{trace: a.csv, tasks: 0}]", r"load\[0\]\.tasks is 0"),
+        (b"faults: [{kind: crash, at: 3, speed: 2}]", r"faults\[0\]\.speed: goes with slow, not with crash"),
+        (b"faults: [{kind: store-full, at: 3, worker: w1}]", r"faults\[0\]\.worker: goes with crash,"),
         (b"faults: [{kind: crush, at: 3}]", r"faults\[0\]\.kind: there is no 'crush'; did you mean 'crash'"),
         (b"faults: [{kind: crash}]", r"faults\[0\]: say when: give one of at and every"),
-        (b"faults: [{kind: crash, at: 1, every: 1}]", r"faults\[0\]: say when"),
+        (b"faults: [{kind: crash, at: 1, every: 1}]", r"give one of at and every, not both"),
         (b"faults: [{kind: crash, at: -1}]", r"faults\[0\]\.at is -1"),
         (b"queues: {a: {weight: -1}}", "queues: a: weight is -1"),
-        (b"queues: {a: {wait: 1}}", "unknown field `wait`"),
+        (b"queues: {a: {wait: 1}}", "there is no field 'wait'"),
+        (b"queues: {a b: {weight: 1}}", "queues: 'a b' is no name for one"),
+        (b"limits: {a b: 1}", "limits: 'a b' can't be the name of a limit"),
         (b"limits: {a: -1}", "limits: a is -1"),
         (b"until: 0", "until is 0"),
-        (b"seed: x", "Expected `int`"),
+        (b"seed: x", "seed: there must be a whole number, not text"),
         (b"{", "is no YAML"),
         (b"\xff\xfe\x00", "is no YAML"),
     ],
 )
 def test_mistake_in_a_scenario_is_named(text: bytes, says: str) -> None:
+    if text and not text.startswith((b"load", b"{", b"\xff")):
+        text += b"\nload: [{rate: 1, tasks: 3}]"
     with pytest.raises(BadRequest, match=says):
         read_plan(text)
+
+
+@pytest.mark.parametrize(
+    "text,says",
+    [
+        (b"placement: binpak", "placement: there is no policy 'binpak'; did you mean `binpack`"),
+        (b"queues: {a: {placement: x}}", "queues: a: placement: there is no policy 'x'"),
+        (b"load: [{rate: 1, tasks: 3, placement: x}]", r"load\[0\]\.placement: there is no policy 'x'"),
+    ],
+)
+def test_policy_that_there_is_not_is_named_wherever_it_stands(text: bytes, says: str) -> None:
+    text = text if text.startswith(b"load") else text + b"\nload: [{rate: 1, tasks: 3}]"
+    with pytest.raises(BadRequest, match=says):
+        check_policies(read_plan(text), POLICIES)

@@ -47,12 +47,19 @@ def test_like_tasks_of_a_trace_share_a_template() -> None:
     assert len({id(arrival.template) for arrival in arrivals}) == 1
 
 
+def test_gang_is_whole_also_where_a_trace_is_cut() -> None:
+    arrivals = read_trace(SWF, LoadPlan(tasks=2), is_swf=True, cores_max=4)
+    assert [arrival.template.gang and arrival.template.gang.size for arrival in arrivals] == [None, 3, 3, 3]
+
+
 def test_swf_job_is_a_task_or_a_gang_where_it_is_larger_than_a_worker() -> None:
-    arrivals = read_trace(SWF, LoadPlan(), is_swf=True, cores_max=8)
+    load = LoadPlan(priority="high", retries=2, limits={"licence": 1})
+    arrivals = read_trace(SWF, load, is_swf=True, cores_max=8)
     assert [arrival.at for arrival in arrivals] == [0.0, 30.0, 30.0]
     one, *gang = arrivals
     assert (one.template.resources["cpu"], one.work.seconds, one.template.timeout) == (4000, 60.0, 600.0)
     assert (one.template.queue, one.template.name) == ("default-2", "user-3")
+    assert (one.template.priority, one.template.retries, one.template.limits) == (90, 2, {"licence": 1})
     for member in gang:
         assert member.template.gang is not None
         assert (member.template.gang.size, member.template.resources) == (2, {"cpu": 6000, "memory": 12})
@@ -66,11 +73,19 @@ def test_swf_job_is_a_task_or_a_gang_where_it_is_larger_than_a_worker() -> None:
         (["at,seconds"], "no tasks in it"),
         ([], "the column 'at' is missing"),
         (["at,seconds", "1"], "line 2 of the trace has 1 fields, not the 2"),
-        (["at,seconds", "", "1,x"], "line 3 of the trace seconds is 'x', not a number"),
-        (["at,seconds", "-1,1"], "line 2 of the trace at is -1: it can't be negative"),
-        (["at,seconds", "1,inf"], "line 2 of the trace seconds is inf"),
-        (["at,seconds", "1,"], "line 2 of the trace seconds is empty"),
-        (["at,seconds,priority", "1,1,urgent"], "priority 'urgent' is no number and none of low"),
+        (["at,seconds", "", "1,x"], "line 3 of the trace: seconds is 'x', not a number"),
+        (["at,seconds", "-1,1"], "line 2 of the trace: at is -1: it must be 0 to 1,000,000,000,000"),
+        (["at,seconds", "1,inf"], "line 2 of the trace: seconds is inf"),
+        (["at,seconds", "1,"], "line 2 of the trace: seconds is empty"),
+        (["at,seconds,priority", "1,1,urgent"], r"line 2 of the trace\.priority: 'urgent' is not one of low"),
+        (["at,seconds,at", "1,1,1"], "line 1 of the trace: the column 'at' is there twice"),
+        (["at;seconds", "1;1"], "columns are parted by commas, not by semicolons"),
+        (["x" * 200_000], "line 1 of the trace is no CSV"),
+        (["at,seconds,cpu", "1,1,1e300"], "line 2 of the trace: cpu is 1e300: it must be 0 to 1,000,000,000,000"),
+        (["at,seconds,tags", "1,1,b@d"], r"line 2 of the trace\.tags: 'b@d'"),
+        (["at,seconds,queue", "1,1,a b"], r"line 2 of the trace\.queue: must be 1 to 100 letters"),
+        (["at,seconds,timeout", "1,1,0"], r"line 2 of the trace\.timeout: is 0 seconds"),
+        (["at,seconds,priority", "1,1,1000"], r"line 2 of the trace\.priority: is 1000"),
         (["at,seconds,mix", "1,1,gpu"], "mix 'gpu' is not one of cpu"),
     ],
 )
@@ -84,6 +99,7 @@ def test_mistake_in_a_csv_trace_is_named_by_its_line(lines: list[str], says: str
     [
         (["1 2 3"], "line 1 of the trace has 3 fields"),
         (["; nothing"], "no tasks in it"),
+        ([" ".join(["nan"] * 18)], "line 1 of the trace has a field that is not -1 to 1,000,000,000,000"),
         ([" ".join(["x"] * 18)], "line 1 of the trace has a field that is no number"),
     ],
 )

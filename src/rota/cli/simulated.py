@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import importlib.util
 import json
 import multiprocessing
 import os
+import re
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,11 +26,10 @@ from rota.cli.table import print_table
 from rota.cli.text import duration, escaped
 from rota.core.errors import BadRequest
 from rota.core.model import AttemptRecord, Setting, TaskRecord, WorkerRecord
-from rota.core.placement.policies import check_placement
 from rota.plugins import load_policies
 from rota.simulator.history import History, more_workers, read_history
 from rota.simulator.load import Arrival
-from rota.simulator.plan import LoadPlan, Plan, WorkerPlan, check_plan, read_plan
+from rota.simulator.plan import LoadPlan, Plan, WorkerPlan
 from rota.simulator.report import Distribution, RunReport
 from rota.simulator.runs import (
     Finished,
@@ -37,6 +40,7 @@ from rota.simulator.runs import (
     fitting_rate,
     run_plan,
 )
+from rota.simulator.scenarios import check_plan, check_policies, read_plan
 from rota.simulator.traces import read_trace
 from rota.store.base import TaskQuery
 from rota.store.sqlite import SqliteStore
@@ -49,6 +53,9 @@ BUSY_PART: Final = 0.9
 """Of the cores that the default rate keeps busy: enough that tasks wait, not so much that they wait for ever."""
 
 PICTURES: Final = (".png", ".svg")
+
+TRACES: Final = (".csv", ".swf")
+"""How names of traces end. Those of the parallel workloads archive are packed, which adds ``.gz``."""
 
 COLUMNS: Final = (
     "PLACEMENT", "ORDERING", "WAIT", "WAIT-P95", "SLOWDOWN", "MAKESPAN", "CPU", "WORKERS", "FAIRNESS", "PREEMPTED",
@@ -84,7 +91,9 @@ def make_comparison(given: dict[str, Any]) -> Comparison:
     elif given["scenario"] is not None:
         plan = read_plan(_read_text(given["scenario"]).encode())
     else:
-        plan = _plan_of_flags(given)
+        with _naming_flags():
+            plan = _plan_of_flags(given)
+            check_plan(plan)
     if given["add_workers"] and history is None:
         raise BadRequest("--add-workers goes with --from-history: say --workers instead")
     changes = {name: given[name] for name in ("placement", "ordering", "ageing", "seed", "until")}
@@ -94,26 +103,41 @@ def make_comparison(given: dict[str, Any]) -> Comparison:
     plans = _compared(plan, given["compare"])
     policies = load_policies()
     for each in plans:  # what a run would refuse is refused before the first of them
-        check_placement(each.placement, policies)
+        check_policies(each, policies)
         arrivals_of(each, traces)
     return Comparison(plans, traces, history)
+
+
+@contextmanager
+def _naming_flags() -> Iterator[None]:
+    """Let what is wrong be told by the flag that said it, not by a place in a scenario that nobody wrote."""
+    try:
+        yield
+    except BadRequest as error:
+        problem = re.sub(r"^workers: there are", "--workers is", str(error))
+        problem = re.sub(r"^workers\[0\]\.count", "--workers", problem)
+        problem = re.sub(r"^workers\[0\]\.", "--worker-", problem)
+        problem = re.sub(r"^load\[0\]\.(\w+)", lambda match: "--" + match[1].replace("_", "-"), problem)
+        raise BadRequest(problem.removeprefix("load[0]: ")) from None
 
 
 def _plan_of_flags(given: dict[str, Any]) -> Plan:
     kinds = {"cpu": given["worker_cpu"], "memory": given["worker_memory"], "gpus": given["worker_gpus"]}
     count = WORKERS_DEFAULT if given["workers"] is None else given["workers"]
     workers = [WorkerPlan(count=count, **{name: value for name, value in kinds.items() if value is not None})]
-    names = ("rate", "tasks", "duration", "mix", "mean_duration", "durations", "shapes", "time_scale")
+    names = ("arrivals", "rate", "tasks", "duration", "mix", "mean_duration", "durations", "shapes", "time_scale")
     fields = {name: given[name] for name in names if given[name] is not None}
     if given["trace"] is not None:
         load = LoadPlan(trace=str(given["trace"].resolve()), **fields)
     else:
-        load = LoadPlan(arrivals=given["arrivals"] or "poisson", **fields)
+        load = LoadPlan(**{"arrivals": "poisson", **fields})
         if load.tasks is None and load.duration is None:
             load = replace(load, tasks=TASKS_DEFAULT)
         if load.rate is None and (load.tasks is None or load.duration is None):
             check_plan(Plan(workers=workers, load=[replace(load, rate=1.0)]))
             capacity = capacity_of(Plan(workers=workers))
+            if not capacity:
+                raise BadRequest("the workers have no cores that could be kept busy: say --rate")
             load = replace(load, rate=fitting_rate(load, capacity_millicores=capacity, part=BUSY_PART))
     return Plan(workers=workers, load=[load])
 
@@ -137,16 +161,25 @@ def _traces_of(plan: Plan, scenario: Path | None) -> Traces:
     for index, load in enumerate(plan.load):
         if load.trace is not None:
             path = Path(load.trace) if scenario is None else scenario.parent / load.trace
+            name = path.name.removesuffix(".gz")
+            if not name.endswith(TRACES):
+                raise BadRequest(f"{path}: a trace is a .csv or .swf file, or one of them with .gz behind")
             lines = _read_text(path).splitlines()
-            traces[index] = read_trace(lines, load, is_swf=path.suffix == ".swf", cores_max=cores_max)
+            try:
+                traces[index] = read_trace(lines, load, is_swf=name.endswith(".swf"), cores_max=cores_max)
+            except BadRequest as error:
+                raise BadRequest(f"{path.name}: {error}") from None
     return traces
 
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return file.read().decode("utf-8-sig")  # programs of Windows begin a file with a mark
     except UnicodeDecodeError as error:
         raise BadRequest(f"{path} is no text in UTF-8: {error}") from None
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise BadRequest(f"{path} is not packed as its name says: {error}") from None
     except OSError as error:
         raise BadRequest(f"{path} can't be read: {error.strerror}") from None
 

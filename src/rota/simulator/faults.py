@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from rota.core.errors import BadRequest
 from rota.simulator.coordinator import Coordinator
@@ -12,6 +13,9 @@ from rota.simulator.store import ModelStore
 from rota.simulator.world import World
 
 __all__ = ["Faults"]
+
+SLOW: Final = 0.2
+"""The speed of a slow worker of which nothing is said."""
 
 
 class Faults:
@@ -78,5 +82,5 @@ class Faults:
 
     def _slow_down(self, machine: SimulatedMachine, fault: FaultPlan) -> None:
         before = machine.speed
-        machine.set_speed(before * fault.speed)
+        machine.set_speed(before * (SLOW if fault.speed is None else fault.speed))
         self._world.after(fault.lasts, lambda: machine.set_speed(before))

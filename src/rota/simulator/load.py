@@ -9,9 +9,10 @@ from msgspec import Struct
 
 from rota.core.commands import Draft
 from rota.core.model import SyntheticWork, Terms
-from rota.core.spec import TaskSpec, encode_spec, terms_of
+from rota.core.spec import PRIORITY_WORDS, TaskSpec, encode_spec, terms_of
+from rota.simulator.plan import LoadPlan
 
-__all__ = ["Arrival", "DraftMaker", "merged"]
+__all__ = ["Arrival", "DraftMaker", "merged", "priority_number", "task_of"]
 
 
 class Arrival(Struct, frozen=True, gc=False):
@@ -44,3 +45,24 @@ class DraftMaker:
 def merged(loads: Iterable[Iterator[Arrival]]) -> Iterator[Arrival]:
     """All arrivals of several loads, in order of time."""
     return merge(*loads, key=lambda arrival: arrival.at)
+
+
+def task_of(load: LoadPlan) -> TaskSpec:
+    """What all tasks of a load have in common: all but what they ask for and do."""
+    return TaskSpec(
+        tags=load.tags,
+        queue=load.queue,
+        priority=priority_number(load.priority),
+        placement=load.placement,
+        limits=load.limits,
+        timeout=load.timeout,
+        retries=load.retries,
+        losses=load.losses,
+    )
+
+
+def priority_number(priority: int | str | None) -> int | str | None:
+    """The number of a priority that is a word, or a number written out; what is neither stays as it is."""
+    if not isinstance(priority, str):
+        return priority
+    return int(priority) if priority.isdecimal() else PRIORITY_WORDS.get(priority, priority)

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from rota.core.model import Setting
 from rota.core.placement.policies import POLICIES, PolicyFactory
-from rota.core.spec import PRIORITY_WORDS, TaskSpec
+from rota.core.spec import TaskSpec
 from rota.simulator.columns import Columns
-from rota.simulator.load import Arrival, merged
+from rota.simulator.load import Arrival, merged, task_of
 from rota.simulator.plan import LoadPlan, Plan
 from rota.simulator.report import RunReport, make_report
 from rota.simulator.simulation import Simulation
@@ -27,6 +28,10 @@ Traces = Mapping[int, Sequence[Arrival]]
 
 SAMPLE: Final = 2_000
 """Tasks of a mix that are looked at to know what it takes."""
+
+
+RATE_OF_NOTHING: Final = 1_000.0
+"""Tasks a second, of those that take no time or no cores."""
 
 
 class Finished(Struct, frozen=True):
@@ -100,7 +105,7 @@ def expected_tasks(plan: Plan, traces: Traces) -> int:
 
 
 def fitting_rate(load: LoadPlan, *, capacity_millicores: int, part: float) -> float:
-    """How many tasks a second of a load keep a part of some cores busy.
+    """How many tasks a second of a load keep a part of some cores busy; `RATE_OF_NOTHING` where no number does.
 
     Raises:
         BadRequest: There is no such mix or distribution.
@@ -109,7 +114,7 @@ def fitting_rate(load: LoadPlan, *, capacity_millicores: int, part: float) -> fl
     rng = random.Random("rota/sample")
     drawn = [mix.draw(rng) for _ in range(SAMPLE)]
     mean = sum({**task.resources, **load.resources}["cpu"] * task.work.seconds for task in drawn) / SAMPLE
-    return part * capacity_millicores / mean if mean else float(capacity_millicores)
+    return part * capacity_millicores / mean if mean else RATE_OF_NOTHING
 
 
 def _generated(load: LoadPlan, rng: random.Random) -> Iterator[Arrival]:
@@ -138,18 +143,7 @@ def _mix_of(load: LoadPlan) -> Mix:
 
 
 def _template_of(task: WorkloadTask, load: LoadPlan) -> TaskSpec:
-    return TaskSpec(
-        name=task.name,
-        resources={**task.resources, **load.resources},
-        tags=load.tags,
-        queue=load.queue,
-        priority=PRIORITY_WORDS[load.priority] if isinstance(load.priority, str) else load.priority,
-        placement=load.placement,
-        limits=load.limits,
-        timeout=load.timeout,
-        retries=load.retries,
-        losses=load.losses,
-    )
+    return replace(task_of(load), name=task.name, resources={**task.resources, **load.resources})
 
 
 def _amounts(load: LoadPlan) -> tuple[float, float]:

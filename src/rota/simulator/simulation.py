@@ -14,7 +14,7 @@ from rota.core.effects import Accepted, Answer
 from rota.core.errors import BadRequest, RotaError
 from rota.core.limits import Limit
 from rota.core.model import Gpu, Offer, Setting
-from rota.core.placement.policies import POLICIES, PolicyFactory, check_placement
+from rota.core.placement.policies import POLICIES, PolicyFactory
 from rota.core.queues import Queue
 from rota.simulator.coordinator import Coordinator
 from rota.simulator.faults import Faults
@@ -24,6 +24,7 @@ from rota.simulator.measures import Measures
 from rota.simulator.pace import COARSE, SMOOTH
 from rota.simulator.plan import Plan, WorkerPlan
 from rota.simulator.record import LiveRecord
+from rota.simulator.scenarios import check_policies
 from rota.simulator.store import ModelStore
 from rota.simulator.world import World
 
@@ -72,7 +73,7 @@ class Simulation:
         on_ended: Callable[[int], None] | None = None,
         on_line: Callable[[str], None] | None = None,
     ) -> None:
-        check_placement(plan.placement, policies)
+        check_policies(plan, policies)
         workers = sum(worker.count for worker in plan.workers)
         pace = SMOOTH if workers <= SMOOTH_WORKERS_MAX else COARSE
         self.world = world = World(plan.seed, pace=pace, on_line=on_line)

@@ -10,13 +10,16 @@ import csv
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
-from typing import Final
+from typing import Final, Protocol
+
+from msgspec.structs import replace
 
 from rota.core.errors import BadRequest
 from rota.core.model import WORK_MIXES, GangTerms, SyntheticWork
-from rota.core.spec import PRIORITY_WORDS, TaskSpec
-from rota.simulator.load import Arrival
+from rota.core.spec import TaskSpec
+from rota.simulator.load import Arrival, priority_number, task_of
 from rota.simulator.plan import LoadPlan
+from rota.simulator.scenarios import check_task
 
 __all__ = ["CSV_COLUMNS", "read_trace"]
 
@@ -26,6 +29,9 @@ CSV_COLUMNS: Final = (
 """Of a CSV trace. The first two must be there; ``tags`` are parted by spaces."""
 
 _NEEDED: Final = ("at", "seconds")
+NUMBER_MAX: Final = 10**12
+"""Of any figure in a trace; of times that is 30,000 years."""
+
 _RESOURCES: Final = ("cpu", "memory", "gpu", "gpu_memory")
 
 SWF_FIELDS: Final = 18
@@ -54,7 +60,27 @@ def read_trace(lines: Iterable[str], load: LoadPlan, *, is_swf: bool, cores_max:
         for arrival in arrivals
     ]
     moved.sort(key=lambda arrival: arrival.at)
-    return moved if load.tasks is None else moved[: load.tasks]
+    return moved if load.tasks is None else _first(moved, load.tasks)
+
+
+def _first(arrivals: list[Arrival], count: int) -> list[Arrival]:
+    """So many tasks, and what is missing then of the last gang: without its other members it would never start."""
+    while 0 < count < len(arrivals) and _gang_of(arrivals[count]) == _gang_of(arrivals[count - 1]) is not None:
+        count += 1
+    return arrivals[:count]
+
+
+def _gang_of(arrival: Arrival) -> str | None:
+    gang = arrival.template.gang
+    return None if gang is None else gang.id
+
+
+class _Rows(Protocol):
+    """What `csv.reader` makes, whose type has no name."""
+
+    line_num: int
+
+    def __iter__(self) -> Iterator[list[str]]: ...
 
 
 # CSV ----------------------------------------------------------------------------------------
@@ -62,15 +88,31 @@ def read_trace(lines: Iterable[str], load: LoadPlan, *, is_swf: bool, cores_max:
 
 def _of_csv(lines: Iterable[str], load: LoadPlan) -> Iterator[Arrival]:
     rows = csv.reader(lines)
-    header = [name.strip() for name in next(rows, [])]
-    for name in header:
+    try:
+        header = _checked_header(next(rows, []))
+        yield from _tasks_of_rows(rows, header, load)
+    except csv.Error as error:
+        raise _bad_line(rows.line_num, f"is no CSV: {error}") from None
+
+
+def _checked_header(row: Sequence[str]) -> list[str]:
+    header = [name.strip() for name in row]
+    if len(header) == 1 and ";" in header[0]:
+        raise BadRequest("line 1 of the trace: columns are parted by commas, not by semicolons")
+    for at, name in enumerate(header):
         if name not in CSV_COLUMNS:
             near = get_close_matches(name, CSV_COLUMNS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(CSV_COLUMNS)}"
             raise BadRequest(f"line 1 of the trace: there is no column {name!r}; {hint}")
+        if name in header[:at]:
+            raise BadRequest(f"line 1 of the trace: the column {name!r} is there twice")
     for name in _NEEDED:
         if name not in header:
             raise BadRequest(f"line 1 of the trace: the column {name!r} is missing")
+    return header
+
+
+def _tasks_of_rows(rows: _Rows, header: list[str], load: LoadPlan) -> Iterator[Arrival]:
     templates: dict[tuple[str, ...], TaskSpec] = {}
     kept = [header.index(name) for name in header if name not in ("at", "seconds", "mib")]
     for row in rows:
@@ -84,33 +126,23 @@ def _of_csv(lines: Iterable[str], load: LoadPlan) -> Iterator[Arrival]:
             template = templates.get(key)
             if template is None:
                 template = templates[key] = _template_of(fields, load)
+                check_task(template, f"line {rows.line_num} of the trace")
             work = SyntheticWork(_mix(fields), _number(fields, "seconds"), int(_number(fields, "mib", 0.0)))
             yield Arrival(_number(fields, "at"), template, work)
         except ValueError as error:
-            raise _bad_line(rows.line_num, str(error)) from None
+            raise BadRequest(f"line {rows.line_num} of the trace: {error}") from None
 
 
 def _template_of(fields: dict[str, str], load: LoadPlan) -> TaskSpec:
-    resources: dict[str, int] = {name: int(_number(fields, name)) for name in _RESOURCES if name in fields}
-    priority: int | str | None = fields.get("priority", load.priority)
-    if isinstance(priority, str):
-        if priority.isdecimal():
-            priority = int(priority)
-        elif priority not in PRIORITY_WORDS:
-            raise ValueError(
-                f"priority {priority!r} is no number and none of {', '.join(filter(None, PRIORITY_WORDS))}"
-            )
-    return TaskSpec(
+    common = task_of(load)
+    return replace(
+        common,
         name=fields.get("name"),
-        resources=resources,
+        resources={name: round(_number(fields, name)) for name in _RESOURCES if name in fields},
         tags=[*load.tags, *fields.get("tags", "").split()],
         queue=fields.get("queue", load.queue),
-        priority=PRIORITY_WORDS[priority] if isinstance(priority, str) else priority,
+        priority=priority_number(fields["priority"]) if "priority" in fields else common.priority,
         timeout=_number(fields, "timeout") if "timeout" in fields else load.timeout,
-        placement=load.placement,
-        limits=load.limits,
-        retries=load.retries,
-        losses=load.losses,
     )
 
 
@@ -131,8 +163,8 @@ def _number(fields: dict[str, str], name: str, default: float | None = None) -> 
         value = float(text)
     except ValueError:
         raise ValueError(f"{name} is {text!r}, not a number") from None
-    if not math.isfinite(value) or value < 0:
-        raise ValueError(f"{name} is {text}: it can't be negative or infinite")
+    if not 0 <= value <= NUMBER_MAX:
+        raise ValueError(f"{name} is {text}: it must be 0 to {NUMBER_MAX:,.0f}")
     return value
 
 
@@ -151,6 +183,8 @@ def _of_swf(lines: Iterable[str], load: LoadPlan, cores_max: int) -> Iterator[Ar
             fields = [float(field) for field in text]
         except ValueError:
             raise _bad_line(at, "has a field that is no number") from None
+        if not all(math.isfinite(field) and abs(field) <= NUMBER_MAX for field in fields):
+            raise _bad_line(at, f"has a field that is not -1 to {NUMBER_MAX:,}")
         run_s = fields[SWF_RUN]
         cores = int(max(fields[SWF_PROCESSORS], fields[SWF_WANTED_PROCESSORS]))
         if run_s < 0 or cores < 1:
@@ -176,16 +210,15 @@ def _job(
     key = (cpu, int(memory_kb / 1024), queue, wanted_s, fields[SWF_USER])
     template = templates.get(key)
     if template is None or members > 1:
-        template = TaskSpec(
+        template = replace(
+            task_of(load),
             name=f"user-{fields[SWF_USER]:.0f}" if fields[SWF_USER] >= 0 else None,
             resources={"cpu": cpu, "memory": key[1]},
-            tags=load.tags,
             queue=queue,
-            priority=None if isinstance(load.priority, str) else load.priority,
-            placement=load.placement,
             timeout=wanted_s or load.timeout,
-            gang=GangTerms(f"job-{at}", members) if members > 1 else None,
+            gang=GangTerms(f"{load.queue}-job-{at}", members) if members > 1 else None,
         )
+        check_task(template, f"line {at} of the trace")
         if members == 1:
             templates[key] = template
     for _ in range(members):
