@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from rota.core.errors import BadRequest, BadSpec
+from rota.core.errors import BadRequest
 from rota.simulator.fairness import Fairness, jain_index
 from rota.simulator.plan import FaultPlan, LoadPlan, Plan, QueuePlan, WorkerPlan
 from rota.simulator.report import RunReport
@@ -124,6 +124,14 @@ def test_slow_worker_takes_longer() -> None:
     assert slow.columns.ran[0] == pytest.approx(10.0)
 
 
+def test_time_out_is_as_long_on_a_slow_worker() -> None:
+    load = LoadPlan(mix="cpu", shapes=1, rate=0.1, tasks=2, mean_duration=5.0, durations="fixed", timeout=8.0)
+    quick, slow = (run(plan_of(load, workers=[WorkerPlan(speed=speed)])) for speed in (1.0, 0.5))
+    assert quick.columns.ran[0] == pytest.approx(5.0)
+    assert slow.columns.ran[0] == pytest.approx(8.0)
+    assert [(plight.why, plight.tasks) for plight in slow.report.failures] == [("timeout", 2)]
+
+
 def test_worker_that_comes_later_gets_nothing_before() -> None:
     load = LoadPlan(mix="cpu", shapes=1, rate=1.0, tasks=100, mean_duration=4.0, durations="fixed")
     plan = plan_of(load, workers=[WorkerPlan(name="a", count=2), WorkerPlan(name="late", starts_at=50.0)])
@@ -140,6 +148,11 @@ def test_task_that_nobody_can_run_is_told_as_not_ended_or_failed() -> None:
     assert seen.unfinished == 3
     assert seen.failed > 0  # those of more cores than any worker has, after ten minutes
     assert seen.completed + seen.failed + seen.unfinished == 43
+    assert [(each.why, each.tasks, each.example) for each in seen.waits] == [
+        ("tags", 3, "no worker has the tag nowhere")
+    ]
+    assert [(each.why, each.tasks) for each in seen.failures] == [("impossible", seen.failed)]
+    assert "needs cpu" in seen.failures[0].example
 
 
 def test_run_stops_when_it_is_told_to() -> None:
@@ -147,6 +160,16 @@ def test_run_stops_when_it_is_told_to() -> None:
     finished = run(plan_of(load, until=100.0))
     assert finished.report.unfinished > 0
     assert max(finished.columns.over) == pytest.approx(100.0)
+    assert sum(plight.tasks for plight in finished.report.waits) == pytest.approx(
+        finished.report.unfinished - 10, abs=2
+    )
+
+
+def test_no_more_workers_are_in_use_than_there_are_however_soon_it_stops() -> None:
+    load = LoadPlan(mix="cpu", shapes=1, rate=20.0, tasks=1_000, mean_duration=50.0)
+    seen = report(plan_of(load, until=3.0))
+    assert 0.5 < seen.utilisation <= 1.0
+    assert 5.0 < seen.workers_in_use <= 10.0
 
 
 def test_default_rate_keeps_most_of_the_cores_busy() -> None:
@@ -163,7 +186,7 @@ def test_default_rate_keeps_most_of_the_cores_busy() -> None:
 
 def test_names_that_there_are_not_are_refused() -> None:
     load = LoadPlan(rate=1.0, tasks=1)
-    with pytest.raises(BadSpec, match="did you mean `binpack`"):
+    with pytest.raises(BadRequest, match="did you mean `binpack`"):
         report(plan_of(load, placement="binpak"))
     with pytest.raises(BadRequest, match=r"faults\[0\].worker: there is no worker 'w99'"):
         report(plan_of(load, faults=[FaultPlan(kind="crash", at=1.0, worker="w99")]))
@@ -189,3 +212,24 @@ def test_queue_that_wants_nothing_does_not_count_as_treated_badly() -> None:
         fairness.comes(1.0 + number, 0, "a")
     fairness.runs(2.0, 0, 1000)
     assert fairness.index() is None
+
+
+def test_queues_share_nothing_where_nobody_waits_for_longer_than_the_way_to_a_worker() -> None:
+    loads = [
+        LoadPlan(mix="cpu", shapes=1, rate=1.0, tasks=200, mean_duration=seconds, queue=name)
+        for name, seconds in (("long", 3.0), ("short", 0.1))
+    ]
+    seen = report(plan_of(*loads))
+    assert seen.waiting_s.max < 0.1
+    assert seen.fairness is None
+
+
+def test_sharing_begins_for_each_queue_when_it_has_waited_for_a_while() -> None:
+    fairness = Fairness({})
+    for queue, name in enumerate("ab"):
+        fairness.comes(0.0, queue, name)
+        fairness.runs(0.0, queue, 1000)
+    fairness.comes(10.0, 0, "a")
+    fairness.comes(20.0, 1, "b")
+    fairness.stops(24.0, 0, 1000)
+    assert fairness.due == [3000.0, 3000.0]  # from 21 to 24, of two cores

@@ -114,9 +114,9 @@ def command(*, as_json: bool, **given: Any) -> None:  # the types are those of t
         simulated.check_picture(given["plot"])
     comparison = simulated.make_comparison(given)
     finished = simulated.run_comparison(comparison, on_line=_to_stderr if given["events"] else None)
-    if given["plot"] is not None:
-        simulated.draw(finished, given["plot"])
     simulated.show(comparison, finished, as_json=as_json)
+    if given["plot"] is not None:  # last, so that a full disk costs the picture alone
+        simulated.draw(finished, given["plot"])
     seconds = time.perf_counter() - began
     decisions = sum(each.report.decisions for each in finished)
     click.echo(f"simulated in {seconds:.1f} s: {decisions / seconds:,.0f} decisions a second", err=True)

@@ -27,6 +27,7 @@ from rota.cli.text import duration, escaped
 from rota.core.errors import BadRequest
 from rota.core.model import AttemptRecord, Setting, TaskRecord, WorkerRecord
 from rota.plugins import load_policies
+from rota.simulator.columns import Plight
 from rota.simulator.history import History, more_workers, read_history
 from rota.simulator.load import Arrival
 from rota.simulator.plan import LoadPlan, Plan, WorkerPlan
@@ -282,7 +283,7 @@ def check_picture(path: Path) -> None:
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise BadRequest("drawing needs matplotlib: install it with pip install 'rota[plots]'")
-    if path.suffix not in PICTURES:
+    if path.suffix.lower() not in PICTURES:
         raise BadRequest(f"{path}: pictures are written as {' or '.join(PICTURES)}, by the end of the name")
     if not path.parent.is_dir():
         raise BadRequest(f"{path} can't be written: there is no folder {path.parent}")
@@ -300,7 +301,7 @@ def draw(finished: Sequence[Finished], path: Path) -> None:
     runs = []
     for each in finished:
         title = each.report.placement if is_one_order else f"{each.report.ordering}, {each.report.placement}"
-        runs.append(PlottedRun(title, each.columns, each.capacity_millicores))
+        runs.append(PlottedRun(title, each.columns, each.worker_millicores))
     try:
         draw_runs(runs, path)
     except OSError as error:
@@ -322,6 +323,10 @@ def show(comparison: Comparison, finished: Sequence[Finished], *, as_json: bool)
         if any(len(report.queues) > 1 for report in reports):
             click.echo()
             print_table(QUEUE_COLUMNS, [row for report in reports for row in _queue_rows(report)])
+        for report in reports:
+            for what, plight in _plights(report):
+                name = f"{report.ordering}:{report.placement}"
+                click.echo(f"{escaped(name)}: {what} {_told(plight)}", err=True)
     else:
         for line in _lines(reports[0]):
             click.echo(line)
@@ -361,7 +366,10 @@ def _lines(report: RunReport) -> Iterator[str]:
     )
     yield f"  ended        {report.completed:,} completed, {report.failed:,} failed, {report.cancelled:,} cancelled"
     if report.unfinished:
-        yield f"  not ended    {report.unfinished:,}: they waited in vain, or it was stopped before"
+        waits = sum(plight.tasks for plight in report.waits)
+        yield f"  not ended    {report.unfinished:,}: {waits:,} wait, {report.unfinished - waits:,} run or are about to"
+    for what, plight in _plights(report):
+        yield f"  {what:<12} {_told(plight)}"
     yield f"  waiting      {_spread(report.waiting_s, duration)}"
     yield f"  slowdown     {_spread(report.slowdown, lambda factor: f'{factor:.2f}')}"
     yield (
@@ -380,6 +388,16 @@ def _lines(report: RunReport) -> Iterator[str]:
         yield f"  preempted    {report.preemptions:,} attempts"
     for cause, seconds in report.lost_work_s.items():
         yield f"  in vain      {duration(seconds)} of attempts that ended as {cause}"
+
+
+def _plights(report: RunReport) -> Iterator[tuple[str, Plight]]:
+    yield from (("failed", plight) for plight in report.failures)
+    yield from (("wait for", plight) for plight in report.waits)
+
+
+def _told(plight: Plight) -> str:
+    example = f"; the first: {escaped(plight.example)}" if plight.example else ""
+    return f"{plight.why}: {plight.tasks:,}{example}"
 
 
 def _spread(spread: Distribution, shown: Callable[[float], str]) -> str:

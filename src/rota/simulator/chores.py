@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 from msgspec import Struct
@@ -14,10 +15,19 @@ __all__ = ["Chore", "Chores", "chore_of_spec"]
 
 
 class Chore(Struct, frozen=True, gc=False):
-    """One attempt: it runs for ``run_s`` seconds at full speed, and ends with ``cause``; ``None`` is success."""
+    """One attempt: it runs for ``run_s`` seconds at full speed, and ends with ``cause``; ``None`` is success.
+
+    After ``timeout_s``, at whatever speed, it is stopped.
+    """
 
     run_s: float
     cause: Cause | None = None
+    timeout_s: float = math.inf
+
+    def at_speed(self, speed: float) -> tuple[float, Cause | None]:
+        """How long it runs there, and how it ends."""
+        run_s = self.run_s / speed
+        return (run_s, self.cause) if run_s <= self.timeout_s else (self.timeout_s, Cause.TIMEOUT)
 
 
 class Chores(Protocol):
@@ -29,9 +39,6 @@ class Chores(Protocol):
 
 
 def chore_of_spec(spec: TaskSpec) -> Chore:
-    """What a task of kind ``workload`` does: its time, unless its time-out is over before."""
+    """What a task of kind ``workload`` does: its time, within its time-out."""
     assert spec.workload is not None, "this is no synthetic work"
-    run_s = spec.workload.seconds
-    if spec.timeout is not None and run_s > spec.timeout:
-        return Chore(spec.timeout, Cause.TIMEOUT)
-    return Chore(run_s)
+    return Chore(spec.workload.seconds, timeout_s=math.inf if spec.timeout is None else spec.timeout)

@@ -6,12 +6,23 @@ import math
 from array import array
 from typing import Final
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from rota.core.model import TaskState
 from rota.simulator.fairness import Fairness
 
-__all__ = ["Columns"]
+__all__ = ["Columns", "Plight"]
 
 NEVER: Final = math.nan
+
+
+class Plight(Struct, frozen=True):
+    """Why so many ``tasks`` failed, or still wait, with what there is to say of the first of them."""
+
+    why: str
+    tasks: int
+    example: str
 
 
 class Columns:
@@ -29,6 +40,8 @@ class Columns:
         lost_s: Seconds of work that were done in vain, by the cause that ended them.
         used_s: Of each worker: how long it had anything to do.
         fairness: How the queues shared.
+        failures: By cause: how many tasks failed of it, and what was said of the first.
+        waits: What the tasks wait for that had not begun when the run was over.
     """
 
     def __init__(self, workers: list[str], fairness: Fairness) -> None:
@@ -42,6 +55,8 @@ class Columns:
         self.began, self.over, self.cpu = array("d"), array("d"), array("l")
         self.causes: dict[str, int] = {}
         self.lost_s: dict[str, float] = {}
+        self.failures: dict[str, Plight] = {}
+        self.waits: list[Plight] = []
         self.used_s = array("d", bytes(8 * len(workers)))
 
     @property
@@ -64,6 +79,11 @@ class Columns:
         self.began.append(began)
         self.over.append(over)
         self.cpu.append(cpu)
+
+    def add_failure(self, cause: str, message: str) -> None:
+        """Count a task that has failed."""
+        known = self.failures.get(cause, Plight(cause, 0, message))
+        self.failures[cause] = replace(known, tasks=known.tasks + 1)
 
     def of_state(self, state: TaskState) -> int:
         """How many tasks are in a state, of those that tasks end in."""

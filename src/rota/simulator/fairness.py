@@ -6,9 +6,16 @@ systems", DEC-TR-301, 1984.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Final
 
 __all__ = ["Fairness", "jain_index"]
+
+PATIENCE_S: Final = 1.0
+"""A queue shares once something of it has waited for so long. What is only on its way to a worker, in a cluster that
+has room for all, is no more due than what another queue has there."""
 
 
 class Fairness:
@@ -22,6 +29,7 @@ class Fairness:
         self._waiting: list[int] = []
         self._running: list[int] = []
         self._cpu: list[int] = []
+        self._patient_at: list[float] = []
         self._last = 0.0
 
     def comes(self, now: float, queue: int, name: str) -> None:
@@ -31,6 +39,7 @@ class Fairness:
             self._weights.append(self._weights_by_name.get(name, 1.0))
             for column in (self._waiting, self._running, self._cpu, self.got, self.due):
                 column.append(0)
+            self._patient_at.append(math.inf)
         elif len(self._waiting) > 1:
             self._advance(now)
         self._waiting[queue] += 1
@@ -61,17 +70,26 @@ class Fairness:
         return jain_index(parts) if len(parts) > 1 else None
 
     def _advance(self, now: float) -> None:
-        """Share out what ran since the last look among those queues of which something waited."""
-        passed, self._last = now - self._last, now
-        if passed <= 0.0:
+        """Share out what ran since the last look among those queues of which something waited for long enough."""
+        since, self._last = self._last, now
+        if now <= since:
             return
-        backlogged = [n for n, open_tasks in enumerate(self._waiting) if open_tasks > self._running[n]]
+        for n, (open_tasks, running) in enumerate(zip(self._waiting, self._running, strict=True)):
+            if open_tasks <= running:
+                self._patient_at[n] = math.inf
+            elif self._patient_at[n] == math.inf:
+                self._patient_at[n] = since + PATIENCE_S
+        moments = sorted({since, *(at for at in self._patient_at if since < at < now), now})
+        for begin, end in pairwise(moments):
+            self._share_out([n for n, at in enumerate(self._patient_at) if at <= begin], end - begin)
+
+    def _share_out(self, backlogged: Sequence[int], seconds: float) -> None:
         if len(backlogged) < 2:
             return
-        served = sum(self._cpu[n] for n in backlogged) * passed
+        served = sum(self._cpu[n] for n in backlogged) * seconds
         weights = sum(self._weights[n] for n in backlogged)
         for n in backlogged:
-            self.got[n] += self._cpu[n] * passed
+            self.got[n] += self._cpu[n] * seconds
             self.due[n] += served * self._weights[n] / weights
 
 

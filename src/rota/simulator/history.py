@@ -15,6 +15,7 @@ from rota.core.model import (
     AttemptRecord,
     Cause,
     Offer,
+    Progress,
     Setting,
     SyntheticWork,
     TaskRecord,
@@ -23,6 +24,7 @@ from rota.core.model import (
 )
 from rota.core.queues import QUEUE_KIND
 from rota.core.spec import TaskSpec, decode_spec, resources_of, terms_of
+from rota.simulator.columns import Plight
 from rota.simulator.load import Arrival
 from rota.simulator.plan import WorkerPlan
 from rota.simulator.report import QueueReport, RunReport, distribution_of, slowdown_of
@@ -185,8 +187,17 @@ def _report_of(
         decisions=len(ran) + len(attempts),
         preemptions=sum(attempt.cause is Cause.PREEMPTED for attempt in attempts),
         lost_work_s=dict(sorted(lost.items())),
+        failures=_failures_of(progress),
+        waits=[],
         queues=_queues_of(ran, waits, core_s),
     )
+
+
+def _failures_of(progress: Sequence[Progress]) -> list[Plight]:
+    failed = [each for each in progress if each.state is TaskState.FAILED]
+    causes = Counter(each.cause.value for each in failed if each.cause is not None)
+    examples = {each.cause.value: each.message or "" for each in reversed(failed) if each.cause is not None}
+    return [Plight(cause, count, examples[cause]) for cause, count in sorted(causes.items())]
 
 
 def _queues_of(

@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Mapping
 
 from rota.core.changes import Changes
-from rota.core.model import ENDED_STATES, AttemptKey, Cause
+from rota.core.explain import Explainer, reasons
+from rota.core.model import ENDED_STATES, AttemptKey, Cause, Reason, TaskState
 from rota.core.protocol import Assignment
 from rota.core.spec import decode_spec, resources_of
+from rota.core.state import State
 from rota.simulator.chores import Chore, chore_of_spec
-from rota.simulator.columns import Columns
+from rota.simulator.columns import Columns, Plight
 from rota.simulator.fairness import Fairness
 from rota.simulator.record import Record
 from rota.simulator.watch import Watch
@@ -107,6 +109,20 @@ class Measures(Watch):
             columns.causes[cause.value] = columns.causes.get(cause.value, 0) + 1
             columns.lost_s[cause.value] = columns.lost_s.get(cause.value, 0.0) + now - began
 
+    def note_waits(self, state: State) -> None:
+        """Look what is still waited for, in a run that is over. Cost: O(tasks that wait)."""
+        counts = reasons(state)
+        explainer, examples = Explainer(state), dict[Reason, str]()
+        for task in state.tasks.values():
+            if len(examples) == len(counts):
+                break
+            if task.state is TaskState.PENDING:
+                reason, sentence = explainer.explain(task)
+                examples.setdefault(reason, sentence)
+        self.columns.waits = [
+            Plight(reason.value, count, examples.get(reason, "")) for reason, count in sorted(counts.items())
+        ]
+
     # Of the record
 
     def commit(self, before: Record, changes: Changes) -> None:
@@ -124,6 +140,8 @@ class Measures(Watch):
                 columns.ended[row] = progress.ended_at - WALL_AT_START
                 columns.state[row] = progress.state
                 self.ended_count += 1
+                if progress.state is TaskState.FAILED and progress.cause is not None:
+                    columns.add_failure(progress.cause.value, progress.message or "")
                 columns.fairness.ends(self._world.now, columns.queue[row])
 
     # Numbers of tasks count up, but those of a commit that failed are never given again.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rota.simulator.columns import Columns
 
-__all__ = ["PlottedRun", "draw_runs"]
+__all__ = ["PlottedRun", "RunArrays", "draw_runs"]
 
 Column = NDArray[np.float64]
 
@@ -31,11 +31,11 @@ MAP_INCHES: Final = (2.2, 1.2)
 
 
 class PlottedRun(Struct, frozen=True):
-    """A run that is over, and what it is called in the picture."""
+    """A run that is over, what it is called in the picture, and what each of its workers has."""
 
     title: str
     columns: Columns
-    capacity_millicores: int
+    worker_millicores: Sequence[int]
 
 
 def draw_runs(runs: Sequence[PlottedRun], path: Path) -> None:
@@ -48,7 +48,7 @@ def draw_runs(runs: Sequence[PlottedRun], path: Path) -> None:
     Raises:
         OSError: The file can't be written.
     """
-    arrays = [_Arrays(run) for run in runs]
+    arrays = [RunArrays(run) for run in runs]
     end = max((run.end for run in arrays), default=0.0) or 1.0
     edges = np.linspace(0.0, end, BINS + 1)
     # No date and no random ids in the file: the same run gives the same bytes.
@@ -61,11 +61,11 @@ def draw_runs(runs: Sequence[PlottedRun], path: Path) -> None:
         image = [_draw_map(axis, run, edges) for axis, run in zip(axes[2:], arrays, strict=True)][-1]
         figure.colorbar(image, ax=list(axes[2:]), label="cpu in use, %", pad=0.01, aspect=12 * len(runs))
         axes[-1].set_xlabel("seconds")
-        metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+        metadata = {"Date": None} if path.suffix.lower() == ".svg" else {"Software": None}
         figure.savefig(path, dpi=110, metadata=metadata)
 
 
-def _draw_use(axis: Any, runs: Sequence[_Arrays], edges: Column) -> None:  # matplotlib is not typed
+def _draw_use(axis: Any, runs: Sequence[RunArrays], edges: Column) -> None:  # matplotlib is not typed
     for run in runs:
         axis.stairs(100.0 * run.use(edges), edges, label=run.title, linewidth=1.3, baseline=None)
     axis.set_ylim(0.0, 104.0)
@@ -75,7 +75,7 @@ def _draw_use(axis: Any, runs: Sequence[_Arrays], edges: Column) -> None:  # mat
         axis.legend(loc="lower center", ncols=4, fontsize=8, frameon=False)
 
 
-def _draw_waiting(axis: Any, runs: Sequence[_Arrays], edges: Column) -> None:  # matplotlib is not typed
+def _draw_waiting(axis: Any, runs: Sequence[RunArrays], edges: Column) -> None:  # matplotlib is not typed
     for run in runs:
         axis.plot(edges, run.waiting(edges), label=run.title, linewidth=1.3)
     axis.set_ylim(bottom=0.0)
@@ -83,7 +83,7 @@ def _draw_waiting(axis: Any, runs: Sequence[_Arrays], edges: Column) -> None:  #
     axis.grid(alpha=0.3)
 
 
-def _draw_map(axis: Any, run: _Arrays, edges: Column) -> Any:  # matplotlib is not typed
+def _draw_map(axis: Any, run: RunArrays, edges: Column) -> Any:  # matplotlib is not typed
     use = run.use_by_worker(edges)
     image = axis.imshow(
         100.0 * use,
@@ -100,14 +100,15 @@ def _draw_map(axis: Any, run: _Arrays, edges: Column) -> Any:  # matplotlib is n
     return image
 
 
-class _Arrays:
+class RunArrays:
     """The columns of a run as arrays."""
 
     def __init__(self, run: PlottedRun) -> None:
         columns = run.columns
         self.title = run.title
         self.workers = len(columns.workers)
-        self._capacity = float(run.capacity_millicores) or 1.0
+        self._worker_capacity = np.asarray(run.worker_millicores, dtype=float)
+        self._capacity = float(self._worker_capacity.sum()) or 1.0
         self._began, self._over = np.asarray(columns.began), np.asarray(columns.over)
         self._cpu = np.asarray(columns.cpu, dtype=float)
         self._worker = np.asarray(columns.at_worker)
@@ -148,6 +149,6 @@ class _Arrays:
         used = np.cumsum(used, axis=1)[:, :BINS] * width
         np.subtract.at(used, (row, first), self._cpu * (self._began - first * width))
         np.subtract.at(used, (row, last), self._cpu * ((last + 1) * width - self._over))
-        capacity = self._capacity / self.workers * per_row * width
-        part: Column = np.clip(used / capacity, 0.0, 1.0)
+        capacity = np.bincount(np.arange(self.workers) // per_row, weights=self._worker_capacity) * width
+        part: Column = np.clip(used / np.maximum(capacity, 1.0)[:, np.newaxis], 0.0, 1.0)
         return part

@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Struct
 
 from rota.core.model import Cause, TaskState
-from rota.simulator.columns import Columns
+from rota.simulator.columns import Columns, Plight
 
 __all__ = ["Distribution", "QueueReport", "RunReport", "distribution_of", "make_report", "slowdown_of"]
 
@@ -41,9 +41,11 @@ class RunReport(Struct, frozen=True, kw_only=True):
 
     ``waiting_s`` is from when a task came until it began for the first time; ``slowdown`` is the time from there to
     its end in parts of what it ran, which counts as a second at least. ``utilisation`` is the part of the cores that
-    worked, ``workers_in_use`` how many workers had anything to do, on average, both from the first arrival to the last
-    end. ``fairness`` is Jain's index of what each queue got, in parts of what its weight gave it while others waited;
-    ``None`` with one queue. ``lost_work_s`` are seconds of attempts that ended in vain, by cause.
+    worked, ``workers_in_use`` how many workers had anything to do, on average, both from the first arrival until
+    nothing ran any more, or the run was stopped. ``fairness`` is Jain's index of what each queue got, in parts of
+    what its weight gave it while others waited; ``None`` if they never had to share. ``lost_work_s`` are seconds of
+    attempts that ended in vain, by cause. ``failures`` say of what tasks failed, ``waits`` what those wait for that
+    had not begun at the end.
     """
 
     placement: str
@@ -64,6 +66,8 @@ class RunReport(Struct, frozen=True, kw_only=True):
     decisions: int
     preemptions: int
     lost_work_s: dict[str, float]
+    failures: list[Plight]
+    waits: list[Plight]
     queues: list[QueueReport]
 
 
@@ -74,7 +78,8 @@ def make_report(columns: Columns, *, placement: str, ordering: str, seed: int, c
     last = max((at for at in columns.ended if not math.isnan(at)), default=first)
     makespan_s = max(0.0, last - first)
     used = sum(cpu * (over - began) for cpu, began, over in zip(columns.cpu, columns.began, columns.over, strict=True))
-    offered = capacity_millicores * makespan_s
+    span_s = max(makespan_s, max(columns.over, default=first) - first)
+    offered = capacity_millicores * span_s
     ended = sum(columns.of_state(state) for state in (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED))
     return RunReport(
         placement=placement,
@@ -90,11 +95,13 @@ def make_report(columns: Columns, *, placement: str, ordering: str, seed: int, c
         waiting_s=distribution_of(_waits(columns)),
         slowdown=distribution_of(_slowdowns(columns)),
         utilisation=used / offered if offered else 0.0,
-        workers_in_use=sum(columns.used_s) / makespan_s if makespan_s else 0.0,
+        workers_in_use=sum(columns.used_s) / span_s if span_s else 0.0,
         fairness=columns.fairness.index(),
         decisions=len(columns.began),
         preemptions=columns.causes.get(Cause.PREEMPTED.value, 0),
         lost_work_s=dict(sorted(columns.lost_s.items())),
+        failures=[columns.failures[cause] for cause in sorted(columns.failures)],
+        waits=columns.waits,
         queues=_queues(columns),
     )
 

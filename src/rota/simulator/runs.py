@@ -39,7 +39,7 @@ class Finished(Struct, frozen=True):
 
     report: RunReport
     columns: Columns
-    capacity_millicores: int
+    worker_millicores: list[int]
 
 
 def run_plan(
@@ -67,15 +67,14 @@ def run_plan(
     simulation = Simulation(plan, arrivals, settings=settings, policies=policies, on_ended=on_ended, on_line=on_line)
     with _without_collector():
         columns = simulation.run().columns
-    capacity = capacity_of(plan)
     report = make_report(
         columns,
         placement=plan.placement,
         ordering=plan.ordering,
         seed=plan.seed,
-        capacity_millicores=capacity,
+        capacity_millicores=capacity_of(plan),
     )
-    return Finished(report, columns, capacity)
+    return Finished(report, columns, [worker.cpu for worker in plan.workers for _ in range(worker.count)])
 
 
 def arrivals_of(plan: Plan, traces: Traces) -> Iterator[Arrival]:

@@ -104,6 +104,8 @@ class Simulation:
         until = self._plan.until if self._plan.until is not None else float("inf")
         world.run(until=until, is_over=lambda: self._stands_still or self._feeder.is_done(measures.ended_count))
         measures.close()
+        if self.coordinator.turn is not None:
+            measures.note_waits(self.coordinator.turn.scheduler.state)
         return measures
 
     def _look(self, seen: int, since: float) -> None:

@@ -157,7 +157,7 @@ class Slots:
             return
         given, chore = lane.line.popleft()
         self._watch.attempt_started(self._worker, self._instance, given)
-        run_s, cause = chore.run_s / self.speed, chore.cause
+        run_s, cause = chore.at_speed(self.speed)
         event = self._world.after(run_s, lambda: self._end_running(lane_id, cause))
         lane.running = running = _Running((given.task, given.attempt), self._world.now, event)
         if run_s > STARTED_AFTER_S:
