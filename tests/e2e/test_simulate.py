@@ -129,7 +129,7 @@ def test_history_of_a_cluster_is_replayed_next_to_what_happened(rota: Rota) -> N
         (["bad.yaml"], "there is no field 'worker'; did you mean 'workers'"),
         (["bad.yaml", "--workers", "3"], "--workers goes without a scenario file"),
         (["--from-history", "nothing"], "does not exist"),
-        (["--from-history", "empty"], "rota.db can't be opened"),
+        (["--from-history", "empty"], "empty has no rota.db: name the --state-dir of a coordinator"),
         (["--add-workers", "3"], "--add-workers goes with --from-history"),
         (["--add-workers", "-1", "--from-history", "empty"], "--add-workers"),
         (["--trace", "bad.csv"], "no column 'when'"),

@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from rota.core.errors import StoreUnusable
-from rota.store.schema import APPLICATION_ID, MIGRATIONS, current_schema, prepare_schema
+from rota.store.schema import APPLICATION_ID, MIGRATIONS, check_schema, current_schema, prepare_schema
 
 PATH = Path("rota.db")
 
@@ -80,3 +80,26 @@ def test_file_of_another_program_is_refused(connection: apsw.Connection, stateme
     connection.execute(statement)
     with pytest.raises(StoreUnusable, match="another program"):
         prepare_schema(connection, PATH)
+
+
+@pytest.mark.parametrize(
+    "statement,says",
+    [
+        ("PRAGMA user_version = 99", "newer version of Rota .schema 99"),
+        ("PRAGMA user_version = 1", "older version of Rota .schema 1.*start a coordinator on it once"),
+        ("PRAGMA application_id = 5", "another program"),
+    ],
+)
+def test_file_that_is_only_read_has_to_be_of_this_version(
+    connection: apsw.Connection, statement: str, says: str
+) -> None:
+    prepare_schema(connection, PATH)
+    check_schema(connection, PATH)
+    connection.execute(statement)
+    with pytest.raises(StoreUnusable, match=says):
+        check_schema(connection, PATH)
+
+
+def test_empty_file_has_nothing_to_read(connection: apsw.Connection) -> None:
+    with pytest.raises(StoreUnusable, match="no coordinator has ever used it"):
+        check_schema(connection, PATH)

@@ -44,7 +44,7 @@ from rota.simulator.runs import (
 from rota.simulator.scenarios import check_plan, check_policies, read_plan
 from rota.simulator.traces import read_trace
 from rota.store.base import TaskQuery
-from rota.store.sqlite import SqliteStore
+from rota.store.sqlite import DATABASE_NAME, SqliteStore
 
 __all__ = ["Comparison", "check_picture", "draw", "make_comparison", "run_comparison", "show"]
 
@@ -189,6 +189,8 @@ def _read_text(path: Path) -> str:
 
 
 def _history_of(state_dir: Path) -> History:
+    if not (state_dir / DATABASE_NAME).is_file():
+        raise BadRequest(f"{state_dir} has no {DATABASE_NAME}: name the --state-dir of a coordinator")
     return asyncio.run(_read_history(state_dir))
 
 

@@ -16,7 +16,7 @@ import apsw
 
 from rota.core.errors import StoreUnusable
 
-__all__ = ["APPLICATION_ID", "MIGRATIONS", "current_schema", "prepare_schema"]
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "check_schema", "current_schema", "prepare_schema"]
 
 APPLICATION_ID: Final = 0x526F7461
 """``Rota`` in ASCII: how ``file`` and we tell our databases from others."""
@@ -63,6 +63,24 @@ def prepare_schema(connection: apsw.Connection, path: Path, *, migrations: Mappi
             for number in range(version + 1, newest + 1):
                 connection.execute(migrations[number])
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {newest}")
+
+
+def check_schema(connection: apsw.Connection, path: Path, *, migrations: Mapping[int, str] = MIGRATIONS) -> None:
+    """See that a file can be read that nobody has prepared: it may have been lying there for years.
+
+    Raises:
+        StoreUnusable: The file is not Rota's, or of another version; says what to do.
+    """
+    newest = max(migrations)
+    version = _number(connection, "PRAGMA user_version")
+    _refuse_foreign(connection, path, version=version, newest=newest)
+    if version == 0:
+        raise StoreUnusable(f"{path} is empty: no coordinator has ever used it")
+    if version < newest:
+        raise StoreUnusable(
+            f"{path} was written by an older version of Rota (schema {version}; this one reads {newest}): "
+            "start a coordinator on it once, which leads it on"
+        )
 
 
 def _refuse_foreign(connection: apsw.Connection, path: Path, *, version: int, newest: int) -> None:

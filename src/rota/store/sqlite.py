@@ -35,7 +35,7 @@ from rota.store.failures import translated
 from rota.store.history import pick_page
 from rota.store.locking import StateLock, make_state_dir, refuse_network_file_system, sync_directory
 from rota.store.reading import load_batch, read_tasks, read_text
-from rota.store.schema import prepare_schema
+from rota.store.schema import check_schema, prepare_schema
 from rota.store.threads import SqlThread
 from rota.store.writing import commit_turn, install_leader, prune
 
@@ -200,6 +200,7 @@ class SqliteStore:
                 connection.execute("PRAGMA query_only = ON")
                 connection.execute("PRAGMA wal_autocheckpoint = 0")
                 connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
+                check_schema(connection, self._path)
         return connection
 
 
