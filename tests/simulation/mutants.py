@@ -65,6 +65,8 @@ class Mutant:
 
 MUTANTS: Final[list[Mutant]] = []
 
+CUT: Final = frozenset({"cut off for long"})
+
 
 def mutant(name: str, *, harm: str, caught_by: str, seeds: int, **options: Any) -> Callable[..., Callable[..., None]]:
     """Take a mistake into the list."""
@@ -148,6 +150,7 @@ def forget_losses(patch: Patch) -> None:
     harm="a task counts as done with a result from a machine that was given up",
     caught_by="I16",
     seeds=60,
+    faults=CUT,
 )
 def accept_stale(patch: Patch) -> None:
     def find_any(self: Attempts, worker: Worker, seq: Any, attempt: int) -> Task | None:
@@ -336,7 +339,6 @@ def leave_lines(patch: Patch) -> None:
 # Exclusive tasks
 
 FAR: Final = {"exclusive": True, "name": "endless", "deadline": 30, "resources": {"cpu": 20}, "tags": []}
-CUT: Final = frozenset({"cut off for long"})
 
 
 @mutant(

@@ -13,6 +13,7 @@ from rota.simulator.fairness import Fairness, jain_index
 from rota.simulator.plan import FaultPlan, LoadPlan, Plan, QueuePlan, WorkerPlan
 from rota.simulator.report import RunReport
 from rota.simulator.runs import Finished, arrivals_of, capacity_of, expected_tasks, fitting_rate, run_plan
+from rota.simulator.scenarios import FAULT_KINDS
 
 ONE_CORE = WorkerPlan(count=10, cpu=1000, memory=100_000)
 
@@ -103,18 +104,96 @@ def test_higher_priority_waits_less_and_preempts_where_it_may() -> None:
     assert seen.lost_work_s["preempted"] > 0.0
 
 
-@pytest.mark.parametrize(
-    "kind", ["crash", "power-loss", "partition", "slow", "leave", "coordinator-crash", "store-full"]
-)
+FAULTY = LoadPlan(mix="cpu", shapes=1, rate=1.5, tasks=300, mean_duration=5.0)
+
+
+@pytest.mark.parametrize("kind", FAULT_KINDS)
 def test_whatever_fails_every_task_ends(kind: str) -> None:
-    load = LoadPlan(mix="cpu", shapes=1, rate=1.5, tasks=300, mean_duration=5.0)
     faults = [FaultPlan(kind=kind, every=40.0, lasts=15.0), FaultPlan(kind=kind, at=30.0, lasts=20.0)]
-    seen = report(plan_of(load, faults=faults, workers=[WorkerPlan(count=10)]))
+    seen = report(plan_of(FAULTY, faults=faults, workers=[WorkerPlan(count=10)]))
     assert (seen.tasks, seen.completed, seen.unfinished) == (300, 300, 0)
     if kind in ("crash", "power-loss"):
         assert seen.lost_work_s["worker-lost"] > 0.0
-    if kind in ("coordinator-crash", "store-full", "slow"):
+    if kind in ("coordinator-crash", "store-full", "slow", "delayed-messages", "repeated-messages"):
         assert not seen.lost_work_s
+
+
+def troubled(rate: float = 1.5, **fault: Any) -> tuple[RunReport, list[str]]:
+    """A run in which messages of all workers are in trouble all the time, and what was noted of it."""
+    lines: list[str] = []
+    plan = plan_of(
+        msgspec.structs.replace(FAULTY, rate=rate),
+        faults=[FaultPlan(at=0.0, lasts=10_000.0, worker="*", **fault)],
+        heartbeat=3.0,
+    )
+    return run_plan(plan, arrivals_of(plan, {}), on_line=lines.append).report, lines
+
+
+def test_messages_that_come_late_are_waited_for() -> None:
+    on_time, late, sometimes = (
+        troubled(0.5, kind="delayed-messages", delay=delay, part=part)[0]
+        for delay, part in ((0.0, 1.0), (2.0, 1.0), (2.0, 0.1))
+    )
+    assert late.completed == sometimes.completed == 300
+    # A task that waits for nothing else waits for its assignment: one to three seconds.
+    assert late.waiting_s.p50 - on_time.waiting_s.p50 == pytest.approx(2.0, abs=0.3)
+    assert on_time.waiting_s.mean < sometimes.waiting_s.mean < late.waiting_s.mean
+
+
+def test_messages_that_come_twice_change_nothing() -> None:
+    seen, _ = troubled(kind="repeated-messages", part=1.0)
+    assert (seen.completed, seen.decisions) == (300, 300)
+    assert seen.lost_work_s == {}
+
+
+def test_lost_message_breaks_its_channel_and_is_made_up_for_on_the_next() -> None:
+    seen, lines = troubled(kind="lost-messages", part=0.05)
+    assert (seen.completed, seen.failed) == (300, 0)
+    assert sum("lost its link" in line or "hangs up" in line for line in lines) > 20
+    whole, lines = troubled(kind="lost-messages", part=0.0)
+    assert whole.completed == 300
+    assert not any("lost its link" in line for line in lines)
+
+
+def test_trouble_is_over_when_it_says_so_and_hits_whom_it_names() -> None:
+    lines: list[str] = []
+    faults = [FaultPlan(kind="lost-messages", at=20.0, lasts=30.0, worker="a*", part=0.5)]
+    workers = [WorkerPlan(name="a", count=3), WorkerPlan(name="b", count=3)]
+    plan = plan_of(FAULTY, faults=faults, workers=workers)
+    run_plan(plan, arrivals_of(plan, {}), on_line=lines.append)
+    broken = [line.split() for line in lines if "lost its link" in line or "hangs up" in line]
+    assert broken
+    assert {name for _, name, *_ in broken} <= {"a1", "a2", "a3"}
+    # What broke in silence is noticed after three heartbeats without an answer.
+    assert all(20.0 < float(at) < 65.0 for at, *_ in broken)
+
+
+@pytest.mark.parametrize("commit", [1, 2, 3, 5, 8, 13, 40])
+def test_coordinator_may_crash_in_any_commit(commit: int) -> None:
+    lines: list[str] = []
+    faults = [FaultPlan(kind="coordinator-crash", commit=commit, lasts=4.0)]
+    plan = plan_of(FAULTY, faults=faults, seed=commit)
+    seen = run_plan(plan, arrivals_of(plan, {}), on_line=lines.append).report
+    assert (seen.completed, seen.failed, seen.lost_work_s) == (300, 0, {})
+    loads = [line.split() for line in lines if "loaded" in line]
+    killed = next(float(line.split()[0]) for line in lines if "is killed" in line)
+    assert [int(line[-1]) in (commit - 1, commit) for line in loads] == [commit == 1, True]
+    assert float(loads[1][0]) == pytest.approx(killed + 4.0, abs=0.1)
+
+
+def test_worker_that_is_slowed_down_twice_gets_well_again() -> None:
+    faults = [FaultPlan(kind="slow", at=at, lasts=10.0, worker="w", speed=0.5) for at in (5.0, 10.0)]
+    load = LoadPlan(mix="cpu", shapes=1, rate=0.1, tasks=10, mean_duration=1.0, durations="fixed")
+    columns = run(plan_of(load, workers=[WorkerPlan()], faults=faults)).columns
+    assert columns.ran[-1] == pytest.approx(1.0)
+
+
+def test_faults_are_the_same_for_the_same_seed() -> None:
+    kinds = ("lost-messages", "delayed-messages", "repeated-messages", "coordinator-crash")
+    faults = [FaultPlan(kind=kind, every=20.0, lasts=10.0) for kind in kinds]
+    plan = plan_of(FAULTY, faults=faults)
+    assert report(plan) == report(plan)
+    assert report(plan) != report(msgspec.structs.replace(plan, seed=1))
 
 
 def test_slow_worker_takes_longer() -> None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Final
+
 import pytest
 
 from rota.core.errors import BadRequest
 from rota.core.placement.policies import POLICIES
-from rota.simulator.scenarios import check_policies, read_plan
+from rota.simulator.scenarios import FAULT_KINDS, check_policies, read_plan
+from tests.support.house import ROOT
+
+PAGE: Final = ROOT / "docs" / "simulation.md"
 
 
 def test_scenario_has_workers_load_queues_and_faults() -> None:
@@ -24,11 +31,19 @@ def test_scenario_has_workers_load_queues_and_faults() -> None:
         faults:
           - {kind: crash, at: 100, for: 30, worker: w3}
           - {kind: partition, every: 300}
+          - {kind: delayed-messages, at: 0, worker: gpu*, part: 0.5, delay: 0.2}
+          - {kind: coordinator-crash, commit: 12}
     """)
     assert [worker.count for worker in plan.workers] == [20, 1]
     assert plan.workers[1].gpus == [24000, 24000]
     assert plan.queues["batch"].weight == 3
-    assert [(fault.kind, fault.lasts) for fault in plan.faults] == [("crash", 30), ("partition", 30)]
+    assert [(fault.kind, fault.lasts) for fault in plan.faults] == [
+        ("crash", 30),
+        ("partition", 30),
+        ("delayed-messages", 30),
+        ("coordinator-crash", 30),
+    ]
+    assert (plan.faults[2].part, plan.faults[2].delay, plan.faults[3].commit) == (0.5, 0.2, 12)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +80,11 @@ def test_scenario_has_workers_load_queues_and_faults() -> None:
         (b"load: [{trace: a.csv, mix: cpu}]", r"load\[0\]\.mix: goes without a trace"),
         (b"load: [{trace: a.csv, tasks: 0}]", r"load\[0\]\.tasks is 0"),
         (b"faults: [{kind: crash, at: 3, speed: 2}]", r"faults\[0\]\.speed: goes with slow, not with crash"),
+        (b"faults: [{kind: lost-messages, at: 3, part: 1.5}]", r"faults\[0\]\.part is 1.5: it must be 0 to 1"),
+        (b"faults: [{kind: delayed-messages, at: 3, delay: -1}]", r"faults\[0\]\.delay is -1: it must be 0 to"),
+        (b"faults: [{kind: lost-messages, at: 3, delay: 1}]", r"delay: goes with delayed-messages, not with lost"),
+        (b"faults: [{kind: crash, commit: 1}]", r"faults\[0\]\.commit: goes with coordinator-crash, not with crash"),
+        (b"faults: [{kind: coordinator-crash, commit: 0}]", r"faults\[0\]\.commit is 0: it must be 1 to"),
         (b"faults: [{kind: store-full, at: 3, worker: w1}]", r"faults\[0\]\.worker: goes with crash,"),
         (b"faults: [{kind: crush, at: 3}]", r"faults\[0\]\.kind: there is no 'crush'; did you mean 'crash'"),
         (b"faults: [{kind: crash}]", r"faults\[0\]: say when: give one of at and every"),
@@ -100,3 +120,15 @@ def test_policy_that_there_is_not_is_named_wherever_it_stands(text: bytes, says:
     text = text if text.startswith(b"load") else text + b"\nload: [{rate: 1, tasks: 3}]"
     with pytest.raises(BadRequest, match=says):
         check_policies(read_plan(text), POLICIES)
+
+
+def test_page_shows_a_scenario_that_can_be_read_and_names_every_fault_with_its_fields() -> None:
+    [example] = re.findall(r"```yaml\n(.+?)```", PAGE.read_text(), re.S)
+    assert read_plan(example.encode()).faults
+    rows = re.findall(r"^\| `([\w-]+)` \| [^|]+ \|([^|]*)\|$", PAGE.read_text().partition("### Faults")[2], re.M)
+    assert {kind: tuple(re.findall(r"`(\w+)`", besides)) for kind, besides in rows} == FAULT_KINDS
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples" / "scenarios").glob("*.yaml")), ids=lambda path: path.name)
+def test_examples_can_be_read(path: Path) -> None:
+    assert read_plan(path.read_bytes()).load

@@ -42,6 +42,7 @@ from rota.core.protocol import (
 from rota.core.scheduler import Scheduler
 from rota.core.turn import Turn
 from rota.simulator.network import SimulatedLink, WorkerEnd
+from rota.simulator.pace import Range
 from rota.simulator.store import ModelStore
 from rota.simulator.watch import Watch
 from rota.simulator.world import Planned, World
@@ -86,7 +87,7 @@ class Coordinator:
         self._watch = watch
         self._reign = 0
         self._fuse: int | None = None
-        self._commits_left: int | None = None
+        self._fatal_commits: dict[int, Range | None] = {}
         self._stumbles = 0
         self.hears_old_links = False
         self._numbers = 0
@@ -130,9 +131,13 @@ class Coordinator:
         else:
             self._die()
 
-    def kill_at_commit(self, commits: int) -> None:
-        """Kill -9 while the so many next commit is under way: it happens, or not, and nobody is told."""
-        self._commits_left = commits
+    def kill_at_commit(self, commits: int, *, restart_s: Range | None = None) -> None:
+        """Kill -9 while the so many next commit is under way: it happens, or not, and nobody is told.
+
+        ``restart_s`` is how long it is down then, if not as ever.
+        """
+        is_saving = self.turn is not None and self.turn.is_saving
+        self._fatal_commits[self._store.number + is_saving + commits] = restart_s
 
     def stumble(self, times: int) -> None:
         """Kill it, and so many of those that follow while they start: before they have loaded, or right after."""
@@ -141,7 +146,8 @@ class Coordinator:
 
     def spare(self) -> None:
         """Let it live from now on."""
-        self._fuse = self._commits_left = None
+        self._fuse = None
+        self._fatal_commits.clear()
         self._stumbles = 0
 
     def stall(self, seconds: float) -> None:
@@ -254,10 +260,11 @@ class Coordinator:
                 self._guard(lambda: self._saved(error))
 
         self._store.commit(changes, fence, done)
-        if self._commits_left is not None:
-            self._commits_left -= 1
-            if self._commits_left <= 0:
-                raise _Killed
+        due = [number for number in self._fatal_commits if number <= fence.number]
+        if due:
+            restarts = [self._fatal_commits.pop(number) for number in due]
+            self.restart_s = restarts[-1] or self.restart_s
+            raise _Killed
 
     def _saved(self, error: RotaError | None) -> None:
         turn = self.turn
@@ -373,7 +380,7 @@ class Coordinator:
 
     def _end(self) -> None:
         self._reign += 1
-        self._fuse = self._commits_left = None
+        self._fuse = None
         self.is_up = False
         self._drop_all(None)
         self._store.abandon()

@@ -27,7 +27,7 @@ from rota.core.agent_commands import (
 from rota.core.model import Offer, WorkerId
 from rota.core.protocol import Ended, FromCoordinator, Started, Stop, Usage, Welcome
 from rota.simulator.chores import Chores
-from rota.simulator.network import SimulatedLink, WorkerEnd
+from rota.simulator.network import SimulatedLink, Trouble, WorkerEnd
 from rota.simulator.pace import Range
 from rota.simulator.slots import Slots
 from rota.simulator.watch import Watch
@@ -74,6 +74,7 @@ class SimulatedMachine:
         self.down_s: Range = (0.1, 15.0)
         self.speed = 1.0
         self.starts_at = 0.0
+        self._troubles: list[Trouble] = []
         self._world = world
         self._chores = chores
         self._exchange = exchange
@@ -167,9 +168,17 @@ class SimulatedMachine:
     def cut_off(self, seconds: float) -> None:
         """Let it reach nobody for a while; what runs goes on."""
         self._note(f"is cut off for {seconds:.1f} s")
-        self._cut_off_until = self._world.now + seconds
+        self._cut_off_until = max(self._cut_off_until, self._world.now + seconds)
         if self.link is not None:
             self._world.rng.choice((self.link.cut, self.link.die))()
+
+    def trouble(self, trouble: Trouble, seconds: float) -> None:
+        """Let something trouble its messages for a while, on this link and those that follow."""
+        self._note(f"has trouble with its messages for {seconds:.1f} s")
+        self._troubles.append(trouble)
+        self._world.after(seconds, lambda: self._troubles.remove(trouble))
+        if self.link is not None:
+            self.link.suffer(self._troubles)
 
     def slow_link(self, seconds: float) -> None:
         """Let its messages take half a second each way for a while."""
@@ -286,6 +295,8 @@ class SimulatedMachine:
         if self.link is None:
             self._later(self._world.draw(self._world.pace.redial_s), self._dial)
             return
+        if self._troubles:
+            self.link.suffer(self._troubles)
         self._answered_at = self._world.now
         self._do(ChannelOpened(self._wall()))
 

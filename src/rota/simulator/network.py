@@ -3,12 +3,17 @@
 - *closed*: one end closes; what it sent before still arrives, then the other end hears of it.
 - *cut*: what is on its way is lost; each end hears of it, at its own time.
 - *dead*: what is on its way and all that follows is lost, and nobody hears of it for a long time (half-open).
+
+While there is *trouble*, single messages are late, come twice, or are lost. On a connection in order nothing is lost
+alone: where one message is, the channel is cut or dead from there on, and what it carried is sent again on the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Generic, Protocol, TypeVar
+
+from msgspec import Struct
 
 from rota.core.protocol import (
     FromCoordinator,
@@ -25,7 +30,7 @@ from rota.core.protocol import (
 from rota.simulator.pace import Range
 from rota.simulator.world import World
 
-__all__ = ["CoordinatorEnd", "SimulatedLink", "WorkerEnd"]
+__all__ = ["CoordinatorEnd", "SimulatedLink", "Trouble", "WorkerEnd"]
 
 M = TypeVar("M")
 
@@ -59,34 +64,60 @@ REPEATED_PART: Final = 0.3
 REPEATED_S: Final = (0.001, 2.0)
 
 
-class _Pipe(Generic[M]):
-    """One direction. Nothing overtakes, but for what is sent again where that is switched on."""
+class Trouble(Struct, frozen=True):
+    """What becomes of messages: which parts of them are lost, come twice, or take longer, by how many seconds."""
 
-    def __init__(self, world: World, deliver: Callable[[M], None], end: Callable[[], None]) -> None:
+    lost_part: float = 0.0
+    repeated_part: float = 0.0
+    late_part: float = 0.0
+    late_s: Range = (0.0, 0.0)
+
+
+REPEATING: Final = Trouble(repeated_part=REPEATED_PART)
+
+
+class _Pipe(Generic[M]):
+    """One direction. Nothing overtakes, but for what is sent again where there is such trouble.
+
+    ``lose`` is called where a message is lost, instead of anything else.
+    """
+
+    def __init__(
+        self, world: World, deliver: Callable[[M], None], *, end: Callable[[], None], lose: Callable[[], None]
+    ) -> None:
         self._world = world
         self._deliver = deliver
         self._end = end
+        self._lose = lose
         self._arrives_at = 0.0
         self.is_dead = False
         self.lag_s: Range = (0.0, 0.0)
-        self.repeats = False
+        self.troubles: Sequence[Trouble] = ()
 
     def send(self, message: M) -> None:
-        self._plan(lambda: self._deliver(message))
         world = self._world
-        if self.repeats and isinstance(message, REPEATABLE) and world.chance(REPEATED_PART):
-            late_s = self._arrives_at - world.now + world.between(*REPEATED_S)
-            world.after(late_s, lambda: None if self.is_dead else self._deliver(message))
+        lag_s = 0.0
+        for trouble in () if self.is_dead else self.troubles:
+            if trouble.lost_part and world.chance(trouble.lost_part):
+                self._lose()
+                return
+            if trouble.late_part and world.chance(trouble.late_part):
+                lag_s += world.draw(trouble.late_s)
+        self._plan(lambda: self._deliver(message), lag_s=lag_s)
+        for trouble in self.troubles:
+            if trouble.repeated_part and isinstance(message, REPEATABLE) and world.chance(trouble.repeated_part):
+                late_s = self._arrives_at - world.now + world.between(*REPEATED_S)
+                world.after(late_s, lambda: None if self.is_dead else self._deliver(message))
 
     def close(self) -> None:
         """Let the other end hear of it after what was sent before."""
         self._plan(self._end)
 
-    def _plan(self, action: Callable[[], None]) -> None:
+    def _plan(self, action: Callable[[], None], *, lag_s: float = 0.0) -> None:
         world = self._world
         pace = world.pace
         is_late = pace.late_part and world.chance(pace.late_part)
-        takes_s = world.draw(pace.late_s if is_late else pace.delay_s)
+        takes_s = lag_s + world.draw(pace.late_s if is_late else pace.delay_s)
         if self.lag_s[1]:
             takes_s += world.draw(self.lag_s)
         self._arrives_at = max(self._arrives_at, world.now + takes_s)
@@ -100,8 +131,8 @@ class SimulatedLink:
         self._world = world
         self._worker: WorkerEnd | None = worker
         self._coordinator: CoordinatorEnd | None = coordinator
-        self._up: _Pipe[FromWorker] = _Pipe(world, self._arrive_up, self._end_coordinator)
-        self._down: _Pipe[FromCoordinator] = _Pipe(world, self._arrive_down, self._end_worker)
+        self._up: _Pipe[FromWorker] = _Pipe(world, self._arrive_up, end=self._end_coordinator, lose=self._lose)
+        self._down: _Pipe[FromCoordinator] = _Pipe(world, self._arrive_down, end=self._end_worker, lose=self._lose)
 
     @property
     def is_whole(self) -> bool:
@@ -157,9 +188,17 @@ class SimulatedLink:
         """Let everything take so much longer, each way, from now on."""
         self._up.lag_s, self._down.lag_s = up, down
 
+    def suffer(self, troubles: Sequence[Trouble]) -> None:
+        """Let these trouble it, both ways, for as long as they are in the list."""
+        self._up.troubles = self._down.troubles = troubles
+
     def repeat(self) -> None:
         """Let some of what is said come again, late."""
-        self._up.repeats = self._down.repeats = True
+        self.suffer([REPEATING])
+
+    def _lose(self) -> None:
+        if self.is_whole:
+            self._world.rng.choice((self.cut, self.die))()
 
     def _break(self, heard_after_s: tuple[float, float]) -> None:
         self._up.is_dead = self._down.is_dead = True
