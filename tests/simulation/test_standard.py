@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from rota.core.errors import LostLeadership
+from rota.simulator.chaos.__main__ import main
 from rota.simulator.chaos.faults import FAULTS
 from rota.simulator.chaos.options import RunOptions, numbers_of, ranges_of
 from rota.simulator.chaos.scenario import Scenario
@@ -84,3 +85,25 @@ def test_command_says_everything_that_a_run_is_made_of() -> None:
         " --events 1-3,7 --batches none --tasks 9 --workers 2 --seconds 1.5 --favourite '{\"exclusive\": true}'"
     )
     assert numbers_of(ranges_of({1, 2, 3, 7})) == {1, 2, 3, 7}
+
+
+@pytest.mark.parametrize(
+    "arguments,says",
+    [
+        (["--seeds", "0"], "--seeds: '0' is no whole number from 1 on"),
+        (["--workers", "-1"], "--workers: '-1' is no whole number"),
+        (["--seconds", "nan"], "--seconds: 'nan' is no number of seconds"),
+        (["--events", "x"], "--events: 'x' is not of the form 1-3,7"),
+        (["--favourite", "[1]"], "--favourite: '[1]' is no JSON object"),
+        (["--favourite", '{"deadlin": 1}'], "there is no such field; did you mean `deadline`"),
+        (["--fault", "earthquake"], "--fault: invalid choice: 'earthquake'"),
+    ],
+)
+def test_mistake_on_the_command_line_is_told(
+    arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["chaos", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    assert says in capsys.readouterr().err

@@ -6,9 +6,6 @@ promised from the answers that clients got.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
-
 from msgspec import Struct
 
 from rota.core.changes import Changes
@@ -19,11 +16,9 @@ from rota.core.gangs import gang_name
 from rota.core.model import (
     ACTIVE_STATES,
     ENDED_STATES,
-    MACHINE_CAUSES,
     TASK_CAUSES,
     AttemptKey,
     Cause,
-    LaneId,
     Progress,
     TaskSeq,
     TaskState,
@@ -33,7 +28,8 @@ from rota.core.model import (
 from rota.core.protocol import Assign, Assignment, FromCoordinator, Report, Stop
 from rota.core.scheduler import Scheduler
 from rota.core.state import State
-from rota.simulator.books import settings_on, spec_of, terms_of_spec
+from rota.simulator.books import settings_on, terms_of_spec
+from rota.simulator.commit_checks import SUPERSEDED, check_gangs, check_losses, check_progress
 from rota.simulator.promises import Promise, keeps
 from rota.simulator.record import Record
 from rota.simulator.restarts import Restarts
@@ -42,9 +38,6 @@ from rota.simulator.watch import Watch
 from rota.simulator.world import World
 
 __all__ = ["Checker", "Execution"]
-
-SUPERSEDED: Final = (Cause.WORKER_LOST, Cause.RETURNED)
-"""How the record ends an attempt whose worker did not say how it ended."""
 
 
 class Execution(Struct):
@@ -235,15 +228,16 @@ class Checker(Watch):
             else:
                 ends[row.seq, row.number] = row.cause
         for seq, progress in changes.progress:
-            self._check_progress(seq, before.progress.get(seq), progress, ends=ends, is_revived=seq in revived)
+            check_progress(before, seq, progress, ends=ends, is_revived=seq in revived)
             if progress.state in ENDED_STATES:
                 self.count(f"tasks {progress.state.word}")
                 if progress.queued_at is not None:
                     ends[seq, progress.attempt] = progress.cause
         for key, cause in ends.items():
             self._check_end(before.progress[key[0]], key, cause, gone=gone)
-        self._check_losses(before, ends)
-        self._check_gangs(before, changes)
+        check_losses(before, ends)
+        for _ in check_gangs(before, changes):
+            self.count("gangs placed")
 
     # At the end
 
@@ -326,47 +320,6 @@ class Checker(Watch):
         if progress.wish is not None:
             self._fail_stopped((given.task, given.attempt))
 
-    def _check_progress(
-        self,
-        seq: TaskSeq,
-        before: Progress | None,
-        after: Progress,
-        *,
-        ends: dict[AttemptKey, Cause | None],
-        is_revived: bool,
-    ) -> None:
-        """Budgets are charged for what happened, and a wish is kept."""
-        if before is None or is_revived:
-            self._check_fresh(after)
-            return
-        self._check_wish(seq, before, after)
-        self._check_budgets(seq, before, after, ended_as=ends.get((seq, before.attempt)))
-
-    @staticmethod
-    @keeps(Promise.BUDGETS)
-    def _check_fresh(after: Progress) -> None:
-        assert (after.retries_used, after.losses_used) == (0, 0), after
-
-    @staticmethod
-    @keeps(Promise.CANCELLED)
-    def _check_wish(seq: TaskSeq, before: Progress, after: Progress) -> None:
-        if after.state not in ENDED_STATES:
-            assert before.wish in (None, after.wish), f"task {seq} forgot its wish"
-        elif before.wish is not None:
-            assert after.cause is before.wish, f"task {seq} was to end as {before.wish}, not {after.cause}"
-
-    @keeps(Promise.BUDGETS)
-    def _check_budgets(self, seq: TaskSeq, before: Progress, after: Progress, *, ended_as: Cause | None) -> None:
-        terms = terms_of_spec(self.record.facts[seq].spec)
-        charged = ended_as in MACHINE_CAUSES
-        if after.state in ENDED_STATES:
-            charged = charged or after.cause in MACHINE_CAUSES
-        else:
-            assert after.retries_used - before.retries_used == (ended_as in TASK_CAUSES), (seq, ended_as)
-        assert after.losses_used - before.losses_used == charged, (seq, ended_as)
-        assert after.retries_used <= terms.retries
-        assert after.losses_used <= terms.losses + 1
-
     @keeps(Promise.ONE_END)
     def _check_end(self, before: Progress, key: AttemptKey, cause: Cause | None, *, gone: set[WorkerId]) -> None:
         """An attempt ends on record as it ended in the world, unless its worker was given up."""
@@ -399,43 +352,8 @@ class Checker(Watch):
             return not mates.isdisjoint(self.cancel_asked)
         return cause is Cause.EXPIRED and self.record.facts[seq].deadline_at is not None
 
-    @keeps(Promise.GANGS)
-    def _check_gangs(self, before: Record, changes: Changes) -> None:
-        """All members of a gang are assigned in one commit, or none."""
-        new = {facts.seq: facts for facts in changes.accepted}
-        assigned: dict[str, set[TaskSeq]] = {}
-        for seq, progress in changes.progress:
-            known = before.progress.get(seq)
-            is_new = known is None or known.attempt < progress.attempt
-            if progress.state in ACTIVE_STATES and is_new and (name := gang_name(new.get(seq) or before.facts[seq])):
-                assigned.setdefault(name, set()).add(seq)
-        for name, seqs in assigned.items():
-            self.count("gangs placed")
-            first = min(seqs)
-            terms = spec_of((new.get(first) or before.facts[first]).spec).gang
-            assert terms is not None
-            assert len(seqs) == terms.size, f"{len(seqs)} of {terms.size} members of {name} are placed"
-
-    @keeps(Promise.BUDGETS)
-    def _check_losses(self, before: Record, ends: dict[AttemptKey, Cause | None]) -> None:
-        """Only the first of a lane is charged for the loss of its worker."""
-        lost = [key for key, cause in ends.items() if cause is Cause.WORKER_LOST]
-        for key in lost:
-            mine = before.progress[key[0]]
-            for seq, other in _in_lane(before, mine.worker, mine.lane):
-                if (other.place or 0) < (mine.place or 0):
-                    cause = ends.get((seq, other.attempt), Cause.RETURNED)
-                    assert cause not in SUPERSEDED, f"{key} is charged a loss behind {seq}"
-
 
 def _is_gone(before: Record, row: WorkerRecord) -> bool:
     """Whether a row gives a worker up: it is lost, has left, or was started anew."""
     known = before.workers.get(row.id)
     return known is not None and (row.lost_at is not None or row.instance != known.instance)
-
-
-def _in_lane(record: Record, worker: WorkerId | None, lane: LaneId | None) -> Iterator[tuple[TaskSeq, Progress]]:
-    for seq in record.open_seqs():
-        progress = record.progress[seq]
-        if progress.state in ACTIVE_STATES and (progress.worker, progress.lane) == (worker, lane):
-            yield seq, progress

@@ -2,6 +2,7 @@
 
 It does what the real loop does: gather, apply, commit, perform; heartbeats are answered during a commit; after
 a commit that failed everything is dropped and loaded. It can be killed at any point, also between two effects.
+How effects are carried out is `SimulatedPerformer`'s.
 """
 
 from __future__ import annotations
@@ -17,50 +18,37 @@ from rota.core.commands import (
     ReplyTo,
     ReportArrived,
     SessionClosed,
-    SessionId,
     SlotsLostArrived,
     WorkerBeat,
     WorkerHello,
 )
 from rota.core.config import SchedulerConfig
-from rota.core.effects import Answer, Notice
 from rota.core.errors import RotaError, StoreUnavailable, Unavailable
 from rota.core.model import Epoch, TaskSeq
 from rota.core.placement.policies import POLICIES, PolicyFactory
 from rota.core.protocol import (
     Closing,
-    FromCoordinator,
     FromWorker,
     Heartbeat,
     Hello,
     Leaving,
     Marks,
     Report,
-    ReportAck,
     SlotsLost,
 )
 from rota.core.scheduler import Scheduler
 from rota.core.turn import Turn
 from rota.simulator.network import SimulatedLink, WorkerEnd
 from rota.simulator.pace import Range
+from rota.simulator.performer import Killed, OnAnswer, SimulatedPerformer
 from rota.simulator.store import ModelStore
 from rota.simulator.watch import Watch
 from rota.simulator.world import Planned, World
 
-__all__ = ["Coordinator", "OnAnswer"]
+__all__ = ["Coordinator"]
 
 PROBE_S: Final = (0.1, 1.0)
 """Between tries of a store that takes no writes."""
-
-OLD_LINK_S: Final = (0.01, 3.0)
-"""How long a link may be heard that was replaced by another."""
-
-OnAnswer = Callable[[Answer | RotaError | None], None]
-"""Is told the answer; ``None`` if the connection broke before it came."""
-
-
-class _Killed(BaseException):
-    """The process is killed here. Nothing may catch it on its way."""
 
 
 class Coordinator:
@@ -86,22 +74,16 @@ class Coordinator:
         self._policies = policies
         self._watch = watch
         self._reign = 0
-        self._fuse: int | None = None
         self._fatal_commits: dict[int, Range | None] = {}
         self._stumbles = 0
-        self.hears_old_links = False
-        self._numbers = 0
+        self._performer = SimulatedPerformer(world, store, watch, put=self.put, plan_turn=self._plan_turn)
         self._clear()
 
     def _clear(self) -> None:
         self._inbox: list[Command] = []
-        self._waiting: dict[ReplyTo, tuple[Command, OnAnswer]] = {}
-        self._links: dict[SessionId, SimulatedLink] = {}
-        self._sessions: dict[SimulatedLink, SessionId] = {}
-        self._told: dict[SessionId, dict[int, Report]] = {}
-        self._wake: Planned | None = None
         self._next_turn: Planned | None = None
         self._stall_s = 0.0
+        self._performer.forget_all()
 
     # What may happen to it
 
@@ -127,7 +109,7 @@ class Coordinator:
         if not self.is_up:
             return
         if after_effects:
-            self._fuse = after_effects
+            self._performer.fuse = after_effects
         else:
             self._die()
 
@@ -146,7 +128,7 @@ class Coordinator:
 
     def spare(self) -> None:
         """Let it live from now on."""
-        self._fuse = None
+        self._performer.fuse = None
         self._fatal_commits.clear()
         self._stumbles = 0
 
@@ -163,21 +145,23 @@ class Coordinator:
         if self.turn is None:
             return None
         link = SimulatedLink(self._world, worker, self)
-        self._numbers += 1
-        session = SessionId(self._numbers)
-        self._links[session], self._sessions[link] = link, session
+        self._performer.open_session(link)
         return link
+
+    def hear_old_links(self) -> None:
+        """From now on hear what is still on its way on links that were replaced."""
+        self._performer.hears_old_links = True
 
     def received(self, link: SimulatedLink, message: FromWorker) -> None:
         """Turn a message into a command."""
-        session = self._sessions.get(link)
+        session = self._performer.find_session(link)
         if session is None or self.turn is None:
             return
         match message:
             case Heartbeat():
                 self._beat(WorkerBeat(session, message))
             case Report():
-                self._told.setdefault(session, {})[message.number] = message
+                self._performer.note_report(session, message)
                 self.put(ReportArrived(session, message))
             case Hello():
                 self._world.note("coordinator", f"hears a hello of {message.instance} on {session}")
@@ -193,9 +177,8 @@ class Coordinator:
 
     def lost(self, link: SimulatedLink) -> None:
         """Tell the core that a link is gone."""
-        session = self._sessions.pop(link, None)
+        session = self._performer.take_session(link)
         if session is not None:
-            self._links.pop(session, None)
             self.put(SessionClosed(session))
 
     # For clients
@@ -207,13 +190,9 @@ class Coordinator:
         remembered what had changed since.
         """
         if self.turn is None or self.turn is not of:
-            self._hand_out(on_answer, Unavailable("not now") if self.is_up else None)
-            return
-        self._numbers += 1
-        to = ReplyTo(self._numbers)
-        command = make(to)
-        self._waiting[to] = (command, on_answer)
-        self.put(command)
+            self._performer.hand_out(on_answer, Unavailable("not now") if self.is_up else None)
+        else:
+            self.put(self._performer.expect(make, on_answer))
 
     def put(self, command: Command) -> None:
         """Hand over a command; dropped while there is no scheduler, because all channels are closed then."""
@@ -236,7 +215,7 @@ class Coordinator:
         turn = self.turn
         assert turn is not None
         self._next_turn = None
-        self._forget_wake()
+        self._performer.forget_wake()
         commands, self._inbox = self._inbox, []
         if self._stall_s:
             commands = [ObserverStalled(self._stall_s), *commands]
@@ -264,7 +243,7 @@ class Coordinator:
         if due:
             restarts = [self._fatal_commits.pop(number) for number in due]
             self.restart_s = restarts[-1] or self.restart_s
-            raise _Killed
+            raise Killed
 
     def _saved(self, error: RotaError | None) -> None:
         turn = self.turn
@@ -319,7 +298,7 @@ class Coordinator:
         scheduler.restore_tasks(record.unfinished())
         scheduler.finish_restore()
         self._watch.state_loaded(scheduler.state)
-        self.turn = Turn(scheduler, self, number=self._number)
+        self.turn = Turn(scheduler, self._performer, number=self._number)
         self._world.note("coordinator", f"loaded {len(scheduler.state.tasks)} tasks at commit {self._number}")
         self._watch.count("loads")
 
@@ -329,7 +308,7 @@ class Coordinator:
         self._world.note("coordinator", f"drops its state: {error}")
         self._next_seq = self.turn.scheduler.state.next_seq
         self._drop_all(error)
-        for link in list(self._links.values()):
+        for link in self._performer.links:
             link.send_down(Closing("the store takes no writes"))
             link.close_from_coordinator()
         self._clear()
@@ -361,7 +340,7 @@ class Coordinator:
             return
         try:
             action()
-        except _Killed:
+        except Killed:
             self._die()
 
     def _die(self) -> None:
@@ -380,11 +359,11 @@ class Coordinator:
 
     def _end(self) -> None:
         self._reign += 1
-        self._fuse = None
+        self._performer.fuse = None
         self.is_up = False
         self._drop_all(None)
         self._store.abandon()
-        for link in self._links.values():
+        for link in self._performer.links:
             # What it said last may be on its way, or may be lost with the machine.
             self._world.rng.choice((link.close_from_coordinator, link.cut, link.die))()
         self._clear()
@@ -392,75 +371,10 @@ class Coordinator:
 
     def _drop_all(self, error: RotaError | None) -> None:
         self.turn = None
-        self._forget_wake()
+        self._performer.forget_wake()
         if self._next_turn is not None:
             self._next_turn.cancel()
-        for _, on_answer in self._waiting.values():
-            self._hand_out(on_answer, error)
-        self._waiting = {}
-
-    # The performer
-
-    def reply(self, to: ReplyTo, answer: Answer) -> None:
-        self._burn()
-        command, on_answer = self._waiting.pop(to)
-        self._watch.answer_leaves(command, answer)
-        self._hand_out(on_answer, answer)
-
-    def refuse(self, to: ReplyTo, error: RotaError) -> None:
-        self._hand_out(self._waiting.pop(to)[1], error)
-
-    def send(self, session: SessionId, message: FromCoordinator) -> None:
-        self._burn()
-        self._watch.message_leaves(message)
-        if isinstance(message, ReportAck):
-            told = self._told.get(session, {})
-            for number in [number for number in told if number <= message.number]:
-                self._watch.report_acknowledged(told.pop(number))
-        if session in self._links:
-            self._links[session].send_down(message)
-
-    def disconnect(self, session: SessionId, reason: str) -> None:
-        self._burn()
-        link = self._links.pop(session, None)
-        if link is not None:
-            self._world.note("coordinator", f"disconnects {session}: {reason}")
-            if self.hears_old_links:  # what is on its way on it is still heard: nobody may believe it
-                self._world.after(self._world.between(*OLD_LINK_S), link.close_from_coordinator)
-            else:
-                del self._sessions[link]
-                link.close_from_coordinator()
-            self.put(SessionClosed(session))
-
-    def publish(self, number: int, changes: Changes) -> None:
-        self._burn()
-        assert number == self._store.number, "published before it was on record"
-        del changes
-
-    def notice(self, notice: Notice) -> None:
-        self._world.note("coordinator", f"{notice.event} {notice.worker or ''} {notice.detail}")
-
-    def wake_at(self, at: float) -> None:
-        self._forget_wake()
-        self._wake = self._world.after(max(0.0, at - self._world.now), self._plan_turn)
-
-    # Helpers
-
-    def _burn(self) -> None:
-        """One more effect: the one at which the process is killed, perhaps."""
-        if self._fuse is not None:
-            self._fuse -= 1
-            if self._fuse <= 0:
-                raise _Killed
-
-    def _forget_wake(self) -> None:
-        if self._wake is not None:
-            self._wake.cancel()
-
-    def _hand_out(self, on_answer: OnAnswer, answer: Answer | RotaError | None) -> None:
-        if self._world.chance(self._world.pace.answer_lost_part):
-            answer = None
-        self._world.after(self._world.draw(self._world.pace.answer_s), lambda: on_answer(answer))
+        self._performer.answer_all(error)
 
     def _wall(self) -> float:
         return self._world.wall + self.wall_jump_s

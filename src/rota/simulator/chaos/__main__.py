@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
 from typing import Final
 
+from rota.core.errors import BadRequest
+from rota.core.requests import parse_requests
 from rota.simulator.chaos.faults import FAULTS
 from rota.simulator.chaos.options import RunOptions, numbers_of
 from rota.simulator.chaos.scenario import Scenario
@@ -20,6 +23,8 @@ from rota.simulator.promises import BrokenPromise
 __all__ = ["main"]
 
 PROGRESS_S: Final = 5.0
+
+SECONDS_MAX: Final = 86_400.0
 
 
 def main() -> int:
@@ -47,23 +52,57 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m rota.simulator.chaos", description=__doc__)
     say = parser.add_argument
     say("--seed", type=int, default=0, help="the first seed")
-    say("--seeds", type=int, default=1, help="how many seeds")
+    say("--seeds", type=_count, default=1, help="how many seeds")
     say("--standard", action="store_true", help="50 workers and 500 tasks, in place of a few of each")
     say("--trace", action="store_true", help="print all that happens (one seed)")
     say("--fault", action="append", choices=FAULTS, metavar="KIND", help="only this kind; may be repeated")
     say("--no-faults", action="store_true", help="none at all")
     say("--without-fault", action="append", default=[], choices=FAULTS, metavar="KIND", help="not this kind")
-    say("--events", type=numbers_of, metavar="1-3,7", help="of the faults only those with these numbers")
-    say("--batches", type=numbers_of, metavar="1-3,7", help="of what is submitted only these batches")
-    say("--tasks", type=int, help="at most so many tasks")
-    say("--workers", type=int, help="so many workers")
-    say("--seconds", type=float, help="how long faults go on")
-    say("--favourite", type=json.loads, metavar="JSON", help="fields that most tasks have")
+    say("--events", type=_numbers, metavar="1-3,7", help="of the faults only those with these numbers")
+    say("--batches", type=_numbers, metavar="1-3,7", help="of what is submitted only these batches")
+    say("--tasks", type=_count, help="at most so many tasks")
+    say("--workers", type=_count, help="so many workers")
+    say("--seconds", type=_seconds, help="how long faults go on")
+    say("--favourite", type=_task_fields, metavar="JSON", help="fields that most tasks have")
     say("--steady", choices=STEADY, help="a steady load in place of all that")
-    say("--jobs", type=int, default=os.cpu_count() or 1, help="processes, where there are many seeds")
+    say("--jobs", type=_count, default=os.cpu_count() or 1, help="processes, where there are many seeds")
     say("--shrink", action="store_true", help="make the run small if it fails; many seeds do that anyway")
-    say("--tries", type=int, default=TRIES_MAX, help="how many runs making one small may take")
+    say("--tries", type=_count, default=TRIES_MAX, help="how many runs making one small may take")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0.0 < seconds <= SECONDS_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, from 0 to {SECONDS_MAX:g}")
+    return seconds
+
+
+def _numbers(text: str) -> frozenset[int]:
+    try:
+        return numbers_of(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 1-3,7 or none") from None
+
+
+def _task_fields(text: str) -> dict[str, object]:
+    try:
+        fields: dict[str, object] = json.loads(text)
+        parse_requests(json.dumps({"command": ["work"], **fields}).encode(), tasks_max=1)
+    except (ValueError, TypeError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON object: {error}") from None
+    except BadRequest as error:
+        raise argparse.ArgumentTypeError(f"{error}") from None
+    return fields
 
 
 def _run_one(options: RunOptions, *, is_traced: bool) -> int:

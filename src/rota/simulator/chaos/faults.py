@@ -208,7 +208,7 @@ class Disasters:
             machine.cut_off(world.between(2.0, 20.0))
 
     def _straggle(self, machine: SimulatedMachine) -> None:
-        self._coordinator.hears_old_links = True
+        self._coordinator.hear_old_links()
         machine.straggle()
 
     def _lose_suffix(self) -> None:
