@@ -61,11 +61,12 @@ def test_a_broken_package_is_said_at_the_start(
     assert sentence in done.stderr
 
 
-def test_a_policy_that_is_not_there_is_said_at_the_start_with_the_near_name(tmp_path: Path) -> None:
-    done = start_coordinator(tmp_path, "--placement=binpak")
+@pytest.mark.parametrize("option", ["--placement", "--shadow"])
+def test_a_policy_that_is_not_there_is_said_at_the_start_with_the_near_name(tmp_path: Path, option: str) -> None:
+    done = start_coordinator(tmp_path, f"{option}=binpak")
     assert (done.returncode, done.stderr) == (
         78,
-        "rota: placement: there is no policy 'binpak'; did you mean `binpack`?\n",
+        f"rota: {option}: there is no policy 'binpak'; did you mean `binpack`?\n",
     )
 
 

@@ -102,6 +102,7 @@ def command(*, as_json: bool, **given: Any) -> None:  # the types are those of t
     of --tasks, --rate and --duration two say how many come.
     """
     from rota.cli import simulated  # noqa: PLC0415 - it imports the simulator, which --help does without
+    from rota.cli.reports import show  # noqa: PLC0415 - likewise
 
     misplaced = [name for name in SCENARIO_OR_FLAGS if given[name] is not None]
     if given["scenario"] is not None and misplaced:
@@ -114,7 +115,7 @@ def command(*, as_json: bool, **given: Any) -> None:  # the types are those of t
         simulated.check_picture(given["plot"])
     comparison = simulated.make_comparison(given)
     finished = simulated.run_comparison(comparison, on_line=_to_stderr if given["events"] else None)
-    simulated.show(comparison, finished, as_json=as_json)
+    show(finished, history=comparison.history, as_json=as_json)
     if given["plot"] is not None:  # last, so that a full disk costs the picture alone
         simulated.draw(finished, given["plot"])
     seconds = time.perf_counter() - began

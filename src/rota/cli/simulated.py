@@ -1,11 +1,10 @@
-"""What ``rota simulate`` does: makes plans of options, runs them side by side, and shows what came of them."""
+"""What ``rota simulate`` does: makes plans of options, runs them side by side, and draws what came of them."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
 import importlib.util
-import json
 import multiprocessing
 import os
 import re
@@ -16,22 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import click
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from rota.cli.progress import counting_bar
-from rota.cli.table import print_table
-from rota.cli.text import duration, escaped
 from rota.core.errors import BadRequest
 from rota.core.model import AttemptRecord, Setting, TaskRecord, WorkerRecord
 from rota.plugins import load_policies
-from rota.simulator.columns import Plight
 from rota.simulator.history import History, more_workers, read_history
 from rota.simulator.load import Arrival
 from rota.simulator.plan import LoadPlan, Plan, WorkerPlan
-from rota.simulator.report import Distribution, RunReport
 from rota.simulator.runs import (
     Finished,
     Traces,
@@ -46,7 +39,7 @@ from rota.simulator.traces import read_trace
 from rota.store.base import TaskQuery
 from rota.store.sqlite import DATABASE_NAME, SqliteStore
 
-__all__ = ["Comparison", "check_picture", "draw", "make_comparison", "run_comparison", "show"]
+__all__ = ["Comparison", "check_picture", "draw", "make_comparison", "run_comparison"]
 
 TASKS_DEFAULT: Final = 1_000
 WORKERS_DEFAULT: Final = 10
@@ -55,16 +48,11 @@ BUSY_PART: Final = 0.9
 
 PICTURES: Final = (".png", ".svg")
 
+SCENARIO_BYTES_MAX: Final = 4 << 20
+"""Ten thousand kinds of workers are a tenth of that, and reading YAML of that size takes seconds."""
+
 TRACES: Final = (".csv", ".swf")
 """How names of traces end. Those of the parallel workloads archive are packed, which adds ``.gz``."""
-
-COLUMNS: Final = (
-    "PLACEMENT", "ORDERING", "WAIT", "WAIT-P95", "SLOWDOWN", "MAKESPAN", "CPU", "WORKERS", "FAIRNESS", "PREEMPTED",
-    "LOST",
-)  # fmt: skip
-
-
-QUEUE_COLUMNS: Final = ("PLACEMENT", "ORDERING", "QUEUE", "TASKS", "WAIT", "CORE-HOURS")
 
 
 class Comparison(Struct, frozen=True):
@@ -90,7 +78,7 @@ def make_comparison(given: dict[str, Any]) -> Comparison:
         workers = more_workers(history.workers, given["add_workers"])
         plan = Plan(workers=workers, load=[LoadPlan(trace=str(given["from_history"]))])
     elif given["scenario"] is not None:
-        plan = read_plan(_read_text(given["scenario"]).encode())
+        plan = read_plan(_read_scenario(given["scenario"]))
     else:
         with _naming_flags():
             plan = _plan_of_flags(given)
@@ -153,6 +141,17 @@ def _compared(plan: Plan, names: str | None) -> list[Plan]:
         check_plan(changed)
         plans.append(changed)
     return plans
+
+
+def _read_scenario(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            text = file.read(SCENARIO_BYTES_MAX + 1)
+    except OSError as error:
+        raise BadRequest(f"{path} can't be read: {error.strerror}") from None
+    if len(text) > SCENARIO_BYTES_MAX:
+        raise BadRequest(f"{path} is no scenario: it has more than {SCENARIO_BYTES_MAX:,} bytes")
+    return text
 
 
 def _traces_of(plan: Plan, scenario: Path | None) -> Traces:
@@ -308,102 +307,3 @@ def draw(finished: Sequence[Finished], path: Path) -> None:
         draw_runs(runs, path)
     except OSError as error:
         raise BadRequest(f"{path} can't be written: {error.strerror}") from None
-
-
-# Showing --------------------------------------------------------------------------------------
-
-
-def show(comparison: Comparison, finished: Sequence[Finished], *, as_json: bool) -> None:
-    """Print reports: one at length, several as a table, all as JSON."""
-    reports = [each.report for each in finished]
-    if comparison.history is not None:
-        reports = [comparison.history.report, *reports]
-    if as_json:
-        click.echo(json.dumps(msgspec.to_builtins(reports if len(reports) > 1 else reports[0]), indent=2))
-    elif len(reports) > 1:
-        print_table(COLUMNS, [_row(report) for report in reports], spare=("PREEMPTED", "LOST", "FAIRNESS"))
-        if any(len(report.queues) > 1 for report in reports):
-            click.echo()
-            print_table(QUEUE_COLUMNS, [row for report in reports for row in _queue_rows(report)])
-        for report in reports:
-            for what, plight in _plights(report):
-                name = f"{report.ordering}:{report.placement}"
-                click.echo(f"{escaped(name)}: {what} {_told(plight)}", err=True)
-    else:
-        for line in _lines(reports[0]):
-            click.echo(line)
-    if comparison.history is not None and comparison.history.left_out:
-        click.echo(
-            f"{comparison.history.left_out:,} tasks of the history never ran or have not ended: they are left out",
-            err=True,
-        )
-
-
-def _row(report: RunReport) -> list[str]:
-    return [
-        escaped(report.placement),
-        escaped(report.ordering),
-        duration(report.waiting_s.mean),
-        duration(report.waiting_s.p95),
-        f"{report.slowdown.mean:.2f}",
-        duration(report.makespan_s),
-        f"{100 * report.utilisation:.1f}%",
-        f"{report.workers_in_use:,.1f}",
-        "-" if report.fairness is None else f"{report.fairness:.3f}",
-        f"{report.preemptions:,}",
-        duration(sum(report.lost_work_s.values())),
-    ]
-
-
-def _queue_rows(report: RunReport) -> Iterator[list[str]]:
-    for queue in report.queues:
-        waited, cores = duration(queue.waiting_mean_s), f"{queue.core_s / 3600:,.2f}"
-        yield [escaped(report.placement), report.ordering, escaped(queue.name), f"{queue.tasks:,}", waited, cores]
-
-
-def _lines(report: RunReport) -> Iterator[str]:
-    yield (
-        f"{report.workers:,} workers, {report.tasks:,} tasks in {duration(report.makespan_s)} of their time "
-        f"(placement {escaped(report.placement)}, ordering {report.ordering}, seed {report.seed})"
-    )
-    yield f"  ended        {report.completed:,} completed, {report.failed:,} failed, {report.cancelled:,} cancelled"
-    if report.unfinished:
-        waits = sum(plight.tasks for plight in report.waits)
-        yield f"  not ended    {report.unfinished:,}: {waits:,} wait, {report.unfinished - waits:,} run or are about to"
-    for what, plight in _plights(report):
-        yield f"  {what:<12} {_told(plight)}"
-    yield f"  waiting      {_spread(report.waiting_s, duration)}"
-    yield f"  slowdown     {_spread(report.slowdown, lambda factor: f'{factor:.2f}')}"
-    yield (
-        f"  utilisation  {100 * report.utilisation:.1f} % of the cores; "
-        f"{report.workers_in_use:,.1f} of {report.workers:,} workers in use on average"
-    )
-    if report.fairness is not None:
-        yield f"  fairness     {report.fairness:.3f} (Jain's index of what queues got of their share)"
-    if len(report.queues) > 1:
-        for queue in report.queues:
-            yield (
-                f"    {escaped(queue.name)}: {queue.tasks:,} tasks, waited {duration(queue.waiting_mean_s)} "
-                f"on average, got {queue.core_s / 3600:,.2f} core hours"
-            )
-    if report.preemptions:
-        yield f"  preempted    {report.preemptions:,} attempts"
-    for cause, seconds in report.lost_work_s.items():
-        yield f"  in vain      {duration(seconds)} of attempts that ended as {cause}"
-
-
-def _plights(report: RunReport) -> Iterator[tuple[str, Plight]]:
-    yield from (("failed", plight) for plight in report.failures)
-    yield from (("wait for", plight) for plight in report.waits)
-
-
-def _told(plight: Plight) -> str:
-    example = f"; the first: {escaped(plight.example)}" if plight.example else ""
-    return f"{plight.why}: {plight.tasks:,}{example}"
-
-
-def _spread(spread: Distribution, shown: Callable[[float], str]) -> str:
-    return (
-        f"mean {shown(spread.mean)}, half {shown(spread.p50)}, 95 % {shown(spread.p95)}, 99 % {shown(spread.p99)}, "
-        f"longest {shown(spread.max)}"
-    )

@@ -64,10 +64,10 @@ def run(config: CoordinatorConfig) -> int:
     gc.disable()
     try:
         policies = load_policies()
-        check_placement(config.placement, policies)
-        if config.shadow is not None:
-            check_placement(config.shadow, policies)
-    except (ValueError, BadSpec) as error:
+        for option, policy in (("--placement", config.placement), ("--shadow", config.shadow)):
+            if policy is not None:
+                _check_policy(option, policy, policies)
+    except ValueError as error:
         sys.stderr.write(f"rota: {error}\n")
         return EXIT_USAGE
     port = config.port
@@ -145,6 +145,13 @@ def server_config(app: ASGIApp, *, channels: type[asyncio.Protocol] | Literal["n
         timeout_graceful_shutdown=SHUTDOWN_S,
         backlog=2048,
     )
+
+
+def _check_policy(option: str, policy: str, known: Mapping[str, PolicyFactory]) -> None:
+    try:
+        check_placement(policy, known)
+    except BadSpec as error:
+        raise ValueError(f"{option}: {error.problem}") from None
 
 
 def _listen(host: str, port: int) -> socket.socket:

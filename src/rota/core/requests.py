@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from rota.core.errors import BadRequest, BadSpec, TooLarge
 from rota.core.files import check_files
@@ -63,8 +65,11 @@ _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _PLACEMENT = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
 _RESOURCE = re.compile(r"[a-z][a-z0-9_.-]{0,62}\Z")
 _GENERATED_ID = re.compile(r"t[0-9]+\Z")
-_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$(?:\[(\d+)\])?.*`)?\Z")
+_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$(?:\[(\d+)\])?\.?(.*)`)?\Z")
 _AT_PATH = re.compile(r"(.*) - at `\$(?:\[(\d+)\])?\.?(.*)`\Z")
+
+_NESTED: Final[Mapping[str | None, type[Struct]]] = {"workload": SyntheticWork, "gang": GangTerms}
+"""Fields with fields of their own."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _PYTHON = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\Z")
@@ -154,8 +159,9 @@ def parse_task_id(text: str) -> str:
 def _explain(problem: str) -> BadSpec:
     """Turn the decoder's sentence into one that names our field and the near name."""
     if unknown := _UNKNOWN_FIELD.match(problem):
-        field, index = unknown[1], unknown[2]
-        near = get_close_matches(field, TaskRequest.__struct_fields__, n=1)
+        name, index, inside = unknown.groups()
+        field = f"{inside}.{name}" if inside else name
+        near = get_close_matches(name, _NESTED.get(inside, TaskRequest).__struct_fields__, n=1)
         hint = f"did you mean `{near[0]}`?" if near else "see the list of fields at /docs"
         return BadSpec(field, f"there is no such field; {hint}", index=int(index) if index else None)
     if at := _AT_PATH.match(problem):

@@ -97,7 +97,7 @@ def read_plan(text: bytes) -> Plan:
     except msgspec.ValidationError as error:
         raise BadRequest(f"the scenario: {_explained(str(error))}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"the scenario is no YAML: {error}") from error
+        raise BadRequest(f"the scenario is no YAML: {' '.join(str(error).split())}") from error
     check_plan(plan)
     return plan
 
