@@ -19,6 +19,7 @@ from rota.core.model import (
     Setting,
     SyntheticWork,
     TaskRecord,
+    TaskSeq,
     TaskState,
     WorkerRecord,
 )
@@ -120,14 +121,17 @@ def _arrivals_of(ran: Sequence[tuple[TaskRecord, TaskSpec]]) -> list[Arrival]:
     templates: dict[str, TaskSpec] = {}
     arrivals = []
     for task, spec in ran:
-        template = _template_of(spec)
+        template = _template_of(spec, run_s=_run_s(task))
         template = templates.setdefault(repr(template), template)
         arrivals.append(Arrival(_comes_at(task) - first, template, SyntheticWork("cpu", _run_s(task))))
     return arrivals
 
 
-def _template_of(spec: TaskSpec) -> TaskSpec:
-    """What matters of a task for where and when it runs. How it would have failed does not: it takes as long."""
+def _template_of(spec: TaskSpec, *, run_s: float) -> TaskSpec:
+    """What matters of a task for where and when it runs. How it would have failed does not: it takes as long.
+
+    So a time-out that was over is left out, and one that was not is kept, because backfill goes by it.
+    """
     return TaskSpec(
         name=terms_of(spec).class_key[:NAME_CHARS_MAX],
         resources=spec.resources,
@@ -137,6 +141,7 @@ def _template_of(spec: TaskSpec) -> TaskSpec:
         placement=spec.placement,
         affinity=spec.affinity,
         limits=spec.limits,
+        timeout=spec.timeout if spec.timeout is not None and run_s < spec.timeout else None,
         exclusive=spec.exclusive,
         gang=spec.gang,
     )
@@ -149,12 +154,21 @@ def _run_s(task: TaskRecord) -> float:
     return max(0.0, progress.ended_at - progress.started_at)
 
 
+def _first_start(task: TaskRecord, superseded: Sequence[AttemptRecord]) -> float:
+    """When a task began for the first time: what it waits for after that is the doing of what ended it."""
+    starts = [task.progress.started_at, *(attempt.started_at for attempt in superseded)]
+    return min(start for start in starts if start is not None)
+
+
 def _report_of(
     ran: Sequence[tuple[TaskRecord, TaskSpec]], workers: Sequence[WorkerPlan], attempts: Sequence[AttemptRecord]
 ) -> RunReport:
     """What really happened, in the numbers in which a simulation is told."""
     progress = [task.progress for task, _ in ran]
-    started = [each.started_at or 0.0 for each in progress]
+    attempts_of: dict[TaskSeq, list[AttemptRecord]] = {}
+    for attempt in attempts:
+        attempts_of.setdefault(attempt.seq, []).append(attempt)
+    started = [_first_start(task, attempts_of.get(task.facts.seq, ())) for task, _ in ran]
     ended = [each.ended_at or 0.0 for each in progress]
     comes = [_comes_at(task) for task, _ in ran]
     waits = [max(0.0, start - come) for start, come in zip(started, comes, strict=True)]
