@@ -72,7 +72,7 @@ def _draw_use(axis: Any, runs: Sequence[RunArrays], edges: Column) -> None:  # m
     axis.set_ylabel("cpu in use, %")
     axis.grid(alpha=0.3)
     if len(runs) > 1:
-        axis.legend(loc="lower center", ncols=4, fontsize=8, frameon=False)
+        axis.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=7, fontsize=8, frameon=False)
 
 
 def _draw_waiting(axis: Any, runs: Sequence[RunArrays], edges: Column) -> None:  # matplotlib is not typed

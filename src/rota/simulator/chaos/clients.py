@@ -1,4 +1,4 @@
-"""Crowd submit, ask again when no answer came, cancel, retry and drain, and remember what they were promised."""
+"""A crowd of clients: they submit, ask again when no answer came, cancel, retry, drain, and know what was promised."""
 
 from __future__ import annotations
 
