@@ -123,7 +123,7 @@ def test_history_of_a_cluster_is_replayed_next_to_what_happened(rota: Rota) -> N
         (["--mix", "gpu"], "there is no 'gpu'"),
         (["--durations", "pareto2"], "did you mean 'pareto'"),
         (["--ordering", "fifo"], "there is no 'fifo'"),
-        (["--compare", "binpack,,"], "there is no policy ''"),
+        (["--compare", "binpack,,"], "--compare: 'binpack,,' leaves a name out"),
         (["--rate", "1", "--tasks", "1", "--duration", "3s"], "give two of rate, tasks and duration"),
         (["missing.yaml"], "does not exist"),
         (["bad.yaml"], "there is no field 'worker'; did you mean 'workers'"),

@@ -63,7 +63,7 @@ SCENARIO_OR_FLAGS: Final = (
     help="fixed, uniform, exponential, lognormal or pareto.  [default: exponential]",
 )
 @click.option("--shapes", type=int, help="Kinds of tasks that ask for different things.  [default: a few]")
-@click.option("--trace", type=EXISTING, help="What came, from a file: .csv, or .swf (Standard Workload Format).")
+@click.option("--trace", type=EXISTING, help="What came: .csv, or .swf (Standard Workload Format); .gz if packed.")
 @click.option("--time-scale", type=float, help="Let a trace come this much slower; below 1, faster.")
 @click.option(
     "--placement",

@@ -137,6 +137,8 @@ def _compared(plan: Plan, names: str | None) -> list[Plan]:
     plans = []
     for name in names.split(","):
         ordering, _, placement = name.strip().rpartition(":")
+        if not placement:
+            raise BadRequest(f"--compare: {names!r} leaves a name out: write binpack,spread or fair:binpack,spread")
         changed = replace(plan, placement=placement, ordering=ordering or plan.ordering)
         check_plan(changed)
         plans.append(changed)

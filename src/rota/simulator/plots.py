@@ -30,6 +30,10 @@ MAP_INCHES: Final = (2.2, 1.2)
 """The height of a map, of few runs and of many."""
 
 
+LEGEND_CHARS: Final = 80
+"""What fits above a picture in one row."""
+
+
 class PlottedRun(Struct, frozen=True):
     """A run that is over, what it is called in the picture, and what each of its workers has."""
 
@@ -72,7 +76,9 @@ def _draw_use(axis: Any, runs: Sequence[RunArrays], edges: Column) -> None:  # m
     axis.set_ylabel("cpu in use, %")
     axis.grid(alpha=0.3)
     if len(runs) > 1:
-        axis.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=7, fontsize=8, frameon=False)
+        is_short = sum(len(run.title) for run in runs) <= LEGEND_CHARS
+        columns = len(runs) if is_short else 4
+        axis.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, fontsize=8, frameon=False)
 
 
 def _draw_waiting(axis: Any, runs: Sequence[RunArrays], edges: Column) -> None:  # matplotlib is not typed
