@@ -27,6 +27,7 @@ import uvloop
 from grpc import aio
 
 from rota.coordinator.grpc.handlers import Contract, generic_handler
+from rota.coordinator.metrics import Counters
 from rota.core.model import Epoch, LaneId, TaskId, TaskSeq
 from rota.core.protocol import Assign, Assignment, Ended, FromCoordinator, FromWorker, Report
 from rota.v1 import channel_pb2
@@ -202,7 +203,7 @@ async def grpc_coordinator(listener: socket.socket, load: Load) -> None:
     channels = ChannelService(lambda _: CoordinatorHandler(load, ready), COORDINATOR_CODEC)
     contract = Contract(channel_pb2.DESCRIPTOR.services_by_name["Channel"], channels, is_raw=True)
     server = aio.server(options=SERVER_OPTIONS)
-    server.add_generic_rpc_handlers((generic_handler(contract),))
+    server.add_generic_rpc_handlers((generic_handler(contract, Counters()),))
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     await load.run((await ready).send)

@@ -51,12 +51,19 @@ _LABEL_WIDTH: Final = 11
 @with_client
 @click.pass_context
 def command(ctx: click.Context, client: HttpClient, *, as_json: bool) -> None:
-    """List calendars, and make them: tasks that run by the clock."""
+    """List and make calendars: tasks that run by the clock."""
     if ctx.invoked_subcommand is None:
         _list(client, as_json)
 
 
-@command.command("list")
+@command.command(
+    "list",
+    epilog="""Examples:
+
+    \b
+    rota cron list --json
+    """,
+)
 @json_option
 @with_client
 def list_command(client: HttpClient, *, as_json: bool) -> None:
@@ -82,13 +89,15 @@ class AddCommand(click.Command):
 @command.command(
     "add",
     cls=AddCommand,
-    epilog="""The five fields are minute, hour, day of the month, month and day of the week: numbers, names (MON, JAN),
-    ranges (1-5), lists (1,5), steps (*/5), L for the last day, MON#1 for the first Monday. Or @hourly, @daily,
-    @weekly, @monthly, @yearly.
+    epilog="""Examples:
 
     \b
     rota cron add '0 3 * * *' --zone Europe/Berlin -- ./backup.sh /data
     rota cron add '0 9 * * MON-FRI' --name mail --misfire skip --shell 'mail-report | sendmail boss'
+
+    The five fields are minute, hour, day of the month, month and day of the week: numbers, names (MON, JAN),
+    ranges (1-5), lists (1,5), steps (*/5), L for the last day, MON#1 for the first Monday. Or @hourly, @daily,
+    @weekly, @monthly, @yearly.
     """,
 )
 @click.argument("expression")
@@ -146,7 +155,14 @@ def add_command(
 add_command.params = [param for param in add_command.params if param.name not in NOT_OF_CALENDARS]
 
 
-@command.command("show")
+@command.command(
+    "show",
+    epilog="""Examples:
+
+    \b
+    rota cron show report
+    """,
+)
 @click.argument("name")
 @json_option
 @with_client
@@ -160,7 +176,14 @@ def show_command(client: HttpClient, *, name: str, as_json: bool) -> None:
         click.echo(f"{label + ':' if label else '':<{_LABEL_WIDTH}} {text}")
 
 
-@command.command("pause")
+@command.command(
+    "pause",
+    epilog="""Examples:
+
+    \b
+    rota cron pause report
+    """,
+)
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @json_option
 @with_client
@@ -171,7 +194,14 @@ def pause_command(client: HttpClient, *, names: tuple[str, ...], as_json: bool) 
     )
 
 
-@command.command("resume")
+@command.command(
+    "resume",
+    epilog="""Examples:
+
+    \b
+    rota cron resume report
+    """,
+)
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @json_option
 @with_client
@@ -180,7 +210,14 @@ def resume_command(client: HttpClient, *, names: tuple[str, ...], as_json: bool)
     change_each(names, client.calendars.resume, as_json=as_json, describe=_in_words)
 
 
-@command.command("run")
+@command.command(
+    "run",
+    epilog="""Examples:
+
+    \b
+    rota cron run report
+    """,
+)
 @click.argument("name")
 @json_option
 @with_client
@@ -193,7 +230,14 @@ def run_command(client: HttpClient, *, name: str, as_json: bool) -> None:
     click.echo(escaped(str(task["id"])))
 
 
-@command.command("history")
+@command.command(
+    "history",
+    epilog="""Examples:
+
+    \b
+    rota cron history report
+    """,
+)
 @click.argument("name")
 @json_option
 @with_client
@@ -206,7 +250,14 @@ def history_command(client: HttpClient, *, name: str, as_json: bool) -> None:
     print_table(HISTORY_COLUMNS, [_fire_row(view_of(fire, ShownFire)) for fire in fires], wide=("OUTCOME",))
 
 
-@command.command("remove")
+@command.command(
+    "remove",
+    epilog="""Examples:
+
+    \b
+    rota cron remove report
+    """,
+)
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @json_option
 @with_client
@@ -217,7 +268,14 @@ def remove_command(client: HttpClient, *, names: tuple[str, ...], as_json: bool)
     )
 
 
-@command.command("next")
+@command.command(
+    "next",
+    epilog="""Examples:
+
+    \b
+    rota cron next '*/15 9-17 * * MON-FRI' --zone America/New_York --count 3
+    """,
+)
 @click.argument("expression")
 @click.option("--zone", default="UTC", show_default=True, help=ZONE_HELP)
 @click.option("--count", type=click.IntRange(1, 1000), default=5, show_default=True, help="So many of them.")

@@ -32,7 +32,7 @@ COMMANDS: Final = {
         "submit": "Submit one task, or many from a file.",
         "cancel": "Cancel tasks.",
         "retry": "Bring failed or cancelled tasks back.",
-        "cron": "List calendars, and make them: tasks that run by the clock.",
+        "cron": "List and make calendars: tasks that run by the clock.",
         "workload": "Put a made-up load on the cluster.",
     },
     "Look": {

@@ -15,8 +15,8 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from rota.client.files import FileCalls
 from rota.client.calendars import CalendarCalls
+from rota.client.files import FileCalls
 from rota.client.shares import ShareCalls
 from rota.client.sse import parse_events
 from rota.client.transport import READ_TIMEOUT_S, Transport, next_path, retry_after_s
