@@ -12,9 +12,13 @@ __all__ = ["FakePrograms", "FakeScratch"]
 
 
 class FakeScratch:
-    """Names directories that are never made."""
+    """Names directories that are never made, or has no place for any."""
+
+    problem: OSError | None = None
 
     def path_of(self, key: AttemptKey) -> str:
+        if self.problem is not None:
+            raise self.problem
         return f"/scratch/{key[0]}"
 
 

@@ -143,8 +143,8 @@ class Bench:
     def __init__(self, **options: Any) -> None:
         self.blobs = FakeBlobs()
         self.environments = FakeEnvironments()
-        self.programs = FakePrograms()
-        stock = Stock(self.blobs, self.environments, FakeScratch(), self.programs)
+        self.programs, self.scratch = FakePrograms(), FakeScratch()
+        stock = Stock(self.blobs, self.environments, self.scratch, self.programs)
         self.pool = SlotPool(events=self, worker_id="w1", stock=stock, **options)
         self.ended: list[tuple[AttemptKey, Cause | None]] = []
         self.ends: dict[AttemptKey, Ended] = {}
@@ -544,6 +544,15 @@ async def test_code_waits_for_its_program_and_what_stands_behind_it_waits_too(be
     assert orders[behind][8] is None
     assert bench.pool.blobs_in_use() == {"digest of a"}
     assert not bench.programs.is_wanted()
+
+
+async def test_where_there_is_no_place_for_directories_snippets_fail_and_commands_run(bench: Bench) -> None:
+    bench.scratch.problem = OSError(30, "Read-only file system", "/cache")
+    key, command = bench.submit(kind="python", code="a"), bench.submit(command=["true"])
+    end = await bench.end_of(key)
+    assert end.cause is Cause.AGENT_ERROR
+    assert "Read-only file system" in (end.message or "")
+    assert keys_of(program_orders()) == [command]
 
 
 async def test_a_program_that_is_there_goes_at_once(bench: Bench) -> None:

@@ -162,6 +162,9 @@ class SlotPool:
                 errand = self._reader.read(work)
             except LaunchRefused as refusal:
                 self._end(work.key, Cause.LAUNCH_ERROR, message=str(refusal))
+            except OSError as error:  # no place for its scratch directory
+                log.error("attempt_not_run", error=str(error))
+                self._fail([work.key], error)
             except Exception as error:  # of one must not keep the others from running
                 log.exception("attempt_failed")
                 self._fail([work.key], error)
