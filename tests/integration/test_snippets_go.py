@@ -134,6 +134,12 @@ def test_code_that_does_not_compile_fails_with_what_the_compiler_says(
     assert str(cluster.folder) not in task["message"]
 
 
+def test_a_mebibyte_of_code_is_built(cluster: Cluster) -> None:
+    code = program('os.Stdout.WriteString("done")', "os") + "// fillér\n" * 95_000
+    assert 1_000_000 < len(code.encode()) < 1 << 20
+    assert output(cluster, run(cluster, code)) == "done"
+
+
 def test_a_panic_is_the_message(cluster: Cluster) -> None:
     task = run(cluster, program("var x []int\nfmt.Println(x[5])", "fmt"))
     assert (task["cause"], task["exit_code"]) == ("exit", 2)
