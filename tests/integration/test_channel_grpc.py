@@ -13,9 +13,10 @@ from grpc import StatusCode, aio
 from rota.core.model import Epoch, LaneId, TaskId, TaskSeq
 from rota.core.protocol import Assign, Assignment, OutputChunk, Report, ReportAck
 from rota.wire.channel import CloseCode
-from rota.wire.grpc import connection
+from rota.wire.grpc import client, connection
 from rota.wire.grpc.frames import FRAME_BYTES_MAX, METHOD, close_frame, pack, unpack
 from rota.wire.messages import COORDINATOR_CODEC, MESSAGE_BYTES_MAX, WORKER_CODEC
+from tests.support import channels
 from tests.support.channels import CoordinatorEnd, Recorder, WorkerEnd, open_channel, serve_channels
 from tests.support.proxy import running_proxy
 from tests.support.strangers import BareStream, bare_stream
@@ -139,6 +140,23 @@ async def test_close_reaches_nobody_over_a_network_that_is_frozen(
         session.line.close(code=CloseCode.NORMAL, reason="nothing was heard")
         assert await session.wait_until_closed() == "closed from this side: nothing was heard"
         proxy.heal()
+
+
+async def test_connection_whose_other_end_has_vanished_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in ((client, "CLIENT_OPTIONS"), (channels, "SERVER_OPTIONS")):
+        monkeypatch.setattr(module, name, [impatient(*option) for option in getattr(module, name)])
+    worker: WorkerEnd = Recorder()
+    async with serve_channels("grpc") as coordinator:
+        with running_proxy(coordinator.port) as proxy:
+            await open_channel(f"grpc://127.0.0.1:{proxy.port}", worker)
+            proxy.freeze()
+            assert "ping timeout" in await worker.wait_until_closed()
+            assert await coordinator.sessions[0].wait_until_closed() == "the connection was cut without a word"
+            proxy.heal()
+
+
+def impatient(option: str, value: int) -> tuple[str, int]:
+    return option, 500 if option.endswith(("time_ms", "timeout_ms")) else value
 
 
 async def test_one_who_never_reads_is_let_go(coordinator: CoordinatorEnd, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ __all__ = ["House"]
 RATES_EVERY_S: Final = 1.0
 
 COLLECT_EVERY_S: Final = 60.0
-"""Between collections of cyclic garbage: a closed connection leaves some twenty objects, a call of gRPC six."""
+"""Between collections of cyclic garbage: a closed connection leaves some twenty objects."""
 
 log = structlog.get_logger(__name__)
 

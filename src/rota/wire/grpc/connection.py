@@ -32,8 +32,8 @@ FRAME_BYTES_WANTED: Final = 256 << 10
 """With so much in it a frame takes no further message: it is what urgent messages can't overtake."""
 
 CHANNEL_OPTIONS: Final = (
-    # An idle connection whose other machine has vanished ends after so long. The answer is gRPC's own, not the
-    # program's that uses it: a process that is stopped for a moment must not lose its channel, so it is not less.
+    # An idle connection whose other machine has vanished ends after 15 + 15 s. The answer comes from gRPC's threads in
+    # the other process: one that is stopped for a moment must not lose its channel, so it is not less.
     ("grpc.keepalive_time_ms", 15_000),
     ("grpc.keepalive_timeout_ms", 15_000),
     # The library's other name for the same: where it is not set, an answer is waited for a whole minute.
