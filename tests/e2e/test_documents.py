@@ -39,7 +39,7 @@ DOCUMENTS: Final = (
     "docs/reference/rest.md",
 )
 
-OPTIONS: Final = {"docs/grpc-workers.md": ("--grpc-port", "0", "--transport", "grpc")}
+OPTIONS: Final = {"docs/grpc-workers.md": ("--transport", "grpc")}
 """Of the cluster, where a document has a particular one in mind."""
 
 STARTS_A_CLUSTER: Final = re.compile(r"^(make|rota (up|coordinator|worker)|export) ?")
@@ -95,11 +95,9 @@ def test_a_reader_who_types_along_sees_what_is_shown(document: str, tmp_path: Pa
     for name, program in SHOWN_FILE.findall((ROOT / document).read_text()):
         (tmp_path / name).write_text(program)
     port = free_port()
-    options = ("--workers", "2", "--resources", "cpu=2000,memory=8G", "--grpc-port", str(port))
-    with running_cluster(tmp_path, *options) as (rota, _):
+    arguments = ("--workers", "2", "--resources", "cpu=2000,memory=8G", "--grpc-port", str(port))
+    with running_cluster(tmp_path, *arguments, *OPTIONS.get(document, ())) as (rota, _):
         wait_until(lambda: is_open(port), what="the gRPC port")
-    arguments = ("--workers", "2", "--resources", "cpu=2000,memory=8G", *OPTIONS.get(document, ()))
-    with running_cluster(tmp_path, *arguments) as (rota, _):
         for command in typed_in(document):
             assert_shows(rota, command, grpc_port=port)
 

@@ -320,6 +320,19 @@ def test_taskandgo_subtask_names_a_parent_that_need_not_be_known(client: Reflect
     assert (none.success, none.message) == (False, "No subtask provided")
 
 
+def test_python_snippet_of_taskandgo_runs_and_its_output_can_be_read(client: ReflectedClient) -> None:
+    good, bad = fresh(), fresh()
+    taskandgo_submit(client, task_id=good, priority="critical", data="python:print(6 * 7)")
+    taskandgo_submit(client, task_id=bad, data="python:this is no program")
+    assert (wait_for(client, good).kind, wait_for(client, bad).kind) == ("python", "python")
+    assert status(client, good).currentStatus == "COMPLETED"
+    assert status(client, bad).currentStatus == "FAILED"
+    assert output(client, id=good) == b"42\n"
+    assert b"SyntaxError" in output(client, id=bad)
+    listed = next(task for task in client.call(f"{TASKANDGO}/ListTasks").tasks if task.task_id == good)
+    assert (listed.data, listed.priority, listed.progress) == ("python:print(6 * 7)", "critical", 100)
+
+
 @pytest.mark.parametrize("data", ["", "ruby:puts 1", "python", "\N{SNOWMAN}"])
 def test_data_that_nothing_can_run_is_accepted_and_fails_with_the_prefixes(client: ReflectedClient, data: str) -> None:
     task_id = fresh()
