@@ -7,6 +7,7 @@ import random
 import socket
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -136,6 +137,19 @@ def test_millions_of_empty_tasks_are_counted_not_made(cluster: Cluster, client: 
     error = refused(client, f"{ROTA}/SubmitTasks", b"\x0a\x00" * (4 << 20))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert peak_memory_kib(cluster.coordinator) - before < 200 << 10
+    assert_serves(client)
+
+
+def test_message_that_unpacks_to_hundreds_of_megabytes_is_not_unpacked(
+    cluster: Cluster, address: str, client: ReflectedClient
+) -> None:
+    before = peak_memory_kib(cluster.coordinator)
+    with grpc.insecure_channel(address, options=[("grpc.max_send_message_length", -1)]) as channel:
+        invoke: Any = channel.unary_unary(f"/{ROTA}/GetTask")
+        with pytest.raises(grpc.RpcError) as caught:
+            invoke(bytes(300 << 20), compression=grpc.Compression.Gzip, timeout=60.0)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert peak_memory_kib(cluster.coordinator) - before < 100 << 10
     assert_serves(client)
 
 
