@@ -140,6 +140,23 @@ def test_millions_of_empty_tasks_are_counted_not_made(cluster: Cluster, client: 
     assert_serves(client)
 
 
+def test_calls_that_are_given_up_at_once_leave_a_coordinator_that_works(
+    cluster: Cluster, client: ReflectedClient
+) -> None:
+    task = client.type_named("rota.v1.TaskSpec")(shell=":")
+    request = client.type_named("rota.v1.SubmitTasksRequest")(tasks=[task] * 100).SerializeToString()
+    invoke: Any = client.channel.unary_unary(f"/{ROTA}/SubmitTasks")
+    for number in range(100):
+        call = invoke.future(request)
+        if number % 2:  # in the middle of it, else before it has begun
+            client.call(f"{TASKANDGO}/GetTaskStatus", task_id="nobody")
+        call.cancel()
+    assert_serves(client)
+    count = cluster.count("pending")
+    assert count % 100 == 0, "all of a request or none"
+    assert "Traceback" not in cluster.coordinator.output()
+
+
 def test_message_that_unpacks_to_hundreds_of_megabytes_is_not_unpacked(
     cluster: Cluster, address: str, client: ReflectedClient
 ) -> None:

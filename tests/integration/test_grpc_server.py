@@ -108,6 +108,7 @@ def test_the_usual_port_gives_way_to_whoever_has_it(tmp_path: Path) -> None:
         cluster.start_coordinator()
         address = cluster.wait_for_grpc()
         assert not address.endswith(f":{GRPC_PORT_DEFAULT}")
+        assert "grpc_port_taken" in cluster.coordinator.output()
         assert listed_services(address)
 
 

@@ -89,7 +89,11 @@ class GrpcDoor:
         channel = Contract(channel_pb2.DESCRIPTOR.services_by_name["Channel"], channels, is_raw=True)
         contracts = [*public_contracts(self._service, self._watches), channel]
         server = GrpcServer(contracts, guard=self._guard, counters=self._counters)
-        port = server.listen(self._config.host, _ports(self._config))
+        ports = _ports(self._config)
+        port = server.listen(self._config.host, ports)
+        if ports[0] not in (0, port):
+            # A warning, since `rota up` shows nothing less, and clients look for it where it usually is.
+            log.warning("grpc_port_taken", usual=ports[0], instead=port)
         await server.start()
         _say_ready(self._config.host, port)
         return server, channels
