@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +20,7 @@ from rota.worker.slots import harvest
 from tests.support.disks import small_disk
 
 SECRET: Final = b"what is outside"
+NOBODY: Final = 65534
 
 
 class Field:
@@ -244,14 +248,29 @@ def test_a_file_too_deep_is_said(field: Field) -> None:
     assert "folders deep" in (ended.message or "")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_what_can_t_be_read_fails_the_attempt(field: Field) -> None:
-    field.write("shut").chmod(0)
-    ended = field.harvest("shut")
-    assert (ended.cause, ended.message) == (
-        Cause.ERROR,
-        "its outputs could not be kept: 'shut' can't be read: Permission denied",
+@pytest.mark.parametrize("shut", ["shut", "folder"])
+def test_what_can_t_be_read_fails_the_attempt(field: Field, tmp_path: Path, shut: str) -> None:
+    """As an ordinary user: root reads everything."""
+    field.write("shut")
+    field.write("folder/inner")
+    (field.scratch / shut).chmod(0)
+    program = (
+        "import json, os, sys\n"
+        "from rota.worker.slots.harvest import harvested\n"
+        f"os.chdir({str(tmp_path)!r})\n"
+        f"if os.geteuid() == 0: os.setgid({NOBODY}); os.setuid({NOBODY})\n"
+        f"freight = ([], [{shut!r}], 'blobs')\n"
+        "ended = (1, 1, None, 0, None, 1.0, 2.0, 1.0, None, None, 0, 0, b'', b'', None)\n"
+        "found = harvested(ended, 'scratch', freight, own=[])\n"
+        "print(json.dumps([found[2], found[14], found[17]]))\n"
     )
+    if os.geteuid() == 0:
+        for path in (tmp_path, *tmp_path.rglob("*")):
+            os.chown(path, NOBODY, NOBODY)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    (field.scratch / shut).chmod(0o700)
+    message = f"its outputs could not be kept: {shut!r} can't be read: Permission denied"
+    assert (done.stderr, json.loads(done.stdout)) == ("", ["error", message, []])
 
 
 @pytest.mark.xdist_group("disk")
