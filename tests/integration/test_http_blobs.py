@@ -240,6 +240,22 @@ async def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
         await asyncio.to_thread(store.close)
 
 
+async def test_who_asks_for_a_blob_may_name_it_for_a_while(tmp_path: Path, service: FakeService) -> None:
+    now = 1_000_000.0
+    store = BlobStore(tmp_path / "others", clock=lambda: now)
+    store.open()
+    store.put([b"old"], digest_of(b"old"))
+    os.utime(store.path(digest_of(b"old")), (now, now))
+    app = build_app(service, guard=GuardConfig(), counters=Counters(), blobs=store)
+    async with running_server(app) as running, httpx.AsyncClient(base_url=running.url) as asking:
+        now += 10 * 86_400.0
+        assert (await asking.head(path_of(b"old"))).status_code == 200
+        now += 500.0
+        assert store.sweep(set(), wall=now, bytes_max=1 << 30, max_age_s=86_400.0) == 0
+        assert store.has(digest_of(b"old"))
+    store.close()
+
+
 # Results
 
 

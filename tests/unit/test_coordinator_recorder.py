@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +21,8 @@ from rota.store.conformance import make_facts
 
 FULL = StoreUnavailable("no room left")
 BROKEN = StoreBroken("the disk fails")
+
+DAY_S = 86_400.0
 
 
 class FailingLogs(LogStore):
@@ -58,4 +62,25 @@ async def test_nothing_is_committed_and_the_worst_is_told_when_both_are_over(
     with pytest.raises(type(told)):
         await saving
     assert (await store.history(TaskQuery())).tasks == []
+    await recorder.close()
+
+
+async def test_a_blob_that_a_turn_names_counts_as_used_though_it_was_there(tmp_path: Path) -> None:
+    """What a task leaves each night may be the same each night."""
+    now = 1_000_000.0
+    blobs = BlobStore(tmp_path / "blobs", clock=lambda: now)
+    blobs.open()
+    store, logs = MemoryStore(), LogStore(tmp_path / "logs")
+    recorder = Recorder(store, logs, await store.campaign("a test"), blobs=blobs)
+    named, other = (hashlib.sha256(content).hexdigest() for content in (b"every night", b"once"))
+    blobs.put([b"every night"], named)
+    blobs.put([b"once"], other)
+    blobs.make_durable([named, other])
+    for path in (blobs.path(named), blobs.path(other)):
+        os.utime(path, (now, now))
+    now += 6 * DAY_S
+    await recorder.save(Changes(accepted=[make_facts(1)], blobs={named: None}), number=1)
+    now += 2 * DAY_S
+    assert blobs.sweep(set(), wall=now, bytes_max=1 << 30, max_age_s=7 * DAY_S) == 1
+    assert (blobs.has(named), blobs.has(other)) == (True, False)
     await recorder.close()

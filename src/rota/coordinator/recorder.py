@@ -37,11 +37,16 @@ class Recorder:
         await self.store.commit(changes, Fence(self._leadership.epoch, self._leadership.holder, number))
 
     async def _save_files(self, changes: Changes) -> None:
-        """Bring output and blobs to the disk, side by side; blobs that are there already cost nothing."""
+        """Bring output and blobs to the disk, side by side; blobs that are there already cost nothing.
+
+        They count as used from now on: what a nightly task leaves may be equal to what it left a month ago, and is kept
+        as long as the youngest task that names it.
+        """
         loop = asyncio.get_running_loop()
         work: list[asyncio.Future[None]] = []
         if changes.output:
             work.append(loop.run_in_executor(self._appending, self.logs.append, changes.output))
+        self.blobs.missing(changes.blobs)
         if blobs := self.blobs.undurable(changes.blobs):
             work.append(loop.run_in_executor(self._syncing, self.blobs.make_durable, blobs))
         if not work:

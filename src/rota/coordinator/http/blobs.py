@@ -65,7 +65,9 @@ async def find_blob(call: Call, digest: str, headers: tuple[Header, ...]) -> Ans
     """What sends a blob, a small one whole, to a request for it or for its size; ``None`` if it is not there."""
     if call.scope["method"] == "HEAD":
         size = await asyncio.to_thread(call.blobs.size, digest)
-        return None if size is None else Stream(_Portions(None), headers, length=size)
+        # Who asks whether it is there is about to name it: it stays as if it had just been sent.
+        is_there = size is not None and not call.blobs.missing([digest])
+        return Stream(_Portions(None), headers, length=size) if is_there else None
     call.streams.check_room()
     opened = await asyncio.to_thread(call.blobs.open_blob, digest)
     if opened is None:
