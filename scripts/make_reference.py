@@ -28,6 +28,8 @@ PAGE: Final = Path(__file__).parents[1] / "docs" / "reference" / "cli.md"
 PLACE: Final = re.compile(r"^(<!-- made: ([\w ]+) -->\n).*?^(<!-- end -->)$", re.M | re.S)
 
 READ_ON: Final = {
+    "cron": "[calendars](../calendars.md)",
+    "cron add": "[calendars](../calendars.md)",
     "bench": "[how quick is your cluster](../guide.md#how-quick-is-your-cluster)",
     "completion": "[the command line that helps](../guide.md#the-command-line-that-helps)",
     "events": "[the events of the API](rest.md#events)",
@@ -42,6 +44,9 @@ READ_ON: Final = {
     "workload": "[made-up load](../workloads.md), with pictures of the patterns",
 }
 """Where pages say more of a command."""
+
+MISSING_PART: Final = 0.2
+"""Of the options of a group: a command that lacks less takes the group but for these."""
 
 WIDTH: Final = 120
 
@@ -180,18 +185,25 @@ def _section(name: str, command: click.Command) -> str:
 def _options_part(command: click.Command) -> Iterator[str]:
     """The options of a command alone, as a table; for those that it shares, where they are."""
     options = _options(command)
-    shared = [group for group in SHARED if _has_all(options, group)]
+    shared = [group for group in SHARED if len(_missing(options, group)) < MISSING_PART * len(group.options)]
     known = {_identity(option) for group in shared for option in group.options}
     own = [option for option in options if _identity(option) not in known]
     if shared:
-        *first, last = [group.text for group in shared]
+        *first, last = [group.text + _but_for(_missing(options, group)) for group in shared]
         yield f"It takes {', '.join(first)}{' and ' if first else ''}{last}{', and:' if own else '.'}"
     if own:
         yield _option_table(own)
 
 
-def _has_all(options: Sequence[click.Option], group: Shared) -> bool:
-    return {_identity(option) for option in group.options} <= {_identity(option) for option in options}
+def _missing(options: Sequence[click.Option], group: Shared) -> list[click.Option]:
+    """Return the options of a group that a command does not have."""
+    there = {_identity(option) for option in options}
+    return [option for option in group.options if _identity(option) not in there]
+
+
+def _but_for(options: Sequence[click.Option]) -> str:
+    names = ", ".join(f"`{max(option.opts, key=len)}`" for option in options)
+    return f" (but for {names})" if names else ""
 
 
 def _identity(option: click.Option) -> tuple[str, ...]:

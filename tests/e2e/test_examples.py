@@ -25,7 +25,14 @@ TAKES_LONG: Final = frozenset({"workload", "bench"})
 HISTORY: Final = ".local/state/rota"
 """Where the example has the state of a coordinator."""
 
+CALENDAR: Final = "rota cron add @hourly --name report -- true"
+
+NO_CALENDARS: Final = "rota cron list --json | jq -r '.[].name' | xargs -r rota cron remove"
+
+CRON_PARTS: Final = ("show", "pause", "resume", "run", "history", "remove")
+
 PREPARED: Final = {
+    **{f"cron {part}": CALENDAR for part in CRON_PARTS},
     "cancel": "rota submit --queue batch --delay 1h -- true",
     "limits remove": "rota limits set licence-x 3",
     "reserve end": "rota reserve add demo --resources cpu=1000 --for 1h",
@@ -34,6 +41,7 @@ PREPARED: Final = {
 """What has been done before, in the world of an example."""
 
 CLEARED: Final = {
+    **dict.fromkeys(("cron", "cron add", *(f"cron {part}" for part in CRON_PARTS)), NO_CALENDARS),
     "drain": "rota resume w1 w2",
     "limits": "rota limits remove licence-x",
     "limits set": "rota limits remove licence-x",

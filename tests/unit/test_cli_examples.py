@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -21,7 +22,12 @@ OWN_EXAMPLES_MIN = 2
 def test_every_help_ends_with_examples_of_its_own(name: str, command: click.Command) -> None:
     lines = example_of(command).lines
     assert len(lines) >= (OWN_EXAMPLES_MIN if " " not in name else 1)
-    assert all(any(is_call_of(name, call) for call in calls_in(line)) for line in lines[:1])
+    assert any(is_call_of(name, call) for line in lines for call in calls_in(line))
+
+
+def test_no_example_has_words_that_are_not_typed() -> None:
+    # They would be arguments: a comment begins with a #.
+    assert not [line for _, line in EXAMPLES if re.search(r"\S {3,}[^#\s]", line)]
 
 
 @pytest.mark.parametrize("name,line", EXAMPLES)

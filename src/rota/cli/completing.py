@@ -27,7 +27,9 @@ __all__ = [
     "PLACEMENTS",
     "PRIORITIES",
     "Completer",
+    "calendars",
     "files",
+    "folders",
     "limits",
     "placements",
     "queues",
@@ -36,6 +38,7 @@ __all__ = [
     "tasks",
     "words",
     "workers",
+    "zones",
 ]
 
 Completer = Callable[["click.Context", "click.Parameter", str], "list[CompletionItem[str] | str]"]
@@ -83,6 +86,13 @@ def files(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list
     return [CompletionItem(incomplete, type="file")]
 
 
+def folders(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem[str] | str]:
+    """Let the shell offer folders."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - nobody else needs it
+
+    return [CompletionItem(incomplete, type="dir")]
+
+
 def placements(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem[str] | str]:
     """Offer policies: ours, and those that were installed beside."""
     from importlib.metadata import entry_points  # noqa: PLC0415 - slow to import
@@ -109,6 +119,13 @@ def workers(*states: str) -> Completer:
     )
 
 
+def zones(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem[str] | str]:
+    """Offer time zones."""
+    from zoneinfo import available_timezones  # noqa: PLC0415 - reads the zones of the system
+
+    return _items(((zone, "") for zone in sorted(available_timezones())), incomplete)
+
+
 def tags() -> Completer:
     """Offer the tags that workers have."""
     return _live(lambda client: ((tag, "") for tag in sorted({tag for node in client.nodes() for tag in node["tags"]})))
@@ -117,6 +134,11 @@ def tags() -> Completer:
 def queues() -> Completer:
     """Offer queues."""
     return _live(lambda client: _names(client.shares.queues()))
+
+
+def calendars() -> Completer:
+    """Offer calendars."""
+    return _live(lambda client: _names(client.calendars.all()))
 
 
 def limits() -> Completer:

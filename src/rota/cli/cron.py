@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from rota.cli import completing
 from rota.cli.bulk import change_each
 from rota.cli.cron_views import ShownCalendar, ShownFire
 from rota.cli.options import json_option, print_json, print_json_array, with_client
@@ -51,7 +52,7 @@ _LABEL_WIDTH: Final = 11
 @with_client
 @click.pass_context
 def command(ctx: click.Context, client: HttpClient, *, as_json: bool) -> None:
-    """List and make calendars: tasks that run by the clock."""
+    """List calendars, and make them: tasks that run by the clock."""
     if ctx.invoked_subcommand is None:
         _list(client, as_json)
 
@@ -61,7 +62,8 @@ def command(ctx: click.Context, client: HttpClient, *, as_json: bool) -> None:
     epilog="""Examples:
 
     \b
-    rota cron list --json
+    rota cron list
+    rota cron list --json | jq -r '.[].name'
     """,
 )
 @json_option
@@ -101,7 +103,7 @@ class AddCommand(click.Command):
     """,
 )
 @click.argument("expression")
-@click.option("--zone", default="UTC", show_default=True, help=ZONE_HELP)
+@click.option("--zone", default="UTC", show_default=True, shell_complete=completing.zones, help=ZONE_HELP)
 @click.option(
     "--misfire",
     type=click.Choice(("skip", "once", "all")),
@@ -163,7 +165,7 @@ add_command.params = [param for param in add_command.params if param.name not in
     rota cron show report
     """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completing.calendars())
 @json_option
 @with_client
 def show_command(client: HttpClient, *, name: str, as_json: bool) -> None:
@@ -184,7 +186,7 @@ def show_command(client: HttpClient, *, name: str, as_json: bool) -> None:
     rota cron pause report
     """,
 )
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=completing.calendars())
 @json_option
 @with_client
 def pause_command(client: HttpClient, *, names: tuple[str, ...], as_json: bool) -> None:
@@ -202,7 +204,7 @@ def pause_command(client: HttpClient, *, names: tuple[str, ...], as_json: bool) 
     rota cron resume report
     """,
 )
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=completing.calendars())
 @json_option
 @with_client
 def resume_command(client: HttpClient, *, names: tuple[str, ...], as_json: bool) -> None:
@@ -218,7 +220,7 @@ def resume_command(client: HttpClient, *, names: tuple[str, ...], as_json: bool)
     rota cron run report
     """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completing.calendars())
 @json_option
 @with_client
 def run_command(client: HttpClient, *, name: str, as_json: bool) -> None:
@@ -238,7 +240,7 @@ def run_command(client: HttpClient, *, name: str, as_json: bool) -> None:
     rota cron history report
     """,
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completing.calendars())
 @json_option
 @with_client
 def history_command(client: HttpClient, *, name: str, as_json: bool) -> None:
@@ -258,7 +260,7 @@ def history_command(client: HttpClient, *, name: str, as_json: bool) -> None:
     rota cron remove report
     """,
 )
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=completing.calendars())
 @json_option
 @with_client
 def remove_command(client: HttpClient, *, names: tuple[str, ...], as_json: bool) -> None:
@@ -273,11 +275,12 @@ def remove_command(client: HttpClient, *, names: tuple[str, ...], as_json: bool)
     epilog="""Examples:
 
     \b
-    rota cron next '*/15 9-17 * * MON-FRI' --zone America/New_York --count 3
+    rota cron next '*/15 9-17 * * MON-FRI' --zone America/New_York
+    rota cron next @monthly --count 12
     """,
 )
 @click.argument("expression")
-@click.option("--zone", default="UTC", show_default=True, help=ZONE_HELP)
+@click.option("--zone", default="UTC", show_default=True, shell_complete=completing.zones, help=ZONE_HELP)
 @click.option("--count", type=click.IntRange(1, 1000), default=5, show_default=True, help="So many of them.")
 @json_option
 def next_command(*, expression: str, zone: str, count: int, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from rota.cli import completing
 from rota.cli.exits import REFUSED
 from rota.cli.options import ID, json_option, with_client
 from rota.cli.text import escaped, size
@@ -35,9 +36,16 @@ NAMES_SHOWN: Final = 10
     rota fetch sums --list               # only look
     """,
 )
-@click.argument("task_id", metavar="ID", type=ID)
+@click.argument("task_id", metavar="ID", type=ID, shell_complete=completing.tasks())
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option("--to", "folder", metavar="DIR", default=".", help="Into this folder.  [default: the current one]")
+@click.option(
+    "--to",
+    "folder",
+    metavar="DIR",
+    default=".",
+    shell_complete=completing.folders,
+    help="Into this folder.  [default: the current one]",
+)
 @click.option("--force", is_flag=True, help="Overwrite what is there.")
 @click.option("--wait", "is_waited_for", is_flag=True, help="Wait for the end of the task.")
 @click.option("--list", "is_listed_only", is_flag=True, help="Write nothing; say what there is.")

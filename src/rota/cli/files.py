@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from rota.cli import completing
 from rota.cli.options import Parsed
 from rota.cli.patience import Patience
 from rota.cli.text import escaped, size
@@ -57,6 +58,7 @@ files_option = click.option(
     type=Parsed("path[=name]", parse_file),
     multiple=True,
     callback=_by_name,
+    shell_complete=completing.files,
     help="Ship a file or a folder into its scratch directory.",
 )
 

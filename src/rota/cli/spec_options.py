@@ -29,9 +29,19 @@ NAME_CHARS_MAX: Final = 200
 SPEC_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
     click.option("--shell", metavar="LINE", help="Run a line of /bin/sh instead of a command."),
     click.option(
-        "--python", "python_file", metavar="FILE|-", help="Run a file of Python code; arguments come after --."
+        "--python",
+        "python_file",
+        metavar="FILE|-",
+        shell_complete=completing.files,
+        help="Run a file of Python code; arguments come after --.",
     ),
-    click.option("--go", "go_file", metavar="FILE|-", help="Build and run a Go program; arguments come after --."),
+    click.option(
+        "--go",
+        "go_file",
+        metavar="FILE|-",
+        shell_complete=completing.files,
+        help="Build and run a Go program; arguments come after --.",
+    ),
     click.option("--name", help="A name to find it by."),
     click.option("--id", "task_id", type=options.ID, help="An id of your own; the same task twice is one."),
     click.option("-e", "--env", type=options.PAIR, multiple=True, help="Set a variable. Repeat for more."),
