@@ -50,6 +50,19 @@ def test_a_calendar_is_added_listed_shown_and_run(rota: Rota) -> None:
     assert rota.ok("ps", "--label", "cron=nightly").splitlines()[1].startswith(task_id)
 
 
+def test_files_and_snippets_go_with_its_tasks(rota: Rota) -> None:
+    (rota.folder / "words.txt").write_text("some words\n")
+    (rota.folder / "shout.py").write_text("import sys\nprint(open(sys.argv[1]).read().upper(), end='')\n")
+    rota.ok(
+        "cron", "add", "@daily", "--name", "shout", "--file", "words.txt", "--python", "shout.py", "--", "words.txt"
+    )
+    (rota.folder / "words.txt").unlink()
+    task_id = rota.ok("cron", "run", "shout").strip()
+    assert rota.ok("logs", "--follow", task_id) == "SOME WORDS\n"
+    assert "digest" not in rota.ok("cron", "list", "--json")
+    rota.ok("cron", "remove", "shout")
+
+
 def test_several_are_paused_resumed_and_removed_at_once(rota: Rota) -> None:
     for name in ("one", "two"):
         rota.ok("cron", "add", "@daily", "--name", name, "--shell", "true")

@@ -381,10 +381,16 @@ def test_a_limit_that_a_calendar_names_is_kept() -> None:
     assert core.answer(core.set_limit("licence", None)) == SettingDone(True)
 
 
-def test_what_its_function_needs_is_kept() -> None:
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"function": "ab" * 32, "blobs": ["cd" * 32]},
+        {"command": ["cat", "a"], "files": {"a": "ab" * 32, "b": "cd" * 32}},
+    ],
+)
+def test_blobs_that_its_tasks_need_are_kept(task: dict[str, Any]) -> None:
     core = new_core()
     digest, blob = "ab" * 32, "cd" * 32
-    task: dict[str, Any] = {"function": digest, "blobs": [blob], "kind": "function"}
     effects = core.set_calendar("0 3 * * *", task=task)
     assert set(saved(effects).blobs) == core.state.blobs_in_use() == {digest, blob}
     assert core.restarted().state.blobs_in_use() == {digest, blob}

@@ -151,6 +151,11 @@ def reservations() -> Completer:
     return _live(lambda client: _names(client.shares.reservations()))
 
 
+def calendars() -> Completer:
+    """Offer calendars."""
+    return _live(lambda client: ((str(one["name"]), str(one["expression"])) for one in client.calendars.all()))
+
+
 def _names(things: list[Json]) -> Iterator[tuple[str, str]]:
     return ((str(thing["name"]), "") for thing in things)
 

@@ -12,6 +12,7 @@ import click
 from rota.cli import completing
 from rota.cli.bulk import change_each
 from rota.cli.cron_views import ShownCalendar, ShownFire
+from rota.cli.files import ship_files
 from rota.cli.options import json_option, print_json, print_json_array, with_client
 from rota.cli.spec_options import command_argument, refuse_nothing, spec_from, spec_options
 from rota.cli.table import print_table, styled_state
@@ -45,14 +46,13 @@ _LABEL_WIDTH: Final = 11
     rota cron add @hourly --name report --overlap skip --retries 2 -- ./report.sh
     rota cron
     rota cron history report
-    rota cron next '*/15 9-17 * * MON-FRI' --zone America/New_York
     """,
 )
 @json_option
 @with_client
 @click.pass_context
 def command(ctx: click.Context, client: HttpClient, *, as_json: bool) -> None:
-    """List calendars, and make them: tasks that run by the clock."""
+    """List and make calendars: tasks that run by the clock."""
     if ctx.invoked_subcommand is None:
         _list(client, as_json)
 
@@ -95,11 +95,12 @@ class AddCommand(click.Command):
 
     \b
     rota cron add '0 3 * * *' --zone Europe/Berlin -- ./backup.sh /data
-    rota cron add '0 9 * * MON-FRI' --name mail --misfire skip --shell 'mail-report | sendmail boss'
+    rota cron add '0 9 * * MON-FRI' --name mail --misfire skip --shell './report.sh | wc -l'
+    rota cron add @hourly --name mail --replace --overlap skip --retries 2 -- ./report.sh
 
-    The five fields are minute, hour, day of the month, month and day of the week: numbers, names (MON, JAN),
-    ranges (1-5), lists (1,5), steps (*/5), L for the last day, MON#1 for the first Monday. Or @hourly, @daily,
-    @weekly, @monthly, @yearly.
+    The five fields of EXPRESSION are minute, hour, day of the month, month and day of the week: numbers, names (MON,
+    JAN), ranges (1-5), lists (1,5), steps (*/5), L for the last day, MON#1 for the first Monday. Or @hourly, @daily,
+    @weekly, @monthly, @yearly. Besides its own it takes the options of `rota submit` that can be said of many tasks.
     """,
 )
 @click.argument("expression")
@@ -137,13 +138,13 @@ def add_command(
 ) -> None:
     """Add a calendar: a task that is submitted whenever the clock of a zone shows the times of a cron expression.
 
-    Its --name is that of its tasks too; without one it is given one. All options of `rota submit` that make sense
-    for many tasks are for its tasks.
+    Its --name is that of its tasks too; without one it is given one.
     """
     says = {key: fields.pop(key) for key in ("zone", "misfire", "overlap", "paused")}
     _read_times(expression, says["zone"])
     task = spec_from(arguments, fields)
     refuse_nothing(task)
+    ship_files(client, task)
     calendar: Json = {"expression": expression, **says, "task": task}
     if replaces and name is None:
         raise click.UsageError("--replace needs the --name of the calendar to replace")
@@ -238,6 +239,7 @@ def run_command(client: HttpClient, *, name: str, as_json: bool) -> None:
 
     \b
     rota cron history report
+    rota cron history report --json | jq -r '.[] | select(.outcome == "missed") | .at'
     """,
 )
 @click.argument("name", shell_complete=completing.calendars())

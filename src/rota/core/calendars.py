@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from rota.core.cron import CronSyntaxError, FireTimes, UnknownZone
 from rota.core.model import Setting, TaskSeq
-from rota.core.spec import TaskRequest
+from rota.core.spec import TaskRequest, blobs_of
 
 __all__ = [
     "CALENDAR_KIND",
@@ -104,7 +104,8 @@ class Calendar(Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def blobs(self) -> tuple[str, ...]:
         """The digests that its tasks need."""
-        return tuple(self.task.blobs) if self.task.function is None else (self.task.function, *self.task.blobs)
+        blobs = blobs_of(self.task)
+        return blobs if self.task.function is None else (self.task.function, *blobs)
 
 
 class FireRecord(Struct, frozen=True, array_like=True, omit_defaults=True):

@@ -107,7 +107,10 @@ class CalendarJson(Struct, frozen=True, kw_only=True):
     unfinished: list[str]
     problem: str | None
     created_at: str
-    task: Annotated[TaskRequest, Meta(description="What it runs; in a list without env, stdin, code and data.")]
+    task: Annotated[
+        TaskRequest,
+        Meta(description="What it runs; in a list without what may be large (env, stdin, code, data, files, outputs)."),
+    ]
 
 
 async def list_calendars(call: Call) -> Answer:
@@ -200,9 +203,7 @@ def _checked(body: CalendarBody) -> Calendar:
 
 def _checked_task(text: bytes) -> TaskRequest:
     if len(text) > TASK_BYTES_MAX:
-        raise TooLarge(
-            f"task: {len(text):,} bytes: at most {TASK_BYTES_MAX:,}; put more in a file that workers can read"
-        )
+        raise TooLarge(f"task: {len(text):,} bytes: at most {TASK_BYTES_MAX:,}; ship more as a file (`files`)")
     try:
         requests, is_array = parse_requests(text, tasks_max=1)
     except BadSpec as error:
@@ -229,7 +230,11 @@ def _checked_task(text: bytes) -> TaskRequest:
 
 def _calendar_json(view: CalendarView, *, is_listed: bool = False) -> CalendarJson:
     calendar = view.calendar
-    task = replace(calendar.task, env={}, stdin=None, code=None, data=None) if is_listed else calendar.task
+    task = (
+        replace(calendar.task, env={}, stdin=None, code=None, data=None, files={}, outputs=[])
+        if is_listed
+        else calendar.task
+    )
     return CalendarJson(
         name=view.name,
         expression=calendar.expression,
