@@ -122,6 +122,24 @@ def test_a_clock_that_stood_far_ahead_does_not_stop_it() -> None:
 
 
 @pytest.mark.parametrize(
+    "evening,expected",
+    [
+        ("2030-03-30T22:00:00Z", ["2030-03-31T03:00:00+02:00", "2030-04-01T02:30:00+02:00"]),
+        ("2030-10-26T22:00:00Z", ["2030-10-27T02:30:00+02:00", "2030-10-28T02:30:00+01:00"]),
+    ],
+    ids=["forward", "back"],
+)
+def test_a_night_in_which_clocks_are_set_fires_once(evening: str, expected: list[str]) -> None:
+    core = Core(wall=datetime.fromisoformat(evening).timestamp())
+    core.set_calendar("30 2 * * *", zone="Europe/Berlin", misfire="all")
+    # Somebody sets the clock of the machine, too, at four in the morning; and another night passes.
+    for hours in (0.5, *[0.5] * 8, -1.0, *[0.5] * 54):
+        core.jump_wall(hours * 3600.0)
+        core.pass_time(CALENDAR_LOOK_S)
+    assert [labels_of(core, seq)["cron-at"] for seq in sorted(core.record.facts)] == expected
+
+
+@pytest.mark.parametrize(
     "misfire,expected",
     [
         ("skip", ["10:00", "13:00"]),

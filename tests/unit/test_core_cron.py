@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zoneinfo
 from datetime import datetime
 from itertools import islice
 
@@ -189,6 +190,16 @@ def test_an_unknown_zone_is_refused_with_a_near_one(name: str, hint: str) -> Non
     with pytest.raises(UnknownZone) as caught:
         find_zone(name)
     assert hint in str(caught.value)
+
+
+def test_a_machine_without_zones_of_its_own_has_those_of_the_package() -> None:
+    before = zoneinfo.TZPATH
+    zoneinfo.reset_tzpath(())
+    zoneinfo.ZoneInfo.clear_cache()
+    try:
+        assert fires("0 3 * * *", "2030-07-01T00:00:00Z", 1) == ["2030-07-01T03:00:00+02:00"]
+    finally:
+        zoneinfo.reset_tzpath(before)
 
 
 def test_times_end_where_the_calendar_does() -> None:
