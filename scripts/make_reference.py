@@ -28,7 +28,6 @@ PAGE: Final = Path(__file__).parents[1] / "docs" / "reference" / "cli.md"
 PLACE: Final = re.compile(r"^(<!-- made: ([\w ]+) -->\n).*?^(<!-- end -->)$", re.M | re.S)
 
 READ_ON: Final = {
-    "cron": "[calendars](../calendars.md)",
     "cron add": "[calendars](../calendars.md)",
     "bench": "[how quick is your cluster](../guide.md#how-quick-is-your-cluster)",
     "completion": "[the command line that helps](../guide.md#the-command-line-that-helps)",

@@ -136,11 +136,6 @@ def queues() -> Completer:
     return _live(lambda client: _names(client.shares.queues()))
 
 
-def calendars() -> Completer:
-    """Offer calendars."""
-    return _live(lambda client: _names(client.calendars.all()))
-
-
 def limits() -> Completer:
     """Offer limits."""
     return _live(lambda client: _names(client.shares.limits()))
