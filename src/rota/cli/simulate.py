@@ -28,7 +28,7 @@ SCENARIO_OR_FLAGS: Final = (
 
     \b
     rota simulate
-    rota simulate --workers 200 --tasks 20000 --arrivals bursty --mean-duration 30s
+    rota simulate --workers 200 --tasks 5000 --arrivals bursty --mean-duration 30s
     rota simulate --workers 50 --tasks 5000 --compare binpack,spread,least-loaded --plot picture.svg
     rota simulate scenario.yaml --ordering fair --json
     rota simulate --trace jobs.swf --workers 64 --worker-cpu 32
