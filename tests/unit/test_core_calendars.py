@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from rota.core.calendars import COUNTED_MAX, DECIDED_MAX, GRACE_S, HISTORY_MAX, MADE_UP_MAX, UNFINISHED_MAX
+from rota.core.calendars import (
+    COUNTED_MAX,
+    DECIDED_MAX,
+    GRACE_S,
+    HISTORY_MAX,
+    MADE_UP_MAX,
+    UNFINISHED_MAX,
+    CalendarProgress,
+    note_decided,
+)
 from rota.core.effects import CalendarRun, Notice, SettingDone
 from rota.core.model import TaskSeq
 from rota.core.spec import decode_spec
@@ -231,6 +240,17 @@ def test_no_more_than_so_many_spans_are_kept_apart() -> None:
     assert len(core.record.facts) > tasks
     times = [labels_of(core, seq)["cron-at"] for seq in core.record.facts]
     assert len(set(times)) == len(times)
+
+
+def test_spans_that_meet_become_one() -> None:
+    """As after a clock that was set back, while the calendar was given a sparser expression."""
+    progress = CalendarProgress(through=0.0, decided=[(10.0, 10.0), (11.0, 11.0), (20.0, 25.0)])
+    note_decided(progress, 12.0, before=10.0)
+    assert progress.decided == [(10.0, 12.0), (20.0, 25.0)]
+    note_decided(progress, 22.0, before=12.0)
+    assert progress.decided == [(10.0, 25.0)]
+    note_decided(progress, 5.0, before=1.0)
+    assert progress.decided == [(5.0, 5.0), (10.0, 25.0)]
 
 
 def test_with_overlap_skip_nothing_is_made_while_a_task_has_not_ended() -> None:
