@@ -179,7 +179,7 @@ async def test_streams_of_one_connection_are_channels_of_their_own(coordinator: 
         calls: list[aio.StreamStreamCall[bytes, bytes]] = []
         for number in range(3):
             calls.append(line.stream_stream(METHOD)())
-            await calls[-1].initial_metadata()
+            assert await frame_of(calls[-1]) == b""
             await calls[-1].write(pack([WORKER_CODEC.encode(Report(number=number))]))
             assert await coordinator.sessions[-1].wait_for_messages(1) == [Report(number=number)]
         calls[1].cancel()

@@ -133,7 +133,10 @@ def break_streams(cluster: Cluster, client: httpx.Client) -> None:
             token = "wrong" if way == "refused" else TOKEN
             method = "/rota.v1.Channel/Shut" if way == "unknown" else METHOD
             stream: Stream = line.stream_stream(method)(metadata=aio.Metadata(("authorization", f"Bearer {token}")))
-            await stream.initial_metadata()
+            if way in {"refused", "unknown"}:
+                assert await stream.code() in {StatusCode.UNAUTHENTICATED, StatusCode.UNIMPLEMENTED}
+                return
+            assert await read(stream) == b""
             if way == "closed":
                 await stream.write(close_frame(CloseCode.NORMAL, "enough"))
                 assert await stream.read() is aio.EOF

@@ -92,6 +92,7 @@ def test_a_worker_made_of_nothing_but_reflection_is_let_in(tmp_path: Path) -> No
                 request_serializer=frame.SerializeToString,
                 response_deserializer=GetMessageClass(method.output_type).FromString,
             )(iter(said.get, None), timeout=10.0)
+            assert not next(answers).messages
             said.put(frame(messages=[WORKER_CODEC.encode(HELLO)]))
             (welcome,) = next(answers).messages
             assert msgspec.msgpack.decode(welcome)["type"] == "welcome"

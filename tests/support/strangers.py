@@ -150,4 +150,6 @@ async def bare_stream(end: CoordinatorEnd) -> AsyncIterator[BareStream]:
     async with aio.insecure_channel(f"127.0.0.1:{end.port}", options=(("grpc.use_local_subchannel_pool", 1),)) as line:
         call: aio.StreamStreamCall[bytes, bytes] = line.stream_stream(METHOD)()
         await asyncio.wait_for(call.initial_metadata(), 5.0)
-        yield BareStream(call)
+        stream = BareStream(call)
+        assert await stream.read() == b"", "proxies hold metadata back until something follows"
+        yield stream

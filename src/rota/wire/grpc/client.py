@@ -57,6 +57,9 @@ _TROUBLES: Final = (
 )
 """What is in gRPC's words, what we say, and whether another try can help; the first that fits."""
 
+_WRITE_FAILED: Final = "Internal error from Core"
+"""What gRPC says of a stream that was lost while something was written, instead of why."""
+
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -136,9 +139,8 @@ class _ClientStream(StreamConnection[In, Out], Generic[In, Out]):
         try:
             frame: Any = await self._call.read()
         except aio.AioRpcError as error:
-            # What is INTERNAL is said of a write that failed, instead of why.
-            is_told = error.code() is not grpc.StatusCode.INTERNAL
-            raise StreamLost(_sentence((is_told and error.details()) or "the stream broke off")) from None
+            said = error.details() or error.code().name
+            raise StreamLost("it broke off" if said == _WRITE_FAILED else _sentence(said)) from None
         return None if frame is aio.EOF else frame
 
     async def _write_frame(self, frame: bytes) -> None:
@@ -186,7 +188,7 @@ grpc://host:50051
     """
     try:
         target = urlsplit(url)
-        is_bare = target.path in {"", "/"} and not target.query and not target.username
+        is_bare = target.path in {"", "/"} and not target.query and "@" not in target.netloc
         if target.scheme in _SCHEMES and is_bare and target.port != 0 and (target.hostname or "").encode("idna"):
             return target
     except ValueError:

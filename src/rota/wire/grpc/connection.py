@@ -192,17 +192,19 @@ class StreamConnection(ABC, Generic[In, Out]):
 
     # Writing
 
-    def _start_writing(self) -> None:
+    def _start_writing(self, first: bytes | None = None) -> None:
         if self._late_write is not None:
             self._late_write.cancel()
             self._late_write = None
         if self._writing is None and not self._over.done():
-            self._writing = self._loop.create_task(self._write())
+            self._writing = self._loop.create_task(self._write(first))
 
-    async def _write(self) -> None:
-        """Write what waits, urgent messages first, and then the end if there is to be one."""
+    async def _write(self, first: bytes | None) -> None:
+        """Write a first frame, what waits, urgent messages first, and then the end if there is to be one."""
         outbox = self._outbox
         try:
+            if first is not None:
+                await self._write_frame(first)
             while outbox:
                 await self._write_frame(pack(outbox.take(FRAME_BYTES_WANTED)))
             if self._farewell is not None:

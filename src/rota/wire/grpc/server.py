@@ -18,7 +18,7 @@ from grpc import aio
 
 from rota.wire.channel import ChannelHandler, CloseCode
 from rota.wire.grpc.connection import CHANNEL_OPTIONS, StreamConnection, StreamLost
-from rota.wire.grpc.frames import ACCEPTED, METHOD
+from rota.wire.grpc.frames import ACCEPTED, METHOD, pack
 from rota.wire.grpc.statuses import status_code
 from rota.wire.handshake import Handshake, Refusal
 from rota.wire.messages import Codec
@@ -97,6 +97,7 @@ class _ServerStream(StreamConnection[In, Out], Generic[In, Out]):
 
     async def serve(self, handler: ChannelHandler[In, Out]) -> None:
         """Be a channel until the stream is over. With the return of this, gRPC ends it."""
+        self._start_writing(pack([]))  # proxies (nginx) pass metadata on when something comes after it
         self._open(handler)
         await self._live()
 
