@@ -15,6 +15,7 @@ from rota.core.protocol import Assign, Assignment, OutputChunk, Report, ReportAc
 from rota.wire.channel import CloseCode
 from rota.wire.grpc import client, connection
 from rota.wire.grpc.frames import FRAME_BYTES_MAX, METHOD, close_frame, pack, unpack
+from rota.wire.handshake import Refusal
 from rota.wire.messages import COORDINATOR_CODEC, MESSAGE_BYTES_MAX, WORKER_CODEC
 from tests.support import channels
 from tests.support.channels import CoordinatorEnd, Recorder, WorkerEnd, open_channel, serve_channels
@@ -169,6 +170,16 @@ async def test_one_who_never_reads_is_let_go(coordinator: CoordinatorEnd, monkey
         session.line.close(code=CloseCode.TRY_LATER, reason="the worker reads too slowly")
         assert await session.wait_until_closed() == "closed from this side: the worker reads too slowly"
         await wait_until_async(lambda: not coordinator.connections, what="the end of the stream")
+
+
+async def test_refusal_carries_the_code_of_the_error(coordinator: CoordinatorEnd) -> None:
+    coordinator.decide = lambda: Refusal(503, "store_unavailable", "the store is away")
+    async with aio.insecure_channel(f"127.0.0.1:{coordinator.port}") as line:
+        call: aio.StreamStreamCall[bytes, bytes] = line.stream_stream(METHOD)()
+        assert await call.code() is StatusCode.UNAVAILABLE
+        assert await call.details() == "the store is away"
+        assert (await call.trailing_metadata()).get("rota-code") == "store_unavailable"
+        assert not await call.initial_metadata()
 
 
 # What is under the streams --------------------------------------------------------------------

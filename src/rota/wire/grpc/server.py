@@ -66,6 +66,7 @@ class ChannelService(Generic[In, Out]):
         if isinstance(decision, Refusal):
             context.set_code(status_code(decision.status))
             context.set_details(decision.message)
+            context.set_trailing_metadata((("rota-code", decision.code),))
             return
         stream = _ServerStream(context, self._codec, peer=peer)
         self._open.add(stream)
