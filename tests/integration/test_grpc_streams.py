@@ -13,6 +13,7 @@ import grpc.aio
 import pytest
 
 from rota.coordinator.grpc.contracts import public_contracts
+from rota.coordinator.grpc.rota_service import RotaService
 from rota.coordinator.grpc.server import GrpcServer
 from rota.coordinator.grpc.watching import OpenWatches
 from rota.coordinator.http.guard import Guard, GuardConfig
@@ -240,6 +241,32 @@ async def test_events_are_filtered_by_task_and_type(stage: Stage) -> None:
     stage.service.publish(None)
     event = await watch.read()
     assert (event.id, event.task, event.at.ToMilliseconds()) == ("1.2", "a", 1500)
+
+
+async def test_events_that_are_passed_over_hold_nobody_up() -> None:
+    class PastService(FakeService):
+        async def events(self, last_id: str | None) -> AsyncIterator[Event | None]:
+            for number in range(EVENTS):  # all there at once, as in a ring
+                yield Event(f"1.{number}", "task.running", 0.0, task="other")
+
+    class Context:
+        async def send_initial_metadata(self, _metadata: object) -> None:
+            pass
+
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    context: Any = Context()
+    request = rota_pb2.WatchEventsRequest(task_ids=["mine"])
+    await RotaService(PastService(), OpenWatches()).WatchEvents(request, context)
+    beside.cancel()
+    assert turns >= EVENTS // 1000
 
 
 @pytest.mark.parametrize("fields", [{"task_ids": ["x"] * 1001}, {"types": ["x"] * 101}])

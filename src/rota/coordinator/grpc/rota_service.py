@@ -31,6 +31,9 @@ PAGE_TASKS_DEFAULT: Final = 100
 SPECS_A_STEP: Final = 500
 """Read before others have their turn: some milliseconds."""
 
+EVENTS_A_STEP: Final = 500
+"""Passed over before others have their turn: who comes back for one task may have a hundred thousand to skip."""
+
 WATCHED_TASKS_MAX: Final = 1000
 WATCHED_TYPES_MAX: Final = 100
 
@@ -118,9 +121,14 @@ class RotaService:
             events = self._service.events(request.after or None)
             try:
                 await context.send_initial_metadata(())  # so that the client knows that we listen
+                passed_over = 0
                 async for event in events:
                     if event is not None and wanted.takes(event):
                         await context.write(event_message(event))
+                        continue
+                    passed_over += 1
+                    if passed_over % EVENTS_A_STEP == 0:
+                        await asyncio.sleep(0)
             finally:
                 await close_iterator(events)
 
