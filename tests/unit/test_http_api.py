@@ -66,6 +66,14 @@ def test_the_document_has_every_endpoint_and_refers_to_nothing_that_is_not_there
     assert set(references(document)) <= schemas
 
 
+def test_endpoint_with_a_form_of_its_own_for_errors_is_described_with_it() -> None:
+    document: Any = openapi_document(API)
+    responses = document["paths"]["/submit-task"]["post"]["responses"]
+    forms = {status: list(references(response)) for status, response in responses.items()}
+    own, usual = ["#/components/schemas/SubmittedJson"], ["#/components/schemas/ErrorJson"]
+    assert forms == {**dict.fromkeys(("201", "400", "409", "413", "429", "503"), own), "401": usual, "403": usual}
+
+
 def test_operations_have_names_of_their_own() -> None:
     names = [endpoint.handler.__name__ for endpoint in API]
     assert len(set(names)) == len(names)
