@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from rota.core.errors import BadRequest, BadSpec, TooLarge
 from rota.core.files import check_files
-from rota.core.model import WORK_MIXES, GangTerms, SyntheticWork
+from rota.core.model import WORK_MIXES, GangTerms, InputFile, SyntheticWork
 from rota.core.spec import (
     GANG_LABEL,
     KINDS,
@@ -68,7 +68,7 @@ _GENERATED_ID = re.compile(r"t[0-9]+\Z")
 _UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$(?:\[(\d+)\])?\.?(.*)`)?\Z")
 _AT_PATH = re.compile(r"(.*) - at `\$(?:\[(\d+)\])?\.?(.*)`\Z")
 
-_NESTED: Final[Mapping[str | None, type[Struct]]] = {"workload": SyntheticWork, "gang": GangTerms}
+_NESTED: Final[Mapping[str | None, type[Struct]]] = {"workload": SyntheticWork, "gang": GangTerms, "files": InputFile}
 """Fields with fields of their own."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
@@ -160,6 +160,7 @@ def _explain(problem: str) -> BadSpec:
     """Turn the decoder's sentence into one that names our field and the near name."""
     if unknown := _UNKNOWN_FIELD.match(problem):
         name, index, inside = unknown.groups()
+        inside = inside and inside.removesuffix("[...]")
         field = f"{inside}.{name}" if inside else name
         near = get_close_matches(name, _NESTED.get(inside, TaskRequest).__struct_fields__, n=1)
         hint = f"did you mean `{near[0]}`?" if near else "see the list of fields at /docs"
