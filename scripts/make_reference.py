@@ -31,7 +31,6 @@ READ_ON: Final = {
     "cron add": "[calendars](../calendars.md)",
     "bench": "[how quick is your cluster](../guide.md#how-quick-is-your-cluster)",
     "completion": "[the command line that helps](../guide.md#the-command-line-that-helps)",
-    "cron": "[calendars](../calendars.md)",
     "events": "[the events of the API](rest.md#events)",
     "fetch": "[files](../files.md)",
     "limits": "[sharing a cluster](../sharing.md)",

@@ -148,6 +148,16 @@ def test_a_mistake_is_told_before_anything_runs(rota: Rota, options: list[str], 
     assert result.stdout == ""
 
 
+def test_a_calendar_has_files_for_its_tasks(rota: Rota) -> None:
+    (rota.folder / "in").write_text("of the calendar")
+    options = ("--name", "filed", "--file", "in", "--output", "out", "--shell", "cp in out")
+    rota.ok("cron", "add", "@yearly", *options)
+    task_id = rota.ok("cron", "run", "filed").strip()
+    rota.ok("fetch", task_id, "--wait")
+    assert (rota.folder / "out").read_text() == "of the calendar"
+    rota.ok("cron", "remove", "filed")
+
+
 def test_many_tasks_share_files(rota: Rota) -> None:
     (rota.folder / "in").write_text("shared")
     tasks = "".join(json.dumps({"shell": f"cat in > out-{n}", "outputs": [f"out-{n}"]}) + "\n" for n in range(3))
