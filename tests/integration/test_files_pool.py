@@ -19,8 +19,10 @@ from rota.worker.scratch import ScratchFolder
 from rota.worker.slots.base import Stock, Work
 from rota.worker.slots.pool import SlotPool
 from rota.worker.transfer import BlobTransfer
+from tests.integration.test_slots_crash import pids_in
 from tests.support.blob_server import BlobServer, running_blob_server
 from tests.support.disks import small_disk
+from tests.support.tracing import traced
 from tests.support.waiting import wait_until_async
 
 Files = Mapping[str, bytes | str]
@@ -44,6 +46,7 @@ class Bench:
         if server is None:
             self.blobs.use_home(BlobHome(str(self.home), "probe", "secret"))
         self.ends: dict[AttemptKey, Ended] = {}
+        self.may_lose_slots = False
         self._last = 0
 
     def on_events(self, started: list[Started], ended: list[Ended], output: list[OutputChunk]) -> None:
@@ -56,7 +59,7 @@ class Bench:
         raise AssertionError(marks)
 
     def on_quarantined(self, lane: LaneId, message: str) -> None:
-        raise AssertionError(message)
+        assert self.may_lose_slots, message
 
     def put(self, content: bytes) -> str:
         """A blob of the coordinator's."""
@@ -176,6 +179,23 @@ async def test_nothing_is_kept_before_all_of_the_attempt_is_gone(bench: Bench) -
     kept = bench.left(end)
     assert kept["result"] == b"done\n"
     assert len(kept["log"]) == next(output.bytes for output in end.outputs if output.name == "log")
+
+
+@pytest.mark.slow
+async def test_where_something_can_t_be_ended_nothing_is_read_and_that_is_said(bench: Bench, tmp_path: Path) -> None:
+    bench.may_lose_slots = True
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    leaving = f"sh -c ': > {pids}/$$; exec sleep 60' & while [ ! -e {pids}/go ]; do sleep 0.01; done; echo > out"
+    key = bench.submit(leaving, outputs=["out"])
+    await wait_until_async(lambda: any(pids.iterdir()), what="a pid")
+    (victim,) = pids_in(pids)
+    with traced(victim):
+        (pids / "go").touch()
+        end = await bench.end_of(key)
+    assert (end.cause, end.exit_code, end.outputs) == (Cause.AGENT_ERROR, 0, ())
+    assert "could not be killed" in (end.message or "")
+    assert (end.message or "").endswith("; its outputs were not kept")
 
 
 async def test_a_snippet_has_files_beside_its_code_and_its_code_is_no_output(bench: Bench) -> None:

@@ -74,10 +74,15 @@ class Scratch:
             return None
         return last_words(self._language, self._source, os.WEXITSTATUS(status), stderr=stderr.ending())
 
-    def harvested(self, ended: tuple[object, ...]) -> tuple[object, ...]:
-        """Keep what the task wants back, once nothing of the attempt runs any more: that is added to its end."""
+    def harvested(self, ended: tuple[object, ...], *, is_over: bool) -> tuple[object, ...]:
+        """Keep what the task wants back, and add that to its end.
+
+        Only if nothing of the attempt runs any more (``is_over``): what still writes could lead us anywhere.
+        """
         if self._freight is None or not self._freight[1]:
             return ended
+        if not is_over:
+            return (*ended[:2], ended[2] or "agent-error", *ended[3:14], f"{ended[14]}; its outputs were not kept")
         from rota.worker.slots.harvest import harvested  # noqa: PLC0415 - memory that few slots need
 
         return harvested(ended, self._path, self._freight, own=self._files)

@@ -209,12 +209,13 @@ class Slot:
         if is_empty:
             ended = attempt.ended(self._out, self._err)
             if scratch is not None:
-                ended = scratch.harvested(ended)
+                ended = scratch.harvested(ended, is_over=True)
                 scratch.remove()
             self._add_ended(ended)
             return
         attempt.message = f"{attempt.message}; {TROUBLE}" if attempt.message else TROUBLE
-        self._ended.append(attempt.ended(self._out, self._err))
+        ended = attempt.ended(self._out, self._err)
+        self._ended.append(ended if scratch is None else scratch.harvested(ended, is_over=False))
         self._withdraw()
 
     def _withdraw(self) -> None:
