@@ -30,6 +30,7 @@ NAMES_SHOWN: Final = 10
     epilog="""Examples:
 
     \b
+    rota submit --id sums --file a.csv --output result --shell 'mkdir result; sort a.csv > result/sorted.csv'
     rota fetch sums --wait               # all that it left, into this folder
     rota fetch sums --to elsewhere       # or into another
     rota fetch sums result/sorted.csv    # one file
