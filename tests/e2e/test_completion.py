@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ SOURCE = {
 def rota(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rota]:
     with running_cluster(tmp_path_factory.mktemp("cluster"), "--workers", "1", "--tags", "ssd") as (rota, _):
         rota.ok("submit", "--id", "waiting-for-tape", "--delay", "1h", "--", "true")
+        rota.ok("submit", "--id", "night:a@dawn", "--wait", "--", "true")
         rota.ok("submit", "--id", "ended-long-ago", "--wait", "--", "true")
         rota.ok("queues", "set", "nightly", "--weight", "2")
         rota.ok("limits", "set", "licence", "3")
@@ -39,7 +41,11 @@ LINES = [
     ("rota submi", "rota submit "),
     ("rota submit --gpu-m", "rota submit --gpu-memory "),
     ("rota submit --placement binp", "rota submit --placement binpack "),
+    ("rota submit --placement=binp", "rota submit --placement=binpack "),
     ("rota cancel waiting", "rota cancel waiting-for-tape "),
+    ("rota show night:a@", "rota show night:a@dawn "),
+    ("rota cancel --url=URL waiting", "rota cancel --url=URL waiting-for-tape "),
+    ("rota cancel --url URL waiting", "rota cancel --url URL waiting-for-tape "),
     ("rota drain w", "rota drain w1 "),
     ("rota queues set nigh", "rota queues set nightly "),
     ("rota submit --limit lic", "rota submit --limit licence "),
@@ -56,8 +62,8 @@ def test_tab_completes_in_a_real_shell(rota: Rota, shell: str) -> None:
         terminal.type(f"PS1='READY: '; PROMPT=$PS1; {SOURCE[shell]}; echo it is' 'sourced\n")
         terminal.wait_for("it is sourced")
         for typed, completed in LINES:
-            terminal.type(typed + "\t")
-            terminal.wait_for(completed.replace(".", r"\."))
+            terminal.type(typed.replace("URL", rota.url) + "\t")
+            terminal.wait_for(re.escape(completed.replace("URL", rota.url)))
             terminal.type("\x15")  # Ctrl-U: an empty line again
 
 
@@ -66,7 +72,12 @@ def test_fish_offers_what_fits(rota: Rota, typed: str, completed: str) -> None:
     require_program("fish", package="fish")
     (rota.folder / "script-of-mine").touch()
     offered = subprocess.run(
-        ["fish", "--no-config", "-c", f"rota completion fish | source; complete -C {shlex.quote(typed)}"],
+        [
+            "fish",
+            "--no-config",
+            "-c",
+            f"rota completion fish | source; complete -C {shlex.quote(typed.replace('URL', rota.url))}",
+        ],
         capture_output=True,
         text=True,
         env=rota.env,

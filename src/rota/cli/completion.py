@@ -10,12 +10,11 @@ from typing import Final
 
 import click
 
+from rota.cli.main import COMPLETION_VARIABLE
+
 __all__ = ["command"]
 
 SHELLS: Final = ("bash", "zsh", "fish")
-
-VARIABLE: Final = "_ROTA_COMPLETE"
-"""By which the scripts tell ``rota`` what they want: the name that `click` makes of the program's."""
 
 
 @click.command(
@@ -38,4 +37,4 @@ def command(shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(click.Command("rota"), {}, "rota", VARIABLE).source(), nl=False)
+    click.echo(kind(click.Command("rota"), {}, "rota", COMPLETION_VARIABLE).source(), nl=False)

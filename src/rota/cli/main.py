@@ -19,7 +19,7 @@ from rota import __version__
 from rota.cli.exits import ABORTED, CLOSED_PIPE, exit_code_of_error
 from rota.core.errors import RotaError
 
-__all__ = ["COMMANDS", "cli", "main"]
+__all__ = ["COMMANDS", "COMPLETION_VARIABLE", "cli", "main"]
 
 COMMANDS: Final = {
     "Start": {
@@ -64,6 +64,9 @@ COMMANDS: Final = {
     },
 }
 """Every command with its short help, by what one wants: the module ``rota.cli.<command>`` has it."""
+
+COMPLETION_VARIABLE: Final = "_ROTA_COMPLETE"
+"""By which the scripts of shells tell what they want: the name that `click` makes of the program's."""
 
 _HELP: Final = {name: text for section in COMMANDS.values() for name, text in section.items()}
 
@@ -173,6 +176,10 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run ``rota`` with these arguments, or with those of the process, and exit."""
+    if COMPLETION_VARIABLE in os.environ:
+        from rota.cli.shells import register  # noqa: PLC0415 - only a shell asks
+
+        register()
     cli.main(args=list(arguments) if arguments is not None else None, prog_name="rota")
     sys.exit(0)
 
