@@ -184,6 +184,7 @@ def test_any_text_is_an_expression_or_a_mistake_in_it(text: str) -> None:
         ("localtime", "time zone"),
         ("", "use a name such as UTC or Europe/Berlin"),
         ("UTC\0", "time zone"),
+        ("x" * 1_000_000, "has at most 100 characters, not 1,000,000"),
     ],
 )
 def test_an_unknown_zone_is_refused_with_a_near_one(name: str, hint: str) -> None:

@@ -38,7 +38,9 @@ MACROS: Final = {
     "@annually": "0 0 1 1 *",
 }
 
-_ZONE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+/-]{0,99}\Z")
+ZONE_CHARS_MAX: Final = 100
+
+_ZONE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+/-]*\Z")
 _LOCAL_ZONES: Final = frozenset({"localtime", "posixrules", "Factory"})
 """Files among the zones that mean something else on each machine, or nothing."""
 
@@ -149,6 +151,8 @@ def find_zone(name: str) -> ZoneInfo:
     Raises:
         UnknownZone: There is none; names near ones.
     """
+    if len(name) > ZONE_CHARS_MAX:  # neither shown nor compared with all that there are
+        raise UnknownZone(f"the name of a time zone has at most {ZONE_CHARS_MAX} characters, not {len(name):,}")
     if _ZONE.match(name) and name not in _LOCAL_ZONES:
         try:
             return ZoneInfo(name)

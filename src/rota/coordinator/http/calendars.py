@@ -184,7 +184,8 @@ def _decoded(body: bytes, shape: type[B]) -> B:
 
 def _check_name(name: str) -> None:
     if not _NAME.match(name):
-        raise BadRequest(f"name is {name!r}: use 1 to 100 letters, digits or ._-, a letter or a digit first")
+        shown = name if len(name) <= 100 else name[:100] + "…"
+        raise BadRequest(f"name is {shown!r}: use 1 to 100 letters, digits or ._-, a letter or a digit first")
 
 
 def _checked(body: CalendarBody) -> Calendar:
