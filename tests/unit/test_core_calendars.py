@@ -15,8 +15,6 @@ from rota.core.calendars import (
     HISTORY_MAX,
     MADE_UP_MAX,
     UNFINISHED_MAX,
-    CalendarProgress,
-    note_decided,
 )
 from rota.core.effects import CalendarRun, Notice, SettingDone
 from rota.core.model import TaskSeq
@@ -242,17 +240,6 @@ def test_no_more_than_so_many_spans_are_kept_apart() -> None:
     assert len(set(times)) == len(times)
 
 
-def test_spans_that_meet_become_one() -> None:
-    """As after a clock that was set back, while the calendar was given a sparser expression."""
-    progress = CalendarProgress(through=0.0, decided=[(10.0, 10.0), (11.0, 11.0), (20.0, 25.0)])
-    note_decided(progress, 12.0, before=10.0)
-    assert progress.decided == [(10.0, 12.0), (20.0, 25.0)]
-    note_decided(progress, 22.0, before=12.0)
-    assert progress.decided == [(10.0, 25.0)]
-    note_decided(progress, 5.0, before=1.0)
-    assert progress.decided == [(5.0, 5.0), (10.0, 25.0)]
-
-
 def test_with_overlap_skip_nothing_is_made_while_a_task_has_not_ended() -> None:
     core = new_core()
     core.hello()
@@ -356,6 +343,24 @@ def test_a_replacement_does_not_fire_what_was_fired() -> None:
     core.set_calendar("*/1 * * * *", replaces=True)
     core.pass_time(180.0)
     assert fired(core) == ["10:00", "10:01", "10:02"]
+
+
+def test_spans_of_another_expression_stay_apart() -> None:
+    core = new_core()
+    core.set_calendar("0 * * * *", misfire="skip")
+    at(core, "10:00:05")
+    core.set_calendar("* * * * *", misfire="skip", replaces=True)
+    at(core, "10:30:05")
+    assert fired(core) == ["10:00", "10:30"]
+    at(core, "09:30:00")
+    core.set_calendar("0 * * * *", misfire="skip", replaces=True)
+    at(core, "11:00:05")
+    assert fired(core)[2:] == ["11:00"]
+    assert len(core.calendar().progress.decided) == 3
+    core.set_calendar("* * * * *", misfire="skip", replaces=True)
+    at(core, "10:28:55")
+    core.pass_time(125.0)
+    assert fired(core)[3:] == ["10:31"]
 
 
 def test_a_removed_one_is_gone_also_after_a_restart() -> None:

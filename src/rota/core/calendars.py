@@ -193,18 +193,17 @@ def was_decided(progress: CalendarProgress, at: float) -> bool:
 
 def note_decided(progress: CalendarProgress, at: float, *, before: float) -> None:
     """Note that a fire time is decided; it prolongs the span that ends with the one ``before`` it."""
-    begun = next((span for span in progress.decided if span[1] == before), (at, at))
-    spans = sorted([*(span for span in progress.decided if span != begun), (begun[0], at)])
-    # Where the clock was set back under another expression, the new span may reach into those that follow.
-    decided = spans[:1]
-    for first, last in spans[1:]:
-        if first <= decided[-1][1]:
-            decided[-1] = (decided[-1][0], max(last, decided[-1][1]))
-        else:
-            decided.append((first, last))
-    if len(decided) > DECIDED_MAX:
-        decided[:2] = [(decided[0][0], decided[1][1])]
-    progress.decided = decided
+    # Others in between are of another expression, which the calendar had before a clock was set back.
+    is_next = not any(before < first < at for first, _ in progress.decided)
+    for index, (first, last) in enumerate(progress.decided):
+        if last == before and is_next:
+            progress.decided[index] = (first, at)
+            return
+    progress.decided.append((at, at))
+    progress.decided.sort()
+    if len(progress.decided) > DECIDED_MAX:
+        (first, _), (_, last) = progress.decided[:2]
+        progress.decided[:2] = [(first, last)]
 
 
 def next_fire(times: FireTimes, progress: CalendarProgress) -> float | None:
