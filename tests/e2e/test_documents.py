@@ -51,10 +51,16 @@ NEEDED_FILES: Final = {
     "backup.sh": "#!/bin/sh\necho saved\n",
     **{f"{number}.csv": "1,2\n" for number in range(40)},
     **{path.name: path.read_text() for path in (ROOT / "examples" / "snippets").iterdir()},
-    "towns.csv": "Ulm,126000\nKiel,247000\nWismar,43000\n",
-    "largest.sh": '#!/bin/sh\nmkdir result\nsort -t, -k2 -rn "$1" | head -n 1 > result/largest.csv\n',
 }
-"""What the reader of the guide is thought to have."""
+"""What every reader is thought to have."""
+
+OWN_FILES: Final = {
+    "docs/files.md": {
+        "towns.csv": "Ulm,126000\nKiel,247000\nWismar,43000\n",
+        "largest.sh": '#!/bin/sh\nmkdir result\nsort -t, -k2 -rn "$1" | head -n 1 > result/largest.csv\n',
+    },
+}
+"""What the reader of one document has besides."""
 
 SHOWN_FILE: Final = re.compile(r"`(\w+\.py)`:\n\n```python\n(.*?)^```", re.M | re.S)
 """A program that the reader is thought to save under the name before it."""
@@ -89,7 +95,7 @@ def test_a_reader_who_types_along_sees_what_is_shown(document: str, tmp_path: Pa
         require_program(program, package=program)
     if document == "docs/snippets.md":
         require_program("go", package="golang-go")
-    for name, content in NEEDED_FILES.items():
+    for name, content in {**NEEDED_FILES, **OWN_FILES.get(document, {})}.items():
         (tmp_path / name).write_text(content)
         (tmp_path / name).chmod(0o755)
     for name, program in SHOWN_FILE.findall((ROOT / document).read_text()):
