@@ -34,7 +34,6 @@ CRON_PARTS: Final = ("show", "pause", "resume", "run", "history", "remove")
 PREPARED: Final = {
     **{f"cron {part}": CALENDAR for part in CRON_PARTS},
     "cancel": "rota submit --queue batch --delay 1h -- true",
-    "fetch": "rota submit --id sums --output result --shell 'mkdir result; date > result/sorted.csv'",
     "limits remove": "rota limits set licence-x 3",
     "reserve end": "rota reserve add demo --resources cpu=1000 --for 1h",
     "resume": "rota drain w1 w2",
