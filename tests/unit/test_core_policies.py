@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from rota.core.cluster import Room
-from rota.core.model import Offer, Shape, TaskSeq, WorkerId, WorkerRecord
+from rota.core.commands import SessionId
+from rota.core.model import Offer, Shape, TaskSeq, WorkerId, WorkerRecord, WorkerState
 from rota.core.placement.policies import POLICIES
 from rota.core.queues import Queue
 from rota.core.workers import Worker
@@ -133,6 +134,24 @@ def test_the_cost_of_a_choice_does_not_grow_with_the_workers(placement: str) -> 
             policy.opened(worker, f"t{number}")
         asked[count] = has_room.count
     assert asked[2000] <= 2 * asked[20] + 20
+
+
+@pytest.mark.parametrize("placement", ["least-loaded", "random"])
+def test_an_order_forgets_workers_that_left_while_they_had_work(placement: str) -> None:
+    order = POLICIES[placement](random.Random(1)).make_order()
+    assert order is not None
+    room = Room(Shape((("cpu", 1),), frozenset()), POLICIES[placement](random.Random(1)), Queue("default"))
+    idle, *passing = workers(5000)
+    for worker in (idle, *passing):
+        worker.session, worker.state = SessionId(worker.number + 1), WorkerState.ONLINE
+    order.offer(idle)
+    for worker in passing:
+        worker.ledger.reserve((("cpu", 50),))
+        order.offer(worker)
+        order.look(room.fits_now)
+        worker.session = None
+        order.look(room.fits_now)
+    assert len(order) < 500
 
 
 # What each chooses

@@ -74,6 +74,15 @@ def test_workers_in_use_are_averages_over_time() -> None:
     assert seen.other_workers_in_use == pytest.approx(0.5)
 
 
+def test_worker_that_came_since_is_chosen_by_the_other_policy_too() -> None:
+    core = core_with("least-loaded", placement="least-loaded")
+    core.hello("w1", cpu=4000)
+    core.submit(resources={"cpu": 1000})
+    core.hello("w2", cpu=4000)
+    core.submit(resources={"cpu": 1000})
+    assert (report(core).decisions, report(core).same) == (2, 2)
+
+
 def test_task_that_waits_is_noticed_where_the_other_policy_had_kept_room() -> None:
     core = core_with("binpack", placement="spread")
     for name in ("w1", "w2"):

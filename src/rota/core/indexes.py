@@ -8,7 +8,6 @@ common order; only what finds nobody there has an index of its own made, of thos
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from rota.core.model import WorkerId
@@ -84,9 +83,9 @@ class Indexes:
         room.index = None
         self.kept.pop(room, None)
 
-    def drop_all(self) -> None:
-        """Forget what is known of who has room, of the rooms for which nothing waits."""
-        for room in self.kept:
+    def drop_all(self, rooms: Iterable[Room]) -> None:
+        """Forget what is known of who has room, of all the rooms that there are: whatever order they are placed by."""
+        for room in rooms:
             room.index = None
         self.kept.clear()
         self._orders.clear()
@@ -124,7 +123,7 @@ class _Freed:
 
     def since(self, number: int) -> Iterable[Worker]:
         """Each of those from ``number`` on, once."""
-        return dict.fromkeys(islice(self._workers, number - self.first, None))
+        return dict.fromkeys(self._workers[number - self.first :])
 
 
 class RoomView:

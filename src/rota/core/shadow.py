@@ -158,7 +158,7 @@ class Shadow:
             mirror.session, mirror.state = real.session, real.state
             mirror.drained, mirror.leaving = real.drained, real.leaving
             mirror.kept, mirror.quarantined = real.kept, real.quarantined
-        self._cluster.indexes.drop_all()
+        self._cluster.indexes.drop_all(self._cluster.rooms.values())
         self._cluster.freed.clear()
 
     def _empty(self, mirror: Worker) -> None:

@@ -23,7 +23,7 @@ STEPS: Final = 21
 """Of the load, from nothing to all of it, which is a step of its own. Who has more than all has no room."""
 
 STALE_FACTOR: Final = 4
-"""There may be so many entries a worker before the stale ones are thrown out."""
+"""There may be so many times the entries that were there at first before the stale ones are thrown out."""
 
 
 class LeastLoaded(PlacementPolicy):
@@ -54,7 +54,7 @@ class _Steps:
     cache.
     """
 
-    __slots__ = ("_entries", "_last", "_lowest", "_rng", "_size", "_steps")
+    __slots__ = ("_entries", "_last", "_lowest", "_rng", "_size", "_size_max", "_steps")
 
     def __init__(self, rng: random.Random, workers: Iterable[Worker]) -> None:
         self._rng = rng
@@ -66,8 +66,8 @@ class _Steps:
         if before is not None and before[0] == step:
             return
         self._note(worker, step)
-        if self._size > STALE_FACTOR * len(self._entries) + 64:
-            self._begin([worker for _, worker in self._entries.values()])
+        if self._size > self._size_max:  # whoever left with work is drawn no more: in a step that is never come to
+            self._begin([worker for _, worker in self._entries.values() if worker.is_open])
 
     def choose(self, key: str, has_room: HasRoom) -> Worker | None:  # noqa: ARG002 - all tasks are the same here
         if self._last is not None:
@@ -130,6 +130,7 @@ class _Steps:
         self._last = None
         for worker in workers:
             self._note(worker, _step_of(worker))
+        self._size_max = STALE_FACTOR * self._size + 64
 
     def _note(self, worker: Worker, step: int) -> None:
         entry = self._entries[worker.number] = (step, worker)
