@@ -205,6 +205,9 @@ def test_bad_files_are_refused_with_the_reason(cluster: Cluster) -> None:
     }.items():
         with pytest.raises(RotaError, match=says):
             client.files.ship({"a": cluster.folder / path})
+    make_file(cluster.folder / "one", "b", b"of the folder")
+    with pytest.raises(RotaError, match=r"/one/b and .*/two would both be 'a/b'"):
+        client.files.ship({"a": cluster.folder / "one", "a/b": make_file(cluster.folder, "two", b"by itself")})
     with pytest.raises(RotaError, match=r"the name of a file, '\.\./a', has a part"):
         client.files.ship({"../a": make_file(cluster.folder, "in", b"")})
     with (cluster.folder / "sparse").open("wb") as file:

@@ -60,11 +60,15 @@ class FileCalls:
                 name before theirs.
 
         Raises:
-            BadRequest: A name can't be, or there are too many.
+            BadRequest: A name can't be, or is there twice, or there are too many.
             TooLarge: Together they are too large.
             RotaError: One can't be read, or be brought there.
         """
-        found = dict(_expanded(paths))
+        found: dict[str, Path] = {}
+        for name, path in _expanded(paths):
+            if name in found:
+                raise BadRequest(f"{found[name]} and {path} would both be {name!r}: give one another name")
+            found[name] = path
         if len(found) > FILES_MAX:
             raise BadRequest(f"there are {len(found)} files: at most {FILES_MAX} go with a task; pack them into one")
         for name in found:
