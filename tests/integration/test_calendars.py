@@ -179,6 +179,9 @@ def test_a_calendar_is_added_once_and_shown_as_it_is(serving: Cluster) -> None:
         calendars.add({**body, "expression": "0 4 * * *"})
     changed = calendars.put("shown", {"expression": "0 4 * * *", "task": TRUE})
     assert (changed["expression"], changed["zone"]) == ("0 4 * * *", "UTC")
+    assert calendars.pause("shown")["paused"]
+    assert calendars.put("shown", {"expression": "0 5 * * *", "task": TRUE})["paused"]
+    assert not calendars.put("shown", {"expression": "0 4 * * *", "task": TRUE, "paused": False})["paused"]
     assert calendars.remove("shown")["expression"] == "0 4 * * *"
     for ask in (calendars.get, calendars.remove, calendars.pause, calendars.resume, calendars.run, calendars.history):
         with pytest.raises(NotFound, match="there is no calendar 'shown'"):

@@ -256,13 +256,14 @@ class Core:
         name: str = "c1",
         zone: str = "UTC",
         replaces: bool = False,
+        keeps_pause: bool = False,
         task: dict[str, Any] | None = None,
         **fields: Any,
     ) -> list[Effect]:
         """Add a calendar that runs ``true``, unless a task is described as in JSON."""
         requests, _ = parse_requests(json.dumps(task or {"command": ["true"]}).encode(), tasks_max=1)
         calendar = Calendar(expression=expression, zone=zone, task=requests[0], created_at=self.wall, **fields)
-        return self.do(SetCalendar(name, calendar, self._next_number(), replaces))
+        return self.do(SetCalendar(name, calendar, self._next_number(), replaces, keeps_pause))
 
     def remove_calendar(self, name: str = "c1") -> list[Effect]:
         return self.do(SetCalendar(name, None, self._next_number()))

@@ -335,6 +335,20 @@ def test_the_same_again_changes_nothing_and_another_needs_to_be_a_replacement() 
     assert core.restarted().calendar().calendar.expression == "0 4 * * *"
 
 
+def test_a_replacement_says_whether_it_is_paused_or_leaves_that_as_it_is() -> None:
+    core = new_core()
+    core.set_calendar("0 3 * * *")
+    core.pause_calendar()
+    core.set_calendar("0 3 * * *")
+    assert core.calendar().calendar.paused
+    core.set_calendar("0 4 * * *", replaces=True, keeps_pause=True)
+    assert (core.calendar().calendar.expression, core.calendar().calendar.paused) == ("0 4 * * *", True)
+    core.set_calendar("0 4 * * *", replaces=True)
+    assert not core.calendar().calendar.paused
+    core.set_calendar("0 4 * * *", replaces=True, paused=True)
+    assert core.restarted().calendar().calendar.paused
+
+
 def test_a_replacement_does_not_fire_what_was_fired() -> None:
     core = new_core()
     core.set_calendar("* * * * *")

@@ -120,7 +120,12 @@ class AddCommand(click.Command):
     help="Whether it fires while a task of it has not ended.",
 )
 @click.option("--paused", is_flag=True, help="Let it make nothing until it is resumed.")
-@click.option("--replace", "replaces", is_flag=True, help="If there is one of this name, have it say this from now on.")
+@click.option(
+    "--replace",
+    "replaces",
+    is_flag=True,
+    help="If there is one of this name, have it say this from now on; one that is paused stays so.",
+)
 @json_option
 @spec_options
 @command_argument
@@ -140,7 +145,9 @@ def add_command(
 
     Its --name is that of its tasks too; without one it is given one.
     """
-    says = {key: fields.pop(key) for key in ("zone", "misfire", "overlap", "paused")}
+    says = {key: fields.pop(key) for key in ("zone", "misfire", "overlap")}
+    if fields.pop("paused"):  # else one that is replaced stays as it is in that
+        says["paused"] = True
     _read_times(expression, says["zone"])
     task = spec_from(arguments, fields)
     refuse_nothing(task)

@@ -102,14 +102,16 @@ class CalendarDesk:
             raise Conflict(there_is + done.problem)
         return name, done.existed
 
-    async def put(self, name: str, calendar: Calendar) -> bool:
+    async def put(self, name: str, calendar: Calendar, *, keeps_pause: bool = False) -> bool:
         """Add a calendar, or have the one of this name say something else; return whether it was there before.
+
+        With ``keeps_pause`` that one stays paused, or not, as it is.
 
         Raises:
             BadSpec: The expression, the zone or the task makes no sense.
             Conflict: There are too many.
         """
-        done = await self._set(name, calendar, replaces=True)
+        done = await self._set(name, calendar, replaces=True, keeps_pause=keeps_pause)
         if done.problem is not None:
             raise Conflict(done.problem)
         return done.existed
@@ -144,12 +146,14 @@ class CalendarDesk:
 
     # Helpers
 
-    async def _set(self, name: str, calendar: Calendar, *, replaces: bool) -> SettingDone:
+    async def _set(self, name: str, calendar: Calendar, *, replaces: bool, keeps_pause: bool = False) -> SettingDone:
         of = self._loop.scheduler()
         _check_times(calendar)
         self._check([calendar.task])
         check_limits([calendar.task], of.state)
-        return await self._loop.ask(lambda to: SetCalendar(name, calendar, to, replaces), SettingDone, of=of)
+        return await self._loop.ask(
+            lambda to: SetCalendar(name, calendar, to, replaces, keeps_pause), SettingDone, of=of
+        )
 
     def _free_name(self, task: TaskRequest) -> str:
         """A name that says what runs, as far as a name may: ``backup-3f9a``."""

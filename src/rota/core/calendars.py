@@ -98,8 +98,8 @@ class Calendar(Struct, frozen=True, kw_only=True, omit_defaults=True):
     created_at: float
 
     def is_same(self, other: Calendar) -> bool:
-        """Whether both say the same, paused or not."""
-        return replace(self, paused=False, created_at=0.0) == replace(other, paused=False, created_at=0.0)
+        """Whether both say the same, whenever they came."""
+        return replace(self, created_at=0.0) == replace(other, created_at=0.0)
 
     @property
     def blobs(self) -> tuple[str, ...]:
@@ -255,11 +255,12 @@ class Entry:
         self.next_at = next_fire(self.times, self.progress) if self.times is not None and waits else None
 
     def upcoming(self, count: int, *, wall: float) -> list[float]:
-        """The next fire times; of one that is paused, as if it went on now."""
+        """The next fire times; of one that is paused, as if it went on now. The first is mostly known already."""
         if self.times is None:
             return []
-        after = max(self.progress.through, wall)
-        return list(islice(upcoming_fires(self.times, self.progress, after=after), count))
+        known = [self.next_at] if self.next_at is not None and self.next_at > wall else []
+        after = max(self.progress.through, wall, *known)
+        return [*known, *islice(upcoming_fires(self.times, self.progress, after=after), count - len(known))]
 
     def settings(self) -> list[Setting]:
         """What a store keeps of it."""

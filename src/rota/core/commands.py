@@ -154,13 +154,15 @@ class SetReservation(Struct, frozen=True):
 class SetCalendar(Struct, frozen=True):
     """Add a calendar, or, with ``None``, remove it. Answered by `SettingDone`.
 
-    One of this name that says something else is left alone unless this one ``replaces`` it.
+    One of this name that says something else is left alone unless this one ``replaces`` it. With ``keeps_pause`` one
+    that is there stays paused or not, as it is, whatever this one says of that.
     """
 
     name: str
     calendar: Calendar | None
     reply_to: ReplyTo
     replaces: bool = False
+    keeps_pause: bool = False
 
 
 class PauseCalendar(Struct, frozen=True):

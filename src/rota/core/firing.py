@@ -71,6 +71,8 @@ class Firing:
         calendars = self._state.calendars
         entry, calendar = calendars.find(command.name), command.calendar
         problem = None
+        if calendar is not None and entry is not None and (command.keeps_pause or not command.replaces):
+            calendar = replace(calendar, paused=entry.calendar.paused)
         if calendar is None:
             if entry is not None:
                 self._remove(entry)

@@ -56,7 +56,7 @@ class CalendarBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     ``zone`` is a name of the IANA database. ``misfire`` says what becomes of fire times that were missed: nothing
     (``skip``), one task for all (``once``), or one for each (``all``). With ``overlap`` ``skip`` nothing is made while
-    a task of it has not ended.
+    a task of it has not ended. Without ``paused`` one that is there stays as it is in that, and a new one goes on.
     """
 
     expression: str
@@ -64,7 +64,7 @@ class CalendarBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     zone: str = "UTC"
     misfire: Misfire = "once"
     overlap: Overlap = "allow"
-    paused: bool = False
+    paused: bool | None = None
 
 
 class NamedCalendarBody(CalendarBody, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -136,7 +136,7 @@ async def put_calendar(call: Call) -> Answer:
     """Add one, or have one say something else."""
     name, body = call.path_values["name"], _decoded(call.body, CalendarBody)
     _check_name(name)
-    existed = await call.service.calendars.put(name, _checked(body))
+    existed = await call.service.calendars.put(name, _checked(body), keeps_pause=body.paused is None)
     return await _shown(call, 200 if existed else 201, name)
 
 
@@ -197,7 +197,7 @@ def _checked(body: CalendarBody) -> Calendar:
         task=task,
         misfire=body.misfire,
         overlap=body.overlap,
-        paused=body.paused,
+        paused=body.paused or False,
         created_at=time.time(),
     )
 
