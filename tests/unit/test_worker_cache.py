@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -91,6 +93,20 @@ def test_a_lock_is_held_alone_or_together(tmp_path: Path) -> None:
         assert CacheLock.take(path, alone=False) is None
     with CacheLock.take(path, alone=False) or pytest.fail("it was released"):
         pass
+
+
+def test_a_file_system_that_knows_no_locks_costs_no_descriptors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_fd: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    before = os.listdir("/proc/self/fd")
+    for _ in range(10):
+        with pytest.raises(OSError, match="No locks available"):
+            CacheLock.take(tmp_path / "lock", alone=True)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 # Blobs as files

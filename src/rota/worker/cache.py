@@ -138,7 +138,7 @@ class CacheLock:
         """Take a lock, or return ``None`` if others have it. Whoever has it alone may remove its file.
 
         Raises:
-            OSError: The file can't be made.
+            OSError: The file can't be made, or not be locked.
         """
         while True:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -149,6 +149,9 @@ class CacheLock:
             except BlockingIOError:
                 os.close(fd)
                 return None
+            except OSError:  # there are file systems without locks, and we are asked again and again
+                os.close(fd)
+                raise
             os.close(fd)  # it was removed between our two calls
 
     def release(self) -> None:
