@@ -364,7 +364,7 @@ async def test_the_process_looks_like_a_program_of_the_users(bench: FunctionBenc
 async def test_only_what_every_environment_has_is_loaded(bench: FunctionBench) -> None:
     loaded = set(await bench.value(lambda: list(sys.modules)))
     assert "cloudpickle" in loaded
-    assert not loaded & {"msgspec", "structlog", "psutil", "asyncio", "rota.core", "rota.worker.slots.base"}
+    assert not loaded & {"msgspec", "structlog", "psutil", "asyncio", "rota.core.model", "rota.worker.slots.base"}
 
 
 async def test_functions_import_from_where_the_worker_was_started(
