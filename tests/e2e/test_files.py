@@ -98,10 +98,20 @@ def test_fetch_writes_below_one_folder_and_overwrites_nothing(rota: Rota) -> Non
 def test_fetch_says_why_there_is_nothing(rota: Rota) -> None:
     waiting = rota.ok("submit", "--output", "a", "--delay", "1h", "--", "true").strip()
     early = rota.run("fetch", waiting)
-    assert (early.returncode, f"task {waiting} is pending" in early.stderr) == (1, True)
+    assert (early.returncode, early.stderr) == (
+        1,
+        f"rota: {waiting} is pending: ask again when it has ended, or --wait for that\n",
+    )
     rota.ok("cancel", waiting)
     nothing = rota.run("fetch", waiting)
-    assert (nothing.returncode, nothing.stderr) == (1, f"rota: {waiting} has brought nothing back\n")
+    assert (nothing.returncode, nothing.stderr) == (
+        1,
+        f"rota: {waiting} has brought nothing back: it was cancelled, and then nothing is kept\n",
+    )
+    unasked = rota.ok("submit", "--wait", "--", "true").strip()
+    assert rota.run("fetch", unasked).stderr == (
+        f"rota: {unasked} has brought nothing back: it was submitted without --output\n"
+    )
     without = rota.ok("submit", "--output", "a*", "--output", "b", "--shell", "echo > b; ln -s b a").strip()
     partly = rota.run("fetch", without, "--wait")
     assert (partly.returncode, partly.stdout) == (0, "b  1 B\n")

@@ -64,12 +64,13 @@ def command(
     as_json: bool,
 ) -> None:
     """Bring back the files that a task has left, or those of these names."""
-    if is_waited_for:
-        wait_for_one(client, task_id)
+    task = wait_for_one(client, task_id) if is_waited_for else view_of(client.task(task_id), ShownTask)
+    if not task.has_ended:
+        raise Conflict(f"{task.id} is {task.state}: ask again when it has ended, or --wait for that")
     outputs = _chosen(client.files.outputs(task_id), names, task_id)
-    _say_message(client, task_id)
+    _say_message(task)
     if not outputs:
-        click.echo(f"rota: {escaped(task_id)} has brought nothing back", err=True)
+        click.echo(f"rota: {escaped(task.id)} has brought nothing back{_why_nothing(task)}", err=True)
         if as_json:
             click.echo("[]")
         raise click.exceptions.Exit(REFUSED)
@@ -91,11 +92,16 @@ def _chosen(outputs: list[Output], names: tuple[str, ...], task_id: str) -> list
     return [by_name[name] for name in dict.fromkeys(names)] if names else outputs
 
 
-def _say_message(client: HttpClient, task_id: str) -> None:
+def _say_message(task: ShownTask) -> None:
     """A pattern that matched nothing, and what could not be kept, stand in the task's message."""
-    task = view_of(client.task(task_id), ShownTask)
     if task.message:
         click.echo(f"rota: {escaped(f'{task.id} {task.outcome}')}", err=True)
+
+
+def _why_nothing(task: ShownTask) -> str:
+    if not task.outputs:
+        return ": it was submitted without --output"
+    return ": it was cancelled, and then nothing is kept" if task.state == "cancelled" else ""
 
 
 def _tell(outputs: list[Output], paths: Sequence[str | None], *, as_json: bool) -> None:
