@@ -37,6 +37,7 @@ def test_a_calendar_is_added_listed_shown_and_run(rota: Rota) -> None:
     assert rota.ok("cron", "list").splitlines()[0] == header
     shown = rota.ok("cron", "show", "nightly")
     assert "says:       0 3 * * * in Europe/Berlin\n" in shown
+    assert "with:       0.5 cores, labels team=ops\n" in shown
     assert f"manual: {task_id}, completed\n" in shown
     assert shown.count("T03:00:00+0") == 5
     (listed,) = json.loads(rota.ok("cron", "--json"))
@@ -56,6 +57,9 @@ def test_files_and_snippets_go_with_its_tasks(rota: Rota) -> None:
     rota.ok(
         "cron", "add", "@daily", "--name", "shout", "--file", "words.txt", "--python", "shout.py", "--", "words.txt"
     )
+    shown = rota.ok("cron", "show", "shout")
+    assert "runs:       python shout.py words.txt\nwith:       files words.txt\n" in shown
+    assert rota.ok("cron").endswith("\tpython shout.py words.txt\n")
     (rota.folder / "words.txt").unlink()
     task_id = rota.ok("cron", "run", "shout").strip()
     assert rota.ok("logs", "--follow", task_id) == "SOME WORDS\n"

@@ -188,6 +188,17 @@ def test_a_calendar_is_added_once_and_shown_as_it_is(serving: Cluster) -> None:
             ask("shown")
 
 
+def test_a_list_leaves_code_out_and_says_of_what_kind_it_is(serving: Cluster) -> None:
+    calendars = serving.client.calendars
+    calendars.put("of-code", {"expression": "@daily", "task": {"kind": "go", "code": "package main"}})
+    calendars.put("of-data", {"expression": "@daily", "task": {"data": "python:print(1)"}})
+    listed = {one["name"]: one["task"] for one in calendars.all()}
+    assert (listed["of-code"], listed["of-data"]) == ({"kind": "go"}, {"kind": "python"})
+    assert calendars.get("of-data")["task"] == {"data": "python:print(1)"}
+    for name in ("of-code", "of-data"):
+        calendars.remove(name)
+
+
 def test_one_without_a_name_is_given_one(serving: Cluster) -> None:
     calendars = serving.client.calendars
     names = [

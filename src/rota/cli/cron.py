@@ -11,7 +11,7 @@ import click
 
 from rota.cli import completing
 from rota.cli.bulk import change_each
-from rota.cli.cron_views import ShownCalendar, ShownFire
+from rota.cli.cron_views import ShownCalendar, ShownFire, terms_of
 from rota.cli.files import ship_files
 from rota.cli.options import json_option, print_json, print_json_array, with_client
 from rota.cli.spec_options import command_argument, refuse_nothing, spec_from, spec_options
@@ -182,7 +182,8 @@ def show_command(client: HttpClient, *, name: str, as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
-    for label, text in _facts(view_of(answer, ShownCalendar), time.time()):
+    terms = ", ".join(terms_of(answer["task"]))
+    for label, text in _facts(view_of(answer, ShownCalendar), terms, time.time()):
         click.echo(f"{label + ':' if label else '':<{_LABEL_WIDTH}} {text}")
 
 
@@ -360,13 +361,15 @@ def _fire_row(fire: ShownFire) -> tuple[str, ...]:
     return fire.time, fire.words, (fire.task or "") if is_own else "", state
 
 
-def _facts(one: ShownCalendar, now: float) -> Iterator[tuple[str, str]]:
+def _facts(one: ShownCalendar, terms: str, now: float) -> Iterator[tuple[str, str]]:
     yield "calendar", escaped(one.name)
     yield "says", escaped(f"{one.expression} in {one.zone}")
     yield (
         "runs",
         escaped(one.task.words) + (f" in queue {escaped(one.task.queue)}" if one.task.queue != "default" else ""),
     )
+    if terms:
+        yield "with", escaped(terms)
     yield "state", one.state + (f": {escaped(one.problem)}" if one.problem else "")
     yield "misfire", {"skip": "skip what was missed", "once": "one task for all", "all": "a task for each"}[one.misfire]
     yield "overlap", one.overlap

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from typing import Any, Final
 
 from msgspec import Struct
 
-from rota.cli.text import ago, command_line, from_now, shortened
+from rota.cli.text import ago, amount, command_line, duration, from_now, shortened
 
-__all__ = ["ShownCalendar", "ShownCalendarTask", "ShownFire"]
+__all__ = ["ShownCalendar", "ShownCalendarTask", "ShownFire", "terms_of"]
 
-SNIPPET_CHARS = 60
+LINE_CHARS: Final = 60
+"""Of a shell line or a callable, in a list."""
+
+TOLD_AS_RUNS: Final = frozenset({"command", "shell", "code", "data", "image", "kind", "callable", "name", "queue"})
+"""Fields of a task that say what it runs: the rest are its terms."""
+
+IN_SECONDS: Final = frozenset({"timeout", "backoff", "delay", "deadline"})
 
 
 class ShownFire(Struct, kw_only=True):
@@ -48,23 +56,48 @@ class ShownCalendarTask(Struct, kw_only=True):
 
     command: list[str] = []
     shell: str | None = None
-    code: str | None = None
     data: str | None = None
     image: str | None = None
     kind: str | None = None
     callable: str | None = None
+    name: str | None = None
     queue: str = "default"
 
     @property
     def words(self) -> str:
-        """What runs, as one would type it."""
+        """What runs, as one would type it; code by the name of its file, never the code."""
         parts = [self.image] if self.image else []
+        kind = self.kind or (self.data or "").partition(":")[0]
+        if kind in {"python", "go"}:
+            parts.append(f"{kind} {self.name or 'snippet'}")
         if self.command:
             parts.append(command_line(self.command))
-        snippet = self.shell or self.code or self.data or self.callable
-        if snippet:
-            parts.append(shortened(" ".join(snippet.split()), SNIPPET_CHARS))
+        if line := self.shell or self.callable:
+            parts.append(shortened(" ".join(line.split()), LINE_CHARS))
         return " ".join(parts) or self.kind or ""
+
+
+def terms_of(task: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a calendar's task says beside what it runs, a field each, as REST has them.
+
+    >>> list(terms_of({"command": ["true"], "resources": {"cpu": 500}, "timeout": 60, "exclusive": True}))
+    ['0.5 cores', 'timeout 1m00s', 'exclusive']
+    """
+    for field, value in task.items():
+        if field == "resources":
+            yield from (amount(name, count) for name, count in value.items())
+        elif field not in TOLD_AS_RUNS:
+            yield field if value is True else f"{field} {_term(field, value)}"
+
+
+def _term(field: str, value: Any) -> str:
+    if field in IN_SECONDS and isinstance(value, int | float):
+        return duration(value)
+    if field == "files":
+        return command_line(list(value))
+    if isinstance(value, dict):
+        return command_line([f"{key}={item}" for key, item in value.items()])
+    return command_line(value) if isinstance(value, list) else str(value)
 
 
 class ShownCalendar(Struct, kw_only=True):

@@ -19,7 +19,7 @@ from rota.core.calendars import Calendar, Misfire, Outcome, Overlap
 from rota.core.errors import BadRequest, BadSpec, TooLarge
 from rota.core.firing import AT_LABEL, CALENDAR_LABEL
 from rota.core.requests import parse_requests
-from rota.core.spec import TaskRequest
+from rota.core.spec import TaskRequest, snippet_kind
 
 __all__ = [
     "CALENDARS_PATH",
@@ -231,11 +231,10 @@ def _checked_task(text: bytes) -> TaskRequest:
 
 def _calendar_json(view: CalendarView, *, is_listed: bool = False) -> CalendarJson:
     calendar = view.calendar
-    task = (
-        replace(calendar.task, env={}, stdin=None, code=None, data=None, files={}, outputs=[])
-        if is_listed
-        else calendar.task
-    )
+    task = calendar.task
+    if is_listed:  # the kind stays of a snippet that is left out
+        kind = task.kind or snippet_kind(task.data or "")
+        task = replace(task, kind=kind, env={}, stdin=None, code=None, data=None, files={}, outputs=[])
     return CalendarJson(
         name=view.name,
         expression=calendar.expression,
