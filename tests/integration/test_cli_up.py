@@ -48,6 +48,16 @@ def test_a_cluster_runs_a_command_and_stops_on_ctrl_c(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
 
 
+def test_it_says_where_it_speaks_grpc_if_it_does(tmp_path: Path) -> None:
+    port = free_port()
+    with up(tmp_path, "--port", "0", "--grpc-port", str(port), "--workers", "0") as cluster:
+        cluster.wait_for_line(r"^Stop with Ctrl-C", timeout_s=START_S_MAX)
+        assert f"\ngRPC, with reflection: 127.0.0.1:{port}\n" in cluster.output()
+    with up(tmp_path, "--port", "0", "--grpc-port", "off", "--workers", "0") as cluster:
+        cluster.wait_for_line(r"^Stop with Ctrl-C", timeout_s=START_S_MAX)
+        assert "gRPC" not in cluster.output()
+
+
 def test_what_it_started_dies_with_it(tmp_path: Path) -> None:
     with up(tmp_path, "--port", "0", "--workers", "1") as cluster:
         cluster.wait_for_line(GREETING, timeout_s=START_S_MAX)

@@ -164,10 +164,12 @@ class _Cluster:
         name = f"w{len(self._worker_arguments) + 1}"
         common = [f"--server={url}", f"--id={name}", f"--log-format={self._config.log_format}"]
         if self._transport == "grpc":
-            port = self._wait_for_word(_SERVING_GRPC)
-            common += ["--transport=grpc", f"--grpc-server={urlsplit(url).netloc.rpartition(':')[0]}:{port}"]
+            common += ["--transport=grpc", f"--grpc-server={self._grpc_at(url)}"]
         self._worker_arguments[name] = ["worker", *common, f"--log-level={self._config.log_level}", *given]
         self._launch_worker(name)
+
+    def _grpc_at(self, url: str) -> str:
+        return f"{urlsplit(url).netloc.rpartition(':')[0]}:{self._wait_for_word(_SERVING_GRPC)}"
 
     def _launch_worker(self, name: str) -> None:
         self._workers.append(start_child(name, self._worker_arguments[name], env=self._env))
@@ -201,9 +203,12 @@ class _Cluster:
     def _greet(self, url: str) -> None:
         prefix = "" if url == options.DEFAULT_URL else f"ROTA_URL={url} "
         count = len(self._workers)
+        grpc = ""
+        if self._config.grpc_port != "off":
+            grpc = f"gRPC, with reflection: {self._grpc_at(url)}\n"
         click.echo(
             f"rota is up at {url} with {count} worker{'s' * (count != 1)}, state in {self._config.state_dir}\n"
-            f"The API and its documentation: {url}/docs\n"
+            f"The API and its documentation: {url}/docs\n{grpc}"
             f"Try in another terminal{', with ROTA_TOKEN set' if self._config.token else ''}:\n"
             f"  {prefix}rota run -- echo hello\n"
             f"  {prefix}rota ps\n"
