@@ -80,6 +80,7 @@ def test_an_odd_name_that_stays_below_the_folder_is_taken(name: str) -> None:
         ({"files": {"a": ONE.upper()}}, "files", "SHA-256"),
         ({"files": {"a": 3}}, "files", "Expected"),
         ({"files": {"a": {"digest": ONE, "mode": 7}}}, "files.mode", "no such field"),
+        ({"files": {"a": {"digest": ONE, "executeable": True}}}, "files.executeable", "did you mean `executable`"),
         ({"files": {str(number): ONE for number in range(FILES_MAX + 1)}}, "files", "pack them into one archive"),
         ({"files": {"a": ONE, "a/b": TWO}}, "files", "'a' can't be a file, and a folder with 'a/b' in it"),
         ({"files": {"a": ONE}, "cwd": "/tmp"}, "cwd", "scratch directory"),

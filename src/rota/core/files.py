@@ -6,12 +6,12 @@ under names that the task knows.
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from rota.core.errors import BadSpec
 from rota.core.filenames import find_flaw_in_name, find_flaw_in_pattern
 from rota.core.model import InputFile
+from rota.core.names import DIGEST_RULE, is_digest
 from rota.core.spec import TaskSpec, input_of, kind_of
 
 __all__ = ["FILES_BYTES_MAX", "FILES_MAX", "OUTPUT_PATTERNS_MAX", "check_files", "sentence_of_too_much"]
@@ -26,8 +26,6 @@ FILES_BYTES_MAX: Final = 256 << 20
 
 FILE_KINDS: Final = ("process", "python", "go")
 """Kinds that run as a program of their own, in a scratch directory."""
-
-_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
 def check_files(spec: TaskSpec) -> None:
@@ -63,10 +61,8 @@ def _check_inputs(spec: TaskSpec) -> None:
         raise BadSpec("files", f"has {len(spec.files)} files: at most {FILES_MAX}; pack them into one archive")
     for name, given in spec.files.items():
         digest = input_of(given).digest
-        if not _DIGEST.match(digest):
-            raise BadSpec(
-                "files", f"{name!r} must have the SHA-256 of a blob as its value: 64 hexadecimal digits in lower case"
-            )
+        if not is_digest(digest):
+            raise BadSpec("files", f"{name!r} must have the SHA-256 of a blob as its value: {DIGEST_RULE}")
         if isinstance(given, InputFile) and not given.executable:
             spec.files[name] = digest  # the same task, however it was written
         parts = name.split("/")

@@ -19,6 +19,7 @@ from msgspec import Struct
 from rota.core.errors import BadRequest, BadSpec, TooLarge
 from rota.core.files import check_files
 from rota.core.model import WORK_MIXES, GangTerms, InputFile, SyntheticWork
+from rota.core.names import DIGEST_RULE, NAME_RULE, is_digest, is_name
 from rota.core.spec import (
     GANG_LABEL,
     KINDS,
@@ -61,7 +62,6 @@ LIMITS_MAX: Final = 16
 REQUIREMENTS_MAX: Final = 64
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,199}\Z")
-_QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _PLACEMENT = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
 _RESOURCE = re.compile(r"[a-z][a-z0-9_.-]{0,62}\Z")
 _GENERATED_ID = re.compile(r"t[0-9]+\Z")
@@ -71,7 +71,6 @@ _AT_PATH = re.compile(r"(.*) - at `\$(?:\[(\d+)\])?\.?(.*)`\Z")
 _NESTED: Final[Mapping[str | None, type[Struct]]] = {"workload": SyntheticWork, "gang": GangTerms, "files": InputFile}
 """Fields with fields of their own."""
 
-_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _PYTHON = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\Z")
 _WORK_FIELDS: Final = ("command", "shell", "code", "data", "image", "function", "workload")
 _WORK_WORDS: Final = "command, shell, code, data, image, function or workload"
@@ -209,8 +208,8 @@ def _check(request: TaskRequest, index: int | None, *, takes_any_data: bool = Fa
 
 
 def _check_queue(spec: TaskSpec) -> None:
-    if not _QUEUE.match(spec.queue):
-        raise BadSpec("queue", "must be 1 to 100 letters, digits or ._- and begin with a letter or a digit")
+    if not is_name(spec.queue):
+        raise BadSpec("queue", f"must be {NAME_RULE}")
     if spec.queue == QUEUE_DEFAULT:
         spec.queue = QUEUE_DEFAULT  # the same object: only then is it left out of what is encoded
 
@@ -249,8 +248,8 @@ def _check_limits(spec: TaskSpec) -> None:
     if len(spec.limits) > LIMITS_MAX:
         raise BadSpec("limits", f"has {len(spec.limits)} limits: at most {LIMITS_MAX}")
     for name, amount in spec.limits.items():
-        if not _QUEUE.match(name):
-            raise BadSpec("limits", f"{name!r} can't be the name of a limit: use letters, digits and ._-")
+        if not is_name(name):
+            raise BadSpec("limits", f"{name!r} can't be the name of a limit: use {NAME_RULE}")
         if not 0 <= amount <= COUNT_MAX:
             raise BadSpec("limits", f"{name} is {amount}: it must be 0 to {COUNT_MAX}")
 
@@ -357,8 +356,8 @@ def _check_function(spec: TaskSpec) -> None:
         if len(digests) > BLOBS_MAX:
             raise BadSpec(field, f"has {len(digests)} digests: at most {BLOBS_MAX}")
         for digest in digests:
-            if not _DIGEST.match(digest):
-                raise BadSpec(field, "must be the SHA-256 of a blob: 64 hexadecimal digits in lower case")
+            if not is_digest(digest):
+                raise BadSpec(field, f"must be the SHA-256 of a blob: {DIGEST_RULE}")
     if spec.args is not None and len(spec.args) > ARGS_BYTES_MAX:
         raise BadSpec("args", f"has {len(spec.args):,} bytes: at most {ARGS_BYTES_MAX:,}; put more into a blob")
     if spec.python is not None and not _PYTHON.match(spec.python):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
@@ -23,6 +22,7 @@ from typing import Final
 import structlog
 
 from rota.core.errors import BadRequest, TooLarge
+from rota.core.names import DIGEST_RULE, is_digest
 from rota.store.failures import translated
 from rota.store.locking import sync_directory
 
@@ -34,7 +34,6 @@ __all__ = [
     "blob_path",
     "check_after_boot",
     "check_digest",
-    "is_digest",
     "is_marked_durable",
     "listed_blobs",
     "remove_leftovers",
@@ -57,18 +56,12 @@ BLOB_FOLDERS: Final = tuple(f"{number:02x}" for number in range(256))
 
 READ_BYTES: Final = 1 << 20
 
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z")
 _NOT_OURS: Final = frozenset({errno.ENOENT, errno.EACCES, errno.ELOOP})
 """What is said of a file that is not there, may not be read, or is a link to somewhere else."""
 
 log = structlog.get_logger(__name__)
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
-
-
-def is_digest(text: str) -> bool:
-    """Whether this can be the name of a blob."""
-    return _DIGEST.match(text) is not None
 
 
 def check_digest(digest: str) -> str:
@@ -79,7 +72,7 @@ def check_digest(digest: str) -> str:
     """
     if not is_digest(digest):
         raise BadRequest(
-            f"{digest[:80]!r} is not the name of a blob: it is its SHA-256, 64 hexadecimal digits in lower case",
+            f"{digest[:80]!r} is not the name of a blob: it is its SHA-256, {DIGEST_RULE}",
             code="bad_digest",
         )
     return digest

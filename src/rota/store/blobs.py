@@ -30,6 +30,7 @@ import structlog
 from msgspec import Struct
 
 from rota.core.errors import StoreError
+from rota.core.names import is_digest
 from rota.core.protocol import BlobHome
 from rota.store.blob_files import (
     BLOB_FOLDERS,
@@ -38,7 +39,6 @@ from rota.store.blob_files import (
     blob_path,
     check_after_boot,
     check_digest,
-    is_digest,
     is_marked_durable,
     listed_blobs,
     remove_leftovers,

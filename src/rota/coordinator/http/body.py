@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Final, TypeVar
 
 import msgspec
+from msgspec import Struct
 from starlette.types import Receive, Scope
 
 from rota.core.errors import BadRequest, TooLarge
@@ -19,6 +20,7 @@ __all__ = [
     "BODY_BYTES_MAX",
     "ClientGone",
     "check_item_count",
+    "decoded_body",
     "read_body",
     "read_portions",
     "unless_gone",
@@ -33,6 +35,7 @@ WATCH_AFTER_S: Final = 0.5
 """Work that is usually over in milliseconds is watched only then: to watch costs two tasks, to plan it a timer."""
 
 T = TypeVar("T")
+B = TypeVar("B", bound=Struct)
 
 _items_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -83,6 +86,20 @@ async def read_portions(receive: Receive, portion_bytes: int) -> AsyncIterator[l
         if size >= portion_bytes or not has_more:
             yield chunks
             chunks, size = [], 0
+
+
+def decoded_body(body: bytes, shape: type[B]) -> B:
+    """Read one object from JSON.
+
+    Raises:
+        BadRequest: It is none of this shape; names the fields.
+    """
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"{error}; the fields are {', '.join(shape.__struct_fields__)}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"the body is not valid JSON in UTF-8: {error}") from error
 
 
 def _check_announced(scope: Scope, bytes_max: int) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import time
 from datetime import datetime
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, Struct
@@ -13,13 +11,16 @@ from msgspec.structs import replace
 
 from rota.coordinator.calendars import CalendarView, FireView
 from rota.coordinator.http.answers import Answer, json_answer
+from rota.coordinator.http.body import decoded_body
 from rota.coordinator.http.endpoint import Call
 from rota.coordinator.http.render import TaskJson, rfc3339, task_json
 from rota.core.calendars import Calendar, Misfire, Outcome, Overlap
 from rota.core.errors import BadRequest, BadSpec, TooLarge
 from rota.core.firing import AT_LABEL, CALENDAR_LABEL
+from rota.core.names import NAME_RULE, is_name
 from rota.core.requests import parse_requests
 from rota.core.spec import TaskRequest, snippet_kind
+from rota.process.clock import wall_s
 
 __all__ = [
     "CALENDARS_PATH",
@@ -45,10 +46,6 @@ TASK_BYTES_MAX: Final = 64 << 10
 
 LABELS_MAX: Final = 62
 """Of the task: two more say whose it is, and when it was due."""
-
-B = TypeVar("B", bound=Struct)
-
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 
 
 class CalendarBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -125,7 +122,7 @@ async def get_calendar(call: Call) -> Answer:
 
 async def add_calendar(call: Call) -> Answer:
     """Add one under its name, or one that is made up."""
-    body = _decoded(call.body, NamedCalendarBody)
+    body = decoded_body(call.body, NamedCalendarBody)
     if body.name is not None:
         _check_name(body.name)
     name, existed = await call.service.calendars.add(body.name, _checked(body))
@@ -134,7 +131,7 @@ async def add_calendar(call: Call) -> Answer:
 
 async def put_calendar(call: Call) -> Answer:
     """Add one, or have one say something else."""
-    name, body = call.path_values["name"], _decoded(call.body, CalendarBody)
+    name, body = call.path_values["name"], decoded_body(call.body, CalendarBody)
     _check_name(name)
     existed = await call.service.calendars.put(name, _checked(body), keeps_pause=body.paused is None)
     return await _shown(call, 200 if existed else 201, name)
@@ -173,19 +170,10 @@ async def _shown(call: Call, status: int, name: str) -> Answer:
     return json_answer(status, _calendar_json(await call.service.calendars.get(name)))
 
 
-def _decoded(body: bytes, shape: type[B]) -> B:
-    try:
-        return msgspec.json.decode(body, type=shape)
-    except msgspec.ValidationError as error:
-        raise BadRequest(f"{error}; the fields are {', '.join(shape.__struct_fields__)}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"the body is not valid JSON in UTF-8: {error}") from error
-
-
 def _check_name(name: str) -> None:
-    if not _NAME.match(name):
+    if not is_name(name):
         shown = name if len(name) <= 100 else name[:100] + "…"
-        raise BadRequest(f"name is {shown!r}: use 1 to 100 letters, digits or ._-, a letter or a digit first")
+        raise BadRequest(f"name is {shown!r}: use {NAME_RULE}")
 
 
 def _checked(body: CalendarBody) -> Calendar:
@@ -198,7 +186,7 @@ def _checked(body: CalendarBody) -> Calendar:
         misfire=body.misfire,
         overlap=body.overlap,
         paused=body.paused or False,
-        created_at=time.time(),
+        created_at=wall_s(),
     )
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import time
 from datetime import datetime
 from typing import Annotated, Final
 
-import msgspec
 from msgspec import Meta, Struct
 
 from rota.coordinator.http.answers import Answer, json_answer
+from rota.coordinator.http.body import decoded_body
 from rota.coordinator.http.endpoint import Call
 from rota.coordinator.http.render import rfc3339
 from rota.coordinator.shares import ReservationView
 from rota.core.errors import BadRequest
+from rota.core.names import NAME_RULE, is_name
 from rota.core.reservations import Reservation
 from rota.core.resources import GPU_MEMORY
 from rota.core.tags import TagSyntaxError, parse_tag
@@ -32,8 +32,6 @@ __all__ = [
 RESERVATIONS_PATH: Final = "/api/v1/reservations"
 
 SPAN_S_MAX: Final = 366 * 86_400.0
-
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 
 Moment = Annotated[datetime, Meta(tz=True)]
 
@@ -79,7 +77,7 @@ async def get_reservation(call: Call) -> Answer:
 
 async def reserve(call: Call) -> Answer:
     """Reserve."""
-    body = _decoded(call.body)
+    body = decoded_body(call.body, ReservationBody)
     await call.service.shares.set_reservation(body.name, _checked(body))
     return json_answer(201, _reservation_json(call.service.shares.reservation(body.name)))
 
@@ -91,19 +89,10 @@ async def end_reservation(call: Call) -> Answer:
     return json_answer(200, _reservation_json(view))
 
 
-def _decoded(body: bytes) -> ReservationBody:
-    try:
-        return msgspec.json.decode(body, type=ReservationBody)
-    except msgspec.ValidationError as error:
-        raise BadRequest(f"{error}; the fields are {', '.join(ReservationBody.__struct_fields__)}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"the body is not valid JSON in UTF-8: {error}") from error
-
-
 def _checked(body: ReservationBody) -> Reservation:
     """Refuse nonsense, and turn the span into times of day."""
-    if not _NAME.match(body.name):
-        raise BadRequest(f"name is {body.name!r}: use 1 to 100 letters, digits or ._-")
+    if not is_name(body.name):
+        raise BadRequest(f"name is {body.name!r}: use {NAME_RULE}")
     if not body.resources or any(not 0 < amount <= 10**12 for amount in body.resources.values()):
         raise BadRequest("resources must name at least one, each with a whole number above 0")
     if GPU_MEMORY in body.resources:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from typing import Final, TypeVar
+from typing import Final
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from rota.coordinator.http.answers import Answer, json_answer
+from rota.coordinator.http.body import decoded_body
 from rota.coordinator.http.endpoint import Call
 from rota.coordinator.shares import LimitView, QueueView
 from rota.core.errors import BadRequest
+from rota.core.names import NAME_RULE, is_name
 from rota.core.queues import QueueSettings, check_queue_settings
 
 __all__ = [
@@ -37,12 +37,8 @@ __all__ = [
 QUEUES_PATH: Final = "/api/v1/queues"
 LIMITS_PATH: Final = "/api/v1/limits"
 
-T = TypeVar("T", bound=Struct)
-
 SIZE_MAX: Final = 10**9
 """Of a limit."""
-
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 
 
 class QueueBody(QueueSettings, frozen=True, forbid_unknown_fields=True):
@@ -92,7 +88,7 @@ async def get_queue(call: Call) -> Answer:
 
 async def put_queue(call: Call) -> Answer:
     """Set a queue."""
-    body = _decoded(call.body, QueueBody)
+    body = decoded_body(call.body, QueueBody)
     return await _set_queue(call, QueueSettings(**asdict(body)))
 
 
@@ -126,7 +122,7 @@ async def get_limit(call: Call) -> Answer:
 
 async def put_limit(call: Call) -> Answer:
     """Make a limit, or change how much there is of it."""
-    name, size = _checked_name(call), _decoded(call.body, LimitBody).size
+    name, size = _checked_name(call), decoded_body(call.body, LimitBody).size
     if not 0 <= size <= SIZE_MAX:
         raise BadRequest(f"size is {size}: it must be 0 to {SIZE_MAX:,}")
     existed = await call.service.shares.set_limit(name, size)
@@ -155,19 +151,9 @@ async def _set_queue(call: Call, settings: QueueSettings) -> Answer:
 
 def _checked_name(call: Call) -> str:
     name = call.path_values["name"]
-    if not _NAME.match(name):
-        raise BadRequest(f"{name!r} can't be such a name: use 1 to 100 letters, digits or ._-")
+    if not is_name(name):
+        raise BadRequest(f"{name!r} can't be such a name: use {NAME_RULE}")
     return name
-
-
-def _decoded(body: bytes, shape: type[T]) -> T:
-    try:
-        return msgspec.json.decode(body, type=shape)
-    except msgspec.ValidationError as error:
-        known = ", ".join(shape.__struct_fields__)
-        raise BadRequest(f"{error}; the fields are {known}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"the body is not valid JSON in UTF-8: {error}") from error
 
 
 def _queue_json(view: QueueView) -> QueueJson:

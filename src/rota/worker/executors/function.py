@@ -9,13 +9,13 @@ bytes: 0.4 µs a task, where reading the whole spec takes 1.2. A function has th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
+from rota.core.names import is_digest
 from rota.core.spec import QUEUE_DEFAULT
 from rota.worker.executors.base import LaunchRefused
 from rota.worker.executors.process import gang_environment
@@ -31,8 +31,6 @@ HEAD_BYTES_MAX: Final = 4096
 _ARGS_KEY: Final = msgspec.msgpack.encode("args")
 _ARGS_HEADER_BYTES: Final = {0xC4: 2, 0xC5: 3, 0xC6: 5}
 """How long the head of a byte string is, by its first byte."""
-
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class _Spec(Struct, gc=False):
@@ -145,7 +143,7 @@ class FunctionExecutor:
 def _call_of(spec: _Spec) -> FunctionCall:
     assert spec.function is not None
     needs = (spec.function, *spec.blobs)
-    if not all(map(_DIGEST.match, needs)):
+    if not all(map(is_digest, needs)):
         raise LaunchRefused(f"a function and its blobs must be named by SHA-256 in hexadecimal, got {needs}")
     return FunctionCall(
         needs=needs,

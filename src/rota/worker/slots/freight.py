@@ -5,20 +5,18 @@ Names and digests are looked at again. Both were checked where the task came in,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from msgspec import Struct
 
 from rota.core.filenames import find_flaw_in_name
 from rota.core.model import InputFile
+from rota.core.names import is_digest
 from rota.core.spec import TaskSpec, blobs_of, input_of
 from rota.worker.executors.base import LaunchRefused, ScratchUse
 from rota.worker.slots.frames import FreightOrder
 
 __all__ = ["Freight", "freight_of"]
-
-_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class Freight(Struct, frozen=True):
@@ -63,6 +61,6 @@ def freight_of(spec: TaskSpec) -> Freight | None:
     for name, file in inputs:
         if (flaw := find_flaw_in_name(name)) is not None:
             raise LaunchRefused(f"the name {name!r} of one of its files {flaw}")
-        if not _DIGEST.match(file.digest):
+        if not is_digest(file.digest):
             raise LaunchRefused(f"its file {name!r} must be named by a SHA-256 in hexadecimal, got {file.digest!r}")
     return Freight(inputs, tuple(spec.outputs), blobs_of(spec))
