@@ -303,6 +303,26 @@ def test_indexes_of_shapes_that_nobody_waits_for_are_bounded() -> None:
     assert len(indexes) == INDEXES[1]
 
 
+@pytest.mark.parametrize("placement", ["binpack", "least-loaded"])
+@pytest.mark.parametrize("others", [1, 100])
+def test_shape_that_was_not_looked_at_for_long_knows_who_was_freed_since(
+    placement: str, others: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rota.core.indexes.FREED_MIN", 4)
+    monkeypatch.setattr("tests.support.core.check_invariants", lambda _: None)  # which looks at all of them
+    core = Core(config=replace(QUIET, placement=placement))
+    core.hello("w1", cpu=1000)
+    for name in ("w2", "w3"):
+        core.hello(name, cpu=1000, tags=["ssd"])
+    first, second, _ = core.submit(3, tags=["ssd"])  # the third finds nobody, and then takes the place of the first
+    freed = core.worker_of(second)
+    core.end(first)
+    core.end(second)
+    for _ in range(others):
+        core.end(only(core.submit(tags=["!ssd"])))
+    assert core.worker_of(only(core.submit(tags=["ssd"]))) == freed
+
+
 def test_end_of_a_task_serves_the_first_of_many_shapes_that_wait() -> None:
     core = Core()
     core.hello("w1", cpu=1000)

@@ -166,7 +166,7 @@ class PendingTasks:
         del groups[group.stream]
         if not groups:
             del self.groups[group.room]
-            group.room.index = None  # nobody keeps it up to date, unless the pass keeps it
+            group.room.index = None  # unless the pass keeps it, among those that are bounded
 
 
 def _seq_of(task: Task) -> TaskSeq:
