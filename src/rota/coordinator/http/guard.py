@@ -133,7 +133,7 @@ class Guard:
         scheme, _, given = authorization.partition(b" ")
         # Compared in constant time, so that the time taken does not tell how much of a guess was right.
         if not hmac.compare_digest(given.strip(), self._token) or scheme.lower() != b"bearer":
-            raise Unauthorized("the token is wrong")
+            raise Unauthorized("the token is wrong: send the coordinator's as `Authorization: Bearer …` (ROTA_TOKEN)")
 
 
 def check_headers(guard: Guard, headers: Iterable[tuple[bytes, bytes]], *, path: str, scheme: str = "ws") -> None:
