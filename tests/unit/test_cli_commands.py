@@ -152,7 +152,9 @@ def test_stdin_of_the_task_can_be_our_own(rota: Rota) -> None:
 def test_input_that_json_cannot_carry_is_refused_here(rota: Rota) -> None:
     result = rota("submit", "--stdin", "-", "cat", stdin=b"\xff\xfe")
     assert result.exit_code == 2
-    assert "not UTF-8" in result.stderr
+    assert "--stdin: not UTF-8: send it as a file instead (--file PATH), and let the task read that" in result.stderr
+    result = rota("submit", "--python", "-", stdin=b"\xff\xfe")
+    assert (result.exit_code, "--python: not UTF-8: save it as UTF-8" in result.stderr) == (2, True)
     result = rota("submit", "--", "echo", "\udcff")
     assert result.exit_code == 2
     assert "command: has bytes that are not UTF-8" in result.stderr

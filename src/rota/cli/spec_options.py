@@ -108,6 +108,12 @@ SPEC_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
 WORK: Final = frozenset({"command", "shell", "code", "data", "image"})
 """The fields that say what to run."""
 
+CODE_OPTIONS: Final = frozenset({"python", "go", "code"})
+"""Options whose file is source code, which is text."""
+
+WITH_A_FILE: Final = "send it as a file instead (--file PATH), and let the task read that"
+"""What to do with input that a spec can't hold."""
+
 command_argument = click.argument(
     "arguments", metavar="[--] [COMMAND]...", nargs=-1, type=click.UNPROCESSED, shell_complete=completing.files
 )
@@ -210,11 +216,12 @@ def _content_of(path: str, *, option: str) -> str:
     except OSError as error:
         raise click.UsageError(f"--{option}: can't read {path}: {error.strerror}") from error
     if len(content) > INPUT_BYTES_MAX:
-        raise click.UsageError(f"--{option}: more than 1 MiB: put it in a file that the worker can read")
+        raise click.UsageError(f"--{option}: more than 1 MiB: {WITH_A_FILE}")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
-        raise click.UsageError(f"--{option}: not UTF-8: put it in a file that the worker can read") from None
+        advice = "save it as UTF-8" if option in CODE_OPTIONS else WITH_A_FILE
+        raise click.UsageError(f"--{option}: not UTF-8: {advice}") from None
 
 
 def _refuse_undecodable(spec: Mapping[str, Any]) -> None:

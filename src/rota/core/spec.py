@@ -154,7 +154,7 @@ def encode_spec(spec: TaskSpec) -> bytes:
     if len(encoded) > SPEC_BYTES_MAX:
         raise TooLarge(
             f"the task is {len(encoded):,} bytes: at most {SPEC_BYTES_MAX:,} are taken; "
-            "put large input in a file that the worker can read"
+            "send large input as a file of the task"
         )
     return encoded
 
