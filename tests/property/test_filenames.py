@@ -53,6 +53,11 @@ def test_a_pattern_matches_what_its_regular_expression_does(pattern: str, name: 
     assert FilePattern(pattern).matches(name) == (re.fullmatch(as_expression(pattern), name) is not None)
 
 
+def test_a_row_of_any_folders_is_walked_like_one() -> None:
+    row, one = FilePattern("**/" * 340 + "x"), FilePattern("**/x")
+    assert (row.start, row.step(row.start, "a")) == (one.start, one.step(one.start, "a"))
+
+
 def as_expression(pattern: str) -> str:
     visible = r"(?!\.)"
     expression = ""

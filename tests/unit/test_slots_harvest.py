@@ -240,6 +240,14 @@ def test_only_folders_that_a_pattern_leads_to_are_looked_at(field: Field, monkey
     assert (ended.cause, "name a folder" in (ended.message or "")) == (Cause.ERROR, True)
 
 
+def test_patterns_that_take_too_long_fail_the_attempt(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harvest, "LOOK_S_MAX", -1.0)
+    field.write("a/b")
+    ended = field.harvest("**", "*/b")
+    assert ended.cause is Cause.ERROR
+    assert "to look through 1 files for 2 patterns takes more than" in (ended.message or "")
+
+
 def test_a_file_too_deep_is_said(field: Field) -> None:
     field.write("d/" * harvest.DEPTH_MAX + "reached")
     field.write("e/" * (harvest.DEPTH_MAX + 1) + "lost")

@@ -74,7 +74,10 @@ class FilePattern:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._parts = text.split("/")
+        self._parts: list[str] = []
+        for part in text.split("/"):
+            if part != ANY_FOLDERS or self._parts[-1:] != [ANY_FOLDERS]:  # a row of them means what one means
+                self._parts.append(part)
         self.end = len(self._parts)
         self.start = self._with_skipped({0})
         self.is_plain = not any(sign in text for sign in "*?")
@@ -122,12 +125,10 @@ class FilePattern:
 
     def _with_skipped(self, places: set[int]) -> frozenset[int]:
         """Go on over ``**`` that stand for no folder; the last one stands for a file at least."""
-        skipped = set(places)
-        for place in sorted(places):
-            while place < self.end - 1 and self._parts[place] == ANY_FOLDERS:
-                place += 1  # noqa: PLW2901 - the walk over a row of them
-                skipped.add(place)
-        return frozenset(skipped)
+        last = self.end - 1
+        return frozenset(places).union(
+            place + 1 for place in places if place < last and self._parts[place] == ANY_FOLDERS
+        )
 
 
 def _flaw_of_part(part: str) -> str | None:

@@ -10,6 +10,7 @@ A slot imports this when it first needs it: not all should have it in their memo
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Iterator
 
 from rota.core.filenames import FilePattern, find_flaw_in_name
@@ -26,6 +27,10 @@ BYTES_MAX = 1 << 30
 
 ENTRIES_MAX = 100_000
 """Names looked at: some hundred milliseconds."""
+
+LOOK_S_MAX = 30.0
+"""For looking at all of them: many odd names may match many odd patterns in many ways, and nobody can stop a slot
+meanwhile."""
 
 DEPTH_MAX = 64
 """Folders within each other: each is open while what is in it is looked at."""
@@ -98,6 +103,7 @@ class _Harvest:
         self._came = {**own, **{name: digest for name, digest, _, _ in inputs}}
         self._patterns = [FilePattern(pattern) for pattern in patterns]
         self._looked_at = 0
+        self._look_until = time.monotonic() + LOOK_S_MAX
         self._found: dict[str, list[FilePattern]] = {}
         self._answered: set[FilePattern] = set()
         self._left_out: list[str] = []
@@ -142,9 +148,7 @@ class _Harvest:
             raise HarvestFailed(f"{_quoted(prefix)} can't be read: {error.strerror}") from error
         with listing:
             for entry in listing:
-                self._looked_at += 1
-                if self._looked_at > ENTRIES_MAX:
-                    raise HarvestFailed(f"there are more than {ENTRIES_MAX:,} files to look through: name a folder")
+                self._count()
                 reached = [step for walk in walks if (step := _step(walk, entry.name)) is not None]
                 if not reached:
                     continue
@@ -152,6 +156,14 @@ class _Harvest:
                     self._enter(folder, prefix + entry.name, _below(reached), depth + 1)
                 else:
                     self._note_file(prefix + entry.name, entry, reached)
+
+    def _count(self) -> None:
+        self._looked_at += 1
+        if self._looked_at > ENTRIES_MAX:
+            raise HarvestFailed(f"there are more than {ENTRIES_MAX:,} files to look through: name a folder")
+        if time.monotonic() > self._look_until:
+            what = f"{self._looked_at:,} files for {len(self._patterns)} patterns"
+            raise HarvestFailed(f"to look through {what} takes more than {LOOK_S_MAX:g} s: name a folder")
 
     def _enter(self, parent: int, name: str, walks: list[_Walk], depth: int) -> None:
         if depth > DEPTH_MAX:
