@@ -196,6 +196,8 @@ def test_list_is_filtered_by_state_and_time(client: ReflectedClient) -> None:
         ({"cursor": "x"}, "cursor"),
         ({"cursor": "9" * 19}, "cursor"),
         ({"cursor": "9" * 30}, "cursor"),
+        ({"labels": {f"l{number}": "" for number in range(65)}}, "labels"),
+        ({"labels": {f"l{number}": "" for number in range(5000)}}, "labels"),
     ],
 )
 def test_filter_that_makes_no_sense_is_refused_by_its_name(

@@ -314,6 +314,7 @@ async def test_filters_reach_the_store_as_they_are_meant(client: httpx.AsyncClie
         ("since=2026-01-01T00:00:00", "timezone"),
         ("label=plain", "key:value"),
         ("label=a:b&label=a:c", "two values"),
+        ("&".join(f"label=l{number}:" for number in range(65)), "at most 64"),
         ("name=%ff", "UTF-8"),
         ("name=%zz", "hexadecimal"),
         ("name=a%00b", "control"),

@@ -34,7 +34,7 @@ from rota.core.spec import (
 )
 from rota.core.tags import TagSyntaxError, parse_tag
 
-__all__ = ["ARGS_BYTES_MAX", "check_request", "check_template", "parse_requests", "parse_task_id"]
+__all__ = ["ARGS_BYTES_MAX", "LABELS_MAX", "check_request", "check_template", "parse_requests", "parse_task_id"]
 
 NAME_CHARS_MAX: Final = 200
 LABELS_MAX: Final = 64

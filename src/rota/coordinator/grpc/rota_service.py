@@ -18,6 +18,7 @@ from rota.coordinator.http.tasks import PAGE_TASKS_MAX, SEQ_MAX, TASKS_MAX, WAIT
 from rota.coordinator.service import Event, Service
 from rota.core.errors import BadRequest, BadSpec, NotFound, TooLarge
 from rota.core.model import StreamName, TaskSeq, TaskState, WorkerId
+from rota.core.requests import LABELS_MAX
 from rota.core.spec import TaskRequest
 from rota.store.base import TaskQuery
 from rota.v1 import rota_pb2, task_pb2
@@ -178,6 +179,8 @@ class _EventFilter:
 def _task_query(request: rota_pb2.ListTasksRequest) -> TaskQuery:
     if not 0 <= request.limit <= PAGE_TASKS_MAX:
         raise BadSpec("limit", f"is {request.limit}: it must be 1 to {PAGE_TASKS_MAX:,}, or 0 for {PAGE_TASKS_DEFAULT}")
+    if len(request.labels) > LABELS_MAX:  # no task has more, and each is a condition for the store
+        raise BadSpec("labels", f"has {len(request.labels):,} entries: at most {LABELS_MAX}")
     return TaskQuery(
         states=frozenset(map(_state, request.states)) or None,
         queue=request.queue if request.HasField("queue") else None,

@@ -15,7 +15,7 @@ from rota.coordinator.http.query import next_page_link
 from rota.coordinator.http.render import attempt_json, find_current_attempt, task_json
 from rota.core.errors import BadRequest, NotFound
 from rota.core.model import StreamName, TaskSeq, TaskState, WorkerId
-from rota.core.requests import parse_requests
+from rota.core.requests import LABELS_MAX, parse_requests
 from rota.store.base import TaskQuery
 
 __all__ = [
@@ -169,6 +169,8 @@ def _states(given: list[str]) -> frozenset[TaskState]:
 
 def _labels(given: list[str]) -> dict[str, str]:
     labels: dict[str, str] = {}
+    if len(given) > LABELS_MAX:  # no task has more, and each is a condition for the store
+        raise BadRequest(f"query parameter label: is there {len(given)} times: at most {LABELS_MAX}", code="bad_query")
     for text in given:
         # The first sign of either kind parts key and value, so that a value may have more of them.
         at = min((place for place in (text.find(":"), text.find("=")) if place > 0), default=0)
