@@ -18,7 +18,7 @@ from rota.core.calendars import Calendar, Misfire, Outcome, Overlap
 from rota.core.errors import BadRequest, BadSpec, TooLarge
 from rota.core.firing import AT_LABEL, CALENDAR_LABEL
 from rota.core.names import NAME_RULE, is_name
-from rota.core.requests import parse_requests
+from rota.core.requests import LABELS_MAX, parse_requests
 from rota.core.spec import TaskRequest, snippet_kind
 from rota.process.clock import wall_s
 
@@ -44,8 +44,8 @@ CALENDARS_PATH: Final = "/api/v1/calendars"
 TASK_BYTES_MAX: Final = 64 << 10
 """Of what a calendar is to run: all calendars stay in memory, and a thousand of these are 64 MiB."""
 
-LABELS_MAX: Final = 62
-"""Of the task: two more say whose it is, and when it was due."""
+OWN_LABELS_MAX: Final = LABELS_MAX - 2
+"""Of the task: the calendar adds whose it is, and when it was due."""
 
 
 class CalendarBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -212,8 +212,9 @@ def _checked_task(text: bytes) -> TaskRequest:
     for label in (CALENDAR_LABEL, AT_LABEL):
         if label in task.labels:
             raise BadSpec("task.labels", f"{label} says whose a task is and when it was due: choose another key")
-    if len(task.labels) > LABELS_MAX:
-        raise BadSpec("task.labels", f"has {len(task.labels)} labels: at most {LABELS_MAX}, for the calendar adds two")
+    if len(task.labels) > OWN_LABELS_MAX:
+        count = len(task.labels)
+        raise BadSpec("task.labels", f"has {count} labels: at most {OWN_LABELS_MAX}, for the calendar adds two")
     return task
 
 
