@@ -31,7 +31,8 @@ def rota(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rota]:
     with running_cluster(tmp_path_factory.mktemp("cluster"), "--workers", "1", "--tags", "ssd") as (rota, _):
         rota.ok("submit", "--id", "waiting-for-tape", "--delay", "1h", "--", "true")
         rota.ok("submit", "--id", "night:a@dawn", "--wait", "--", "true")
-        rota.ok("submit", "--id", "ended-long-ago", "--wait", "--", "true")
+        leave = "mkdir result; touch result/one.csv result/two.csv"
+        rota.ok("submit", "--id", "ended-long-ago", "--output", "result", "--wait", "--shell", leave)
         rota.ok("queues", "set", "nightly", "--weight", "2")
         rota.ok("limits", "set", "licence", "3")
         yield rota
@@ -47,6 +48,8 @@ LINES = [
     ("rota cancel --url=URL waiting", "rota cancel --url=URL waiting-for-tape "),
     ("rota cancel --url URL waiting", "rota cancel --url URL waiting-for-tape "),
     ("rota drain w", "rota drain w1 "),
+    ("rota fetch ended-long-ago result/t", "rota fetch ended-long-ago result/two.csv "),
+    ("rota fetch ended-long-ago result/one.csv resu", "rota fetch ended-long-ago result/one.csv result/two.csv "),
     ("rota queues set nigh", "rota queues set nightly "),
     ("rota submit --limit lic", "rota submit --limit licence "),
     ("rota submit --tag ss", "rota submit --tag ssd "),

@@ -31,6 +31,7 @@ __all__ = [
     "files",
     "folders",
     "limits",
+    "outputs",
     "placements",
     "queues",
     "reservations",
@@ -108,6 +109,16 @@ def tasks(*states: str) -> Completer:
             yield str(task["id"]), f"{task['state']} {task.get('name') or ''}".strip()
 
     return _live(found)
+
+
+def outputs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str] | str]:
+    """Offer the names of what the task on the line has left, but for those that stand there already."""
+    task_id, there = ctx.params["task_id"], ctx.params.get("names") or ()
+
+    def found(client: HttpClient) -> Iterator[tuple[str, str]]:
+        return ((output.name, "") for output in client.files.outputs(task_id) if output.name not in there)
+
+    return _live(found)(ctx, param, incomplete)
 
 
 def workers(*states: str) -> Completer:

@@ -38,7 +38,7 @@ NAMES_SHOWN: Final = 10
     """,
 )
 @click.argument("task_id", metavar="ID", type=ID, shell_complete=completing.tasks())
-@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=completing.outputs)
 @click.option(
     "--to",
     "folder",
