@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -120,6 +121,7 @@ def test_a_port_that_was_asked_for_and_is_taken_is_refused(tmp_path: Path, comma
         with running_rota(command, *arguments, log_path=tmp_path / "log") as refused:
             assert refused.wait_for_exit(timeout_s=START_S_MAX) != 0
             assert f"port {port}" in refused.output()
+            assert re.search(r"choose (one|another) with .*--grpc-port", refused.output())
 
 
 def test_off_means_that_the_library_is_not_even_loaded(tmp_path: Path) -> None:

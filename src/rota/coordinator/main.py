@@ -70,14 +70,15 @@ def run(config: CoordinatorConfig) -> int:
     except ValueError as error:
         sys.stderr.write(f"rota: {error}\n")
         return EXIT_USAGE
-    port = config.port
+    option, port = "--port", config.port
     try:
         listener = _listen(config.host, port)
         if isinstance(config.grpc_port, int):
-            port = config.grpc_port
+            option, port = "--grpc-port", config.grpc_port
             _listen(config.host, port).close()  # gRPC takes it itself, later: a taken one is said now
     except OSError as error:
-        sys.stderr.write(f"rota: can't listen on {config.host} port {port}: {error.strerror}\n")
+        where = f"{config.host} port {port}"
+        sys.stderr.write(f"rota: can't listen on {where}: {error.strerror}; choose another with --host and {option}\n")
         return EXIT_USAGE
     with listener:
         return uvloop.run(_serve(config, listener, policies))
