@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -36,11 +37,15 @@ def shown_by_demo(*, env: dict[str, str]) -> str:
     return done.stdout
 
 
-def test_the_demo_computes_pi_in_two_languages(tmp_path: Path) -> None:
+def test_the_demo_does_what_it_says(tmp_path: Path) -> None:
     require_program("go", package="golang-go")
     shown = shown_by_demo(env={"ROTA_CACHE_DIR": str(tmp_path)})
     for name in ("pi.py", "pi.go"):
         assert f"   {name}: 3.14159265358979323846…2164201989, 1,000 digits, checked\n" in shown
+    assert "totals checked against a direct count" in shown
+    assert "attempt 3 on w" in shown
+    assert re.search(r"endless +cancelled", shown)
+    assert "killed worker w2" in shown
 
 
 def test_the_demo_says_that_go_is_left_out_where_there_is_none(tmp_path: Path) -> None:

@@ -6,16 +6,13 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from tests.support.commands import BIN, Rota, running_cluster
-from tests.support.house import ROOT
+from tests.support.commands import Rota, running_cluster
 from tests.support.network import free_port
 from tests.support.waiting import wait_until
 
@@ -150,20 +147,3 @@ def test_a_second_coordinator_is_told_who_holds_the_state(tmp_path: Path) -> Non
         result = rota.run("coordinator", "--port", "0", "--state-dir", str(tmp_path / "state"))
         assert result.returncode == 75
         assert re.search(rf"is held by \S+ pid {holder.pid}: stop it first", result.stderr)
-
-
-def test_the_demo_does_what_it_says(tmp_path: Path) -> None:
-    result = subprocess.run(
-        [sys.executable, ROOT / "examples" / "demo.py"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=tmp_path,
-        env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"},
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "totals checked against a direct count" in result.stdout
-    assert "attempt 3 on w" in result.stdout
-    assert re.search(r"endless +cancelled", result.stdout)
-    assert "killed worker w2" in result.stdout

@@ -46,6 +46,19 @@ def test_a_coordinator_refuses_nonsense(fields: dict[str, Any], sentence: str) -
         CoordinatorConfig(**fields)
 
 
+@pytest.mark.parametrize(
+    "arguments,expected",
+    [([], False), (["--workload"], True), (["--workload=true"], True), (["--workload=false"], False)],
+)
+def test_a_load_of_its_own_can_be_asked_for_with_a_word_or_without(arguments: list[str], *, expected: bool) -> None:
+    @click.command()
+    @coordinator_options
+    def command(**given: Any) -> None:
+        assert coordinator_config(given).workload is expected
+
+    command.main(arguments, standalone_mode=False)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1"])
 def test_loopback_needs_no_token(host: str) -> None:
     assert CoordinatorConfig(host=host).is_loopback
