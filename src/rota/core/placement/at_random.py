@@ -40,30 +40,27 @@ class _Urn:
             self._workers.append(worker)
 
     def choose(self, key: str, has_room: HasRoom) -> Worker | None:  # noqa: ARG002 - all tasks are the same here
-        workers = self._workers
-        while workers:
-            index = int(self._rng.random() * len(workers))
-            worker = workers[index]
-            if has_room(worker):
-                return worker
-            self._take_out(index)
-        return None
+        return self._draw(has_room, None)
 
     def look(self, has_room: HasRoom) -> Worker | None:
-        workers, looks = self._workers, LOOKS
-        while workers and looks:
-            index = int(self._rng.random() * len(workers))
-            worker = workers[index]
-            if has_room(worker):
-                return worker
-            if worker.is_open:
-                looks -= 1
-            else:
-                self._take_out(index)
-        return None
+        return self._draw(has_room, LOOKS)
 
     def __len__(self) -> int:
         return len(self._workers)
+
+    def _draw(self, has_room: HasRoom, looks: int | None) -> Worker | None:
+        """Draw until somebody has room. Those without are taken out, or cost a look each where these are counted."""
+        workers = self._workers
+        while workers and looks != 0:
+            index = int(self._rng.random() * len(workers))
+            worker = workers[index]
+            if has_room(worker):
+                return worker
+            if looks is None or not worker.is_open:
+                self._take_out(index)
+            else:
+                looks -= 1
+        return None
 
     def _take_out(self, index: int) -> None:
         workers = self._workers

@@ -70,57 +70,40 @@ class _Steps:
             self._begin([worker for _, worker in self._entries.values() if worker.is_open])
 
     def choose(self, key: str, has_room: HasRoom) -> Worker | None:  # noqa: ARG002 - all tasks are the same here
-        if self._last is not None:
-            self._put_right(*self._last)
-        entries, steps, draw = self._entries, self._steps, self._rng.random
-        while self._lowest < STEPS:
-            step = steps[self._lowest]
-            if not step:
-                self._lowest += 1
-                continue
-            place = int(draw() * len(step))
-            entry = step[place]
-            worker = entry[1]
-            if entries.get(worker.number) is not entry:
-                self._take_out(self._lowest, place)
-            elif _step_of(worker) > self._lowest:
-                self._put_right(self._lowest, place)
-            elif has_room(worker):
-                self._last = self._lowest, place
-                return worker
-            else:
-                self._take_out(self._lowest, place)
-                del entries[worker.number]
-        return None
+        return self._draw(has_room, None)
 
     def look(self, has_room: HasRoom) -> Worker | None:
-        if self._last is not None:
-            self._put_right(*self._last)
-        entries, steps, draw, looks = self._entries, self._steps, self._rng.random, LOOKS
-        while self._lowest < STEPS and looks:
-            step = steps[self._lowest]
-            if not step:
-                self._lowest += 1
-                continue
-            place = int(draw() * len(step))
-            entry = step[place]
-            worker = entry[1]
-            if entries.get(worker.number) is not entry:
-                self._take_out(self._lowest, place)
-            elif _step_of(worker) > self._lowest:
-                self._put_right(self._lowest, place)
-            elif has_room(worker):
-                self._last = self._lowest, place
-                return worker
-            elif worker.is_open:
-                looks -= 1
-            else:
-                self._take_out(self._lowest, place)
-                del entries[worker.number]
-        return None
+        return self._draw(has_room, LOOKS)
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def _draw(self, has_room: HasRoom, looks: int | None) -> Worker | None:
+        """Draw until somebody has room. Those without are forgotten, or cost a look each where these are counted."""
+        if self._last is not None:
+            self._put_right(*self._last)
+        entries, steps, draw = self._entries, self._steps, self._rng.random
+        while self._lowest < STEPS and looks != 0:
+            step = steps[self._lowest]
+            if not step:
+                self._lowest += 1
+                continue
+            place = int(draw() * len(step))
+            entry = step[place]
+            worker = entry[1]
+            if entries.get(worker.number) is not entry:
+                self._take_out(self._lowest, place)
+            elif _step_of(worker) > self._lowest:
+                self._put_right(self._lowest, place)
+            elif has_room(worker):
+                self._last = self._lowest, place
+                return worker
+            elif looks is None or not worker.is_open:
+                self._take_out(self._lowest, place)
+                del entries[worker.number]
+            else:
+                looks -= 1
+        return None
 
     def _begin(self, workers: Iterable[Worker]) -> None:
         self._entries: dict[int, _Entry] = {}
