@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from rota.coordinator.grpc.calls import answering
@@ -58,15 +57,13 @@ def _method_handler(
         return make(behaviour)
     request = GetMessageClass(method.input_type)
     response = GetMessageClass(method.output_type)
-    read: Callable[[bytes], Message] | None = request.FromString
-    if not method.client_streaming:
-        behaviour, read = answering(behaviour, request, name=method.full_name, counters=counters), None
-    return make(behaviour, request_deserializer=read, response_serializer=response.SerializeToString)
+    assert not method.client_streaming  # only channels take a stream, and they are raw
+    answer = answering(behaviour, request, name=method.full_name, counters=counters)
+    return make(answer, response_serializer=response.SerializeToString)
 
 
 _MAKERS: Final[dict[tuple[bool, bool], Callable[..., grpc.RpcMethodHandler[Any, Any]]]] = {
     (False, False): grpc.unary_unary_rpc_method_handler,
     (False, True): grpc.unary_stream_rpc_method_handler,
-    (True, False): grpc.stream_unary_rpc_method_handler,
     (True, True): grpc.stream_stream_rpc_method_handler,
 }
