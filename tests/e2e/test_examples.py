@@ -35,6 +35,7 @@ PREPARED: Final = {
     **{f"cron {part}": CALENDAR for part in CRON_PARTS},
     "cancel": "rota submit --queue batch --delay 1h -- true",
     "limits remove": "rota limits set licence-x 3",
+    "queues remove": "rota queues set batch --weight 2",
     "reserve end": "rota reserve add demo --resources cpu=1000 --for 1h",
     "resume": "rota drain w1 w2",
 }
