@@ -78,7 +78,7 @@ def test_a_cluster_with_other_work_is_left_alone(rota: Rota) -> None:
 
 
 def test_a_queue_that_starts_nothing_is_told_and_nothing_is_left(rota: Rota) -> None:
-    rota.ok("queues", "pause", "closed")
+    rota.ok("queues", "set", "closed", "--pause")
     refused = rota.run("bench", "--seconds", "2", "--queue", "closed")
     assert refused.returncode == 1
     assert "of the bench did not end in time: " in refused.stderr

@@ -204,11 +204,21 @@ def test_a_terminal_keeps_ids_and_states_however_narrow_it_is(rota: Rota) -> Non
     assert "CREATED" not in shown
 
 
-@pytest.mark.parametrize("arguments", [["show", "t9999"], ["logs", "t9999"], ["cancel", "t9999"], ["drain", "w9"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", "t9999"],
+        ["logs", "t9999"],
+        ["cancel", "t9999"],
+        ["drain", "w9"],
+        ["queues", "pause", "bacth"],
+        ["queues", "resume", "bacth"],
+    ],
+)
 def test_what_is_not_there_is_one_line(rota: Rota, arguments: list[str]) -> None:
     result = rota.run(*arguments)
     assert (result.returncode, result.stdout) == (1, "")
-    assert re.fullmatch(r"rota: there is no (task|node) .*\n", result.stderr)
+    assert re.fullmatch(r"rota: there is no (task|node|queue) .*\n", result.stderr)
 
 
 def test_an_own_id_makes_one_task(rota: Rota) -> None:

@@ -35,7 +35,9 @@ PREPARED: Final = {
     **{f"cron {part}": CALENDAR for part in CRON_PARTS},
     "cancel": "rota submit --queue batch --delay 1h -- true",
     "limits remove": "rota limits set licence-x 3",
+    "queues pause": "rota queues set batch --weight 2",
     "queues remove": "rota queues set batch --weight 2",
+    "queues resume": "rota queues set batch --pause",
     "reserve end": "rota reserve add demo --resources cpu=1000 --for 1h",
     "resume": "rota drain w1 w2",
 }

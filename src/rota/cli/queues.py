@@ -91,8 +91,8 @@ def set_command(client: HttpClient, /, *, name: str, reset: bool, as_json: bool,
 @json_option
 @with_client
 def pause_command(client: HttpClient, *, name: str, as_json: bool) -> None:
-    """Start nothing more of a queue; what runs goes on."""
-    _show(client.shares.set_queue(name, _settings_of(client, name) | {"paused": True}), as_json)
+    """Start nothing more of a queue; what runs goes on. Before anything names it: rota queues set NAME --pause."""
+    _show(client.shares.pause_queue(name), as_json)
 
 
 @command.command(
@@ -108,7 +108,7 @@ def pause_command(client: HttpClient, *, name: str, as_json: bool) -> None:
 @with_client
 def resume_command(client: HttpClient, *, name: str, as_json: bool) -> None:
     """Undo a pause."""
-    _show(client.shares.set_queue(name, _settings_of(client, name) | {"paused": False}), as_json)
+    _show(client.shares.resume_queue(name), as_json)
 
 
 @command.command(

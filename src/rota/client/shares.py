@@ -40,6 +40,14 @@ class ShareCalls:
         """Set a queue; return it."""
         return self._ask_object("PUT", _named("queues", name), body=msgspec.json.encode(settings))
 
+    def pause_queue(self, name: str) -> Json:
+        """Start nothing more of a queue that there is; return it."""
+        return self._ask_object("POST", _named("queues", name) + "/pause")
+
+    def resume_queue(self, name: str) -> Json:
+        """Undo a pause; return the queue."""
+        return self._ask_object("POST", _named("queues", name) + "/resume")
+
     def forget_queue(self, name: str) -> Json:
         """Give a queue the defaults again; return it."""
         return self._ask_object("DELETE", _named("queues", name))
