@@ -8,7 +8,7 @@ whoever drives it (the worker process, a test, the simulator) owns slots and cha
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final, assert_never
 
@@ -73,6 +73,28 @@ MARKS_MAX: Final = 1000
 class Agent:
     """One worker's memory of what it was given and what it owes."""
 
+    __slots__ = (
+        "_cluster",
+        "_doomed",
+        "_gangs",
+        "_holds",
+        "_instance",
+        "_is_leaving",
+        "_is_welcome",
+        "_lease",
+        "_now",
+        "_offer",
+        "_parked",
+        "_quarantine_message",
+        "_quarantined",
+        "_reports",
+        "_unacknowledged",
+        "_unacknowledged_bytes",
+        "_wants_lease",
+        "_worker",
+        "heartbeat_s",
+    )
+
     def __init__(self, worker: WorkerId, *, instance: str, offer: Offer) -> None:
         self._worker = worker
         self._instance = instance
@@ -85,7 +107,7 @@ class Agent:
         self._holds: dict[AttemptKey, Held] = {}
         self._doomed: set[AttemptKey] = set()
         self._parked: dict[AttemptKey, Assignment] = {}
-        self._unacknowledged: OrderedDict[int, tuple[Report, int]] = OrderedDict()
+        self._unacknowledged: list[tuple[Report, int]] = []
         self._unacknowledged_bytes = 0
         self._reports = 0
         self._lease = Lease()
@@ -200,9 +222,9 @@ class Agent:
         return Run(attempts, {key: self._gangs.pop(key) for key in keys if key in self._gangs})
 
     def _acknowledged(self, number: int) -> list[AgentEffect]:
-        while self._unacknowledged and next(iter(self._unacknowledged)) <= number:
-            _, (_, size) = self._unacknowledged.popitem(last=False)
-            self._unacknowledged_bytes -= size
+        count = bisect_right(self._unacknowledged, number, key=lambda owed: owed[0].number)
+        self._unacknowledged_bytes -= sum(size for _, size in self._unacknowledged[:count])
+        del self._unacknowledged[:count]
         return [*self._unpark(), *self._farewell()]
 
     def _welcome(self, welcome: Welcome) -> list[AgentEffect]:
@@ -216,7 +238,7 @@ class Agent:
         self._cluster = welcome.cluster
         # Not before: reports must go in the order of their numbers, since one acknowledgement covers all before it.
         self._is_welcome = True
-        effects += [SendUp(report) for report, _ in self._unacknowledged.values()]
+        effects += [SendUp(report) for report, _ in self._unacknowledged]
         if self._quarantined:
             effects.append(SendUp(self._slots_lost()))
         if self._is_leaving:
@@ -294,7 +316,7 @@ class Agent:
         for piece, size in cut_reports(started, ended, output):
             self._reports += 1
             report = Report(self._reports, *piece)
-            self._unacknowledged[self._reports] = (report, size)
+            self._unacknowledged.append((report, size))
             self._unacknowledged_bytes += size
             reports.append(report)
         return self._sent(reports)
@@ -311,7 +333,7 @@ class Agent:
 
     def _answer_for(self, keys: list[AttemptKey], cause: Cause) -> list[AgentEffect]:
         """Answer a stop for what never came to a slot, unless its end is on its way already."""
-        owed = {(end.task, end.attempt) for report, _ in self._unacknowledged.values() for end in report.ended}
+        owed = {(end.task, end.attempt) for report, _ in self._unacknowledged for end in report.ended}
         return self._report(
             [], [Ended(task, attempt, cause) for task, attempt in keys if (task, attempt) not in owed], []
         )
@@ -338,7 +360,7 @@ class Agent:
             offer=self._offer,
             cluster=self._cluster,
             holds=list(self._holds.values()),
-            ended=[(end.task, end.attempt) for report, _ in self._unacknowledged.values() for end in report.ended],
+            ended=[(end.task, end.attempt) for report, _ in self._unacknowledged for end in report.ended],
             sent_at=wall,
         )
 

@@ -9,7 +9,6 @@ and neither the worker's process nor the whole machine stands still meanwhile.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
@@ -24,11 +23,13 @@ ASKED_MAX: Final = 64
 class Lease:
     """What is leased, and until when. Times named ``now`` are steady; ``wall`` is only what an answer repeats."""
 
+    __slots__ = ("_asked", "_ends_at", "_leased", "_length_s", "grace_s")
+
     def __init__(self) -> None:
         self.grace_s = 0.0
         self._length_s = 0.0
         self._ends_at = -math.inf
-        self._asked: deque[tuple[float, float]] = deque(maxlen=ASKED_MAX)
+        self._asked: list[tuple[float, float]] = []
         self._leased: dict[AttemptKey, None] = {}
 
     @property
@@ -44,26 +45,25 @@ class Lease:
 
     def begin_anew(self, wall: float, *, now: float) -> None:
         """Note that a hello is sent on a new channel. What was asked on the last one is not answered any more."""
-        self._asked.clear()
-        self._asked.append((wall, now))
+        self._asked = [(wall, now)]
 
     def asked(self, wall: float, *, now: float) -> None:
         """Note that a heartbeat is sent."""
         self._asked.append((wall, now))
+        del self._asked[:-ASKED_MAX]
 
     def welcomed(self, *, lease_s: float, grace_s: float) -> None:
         """Note the answer to the hello. From now on the lease is as long as this coordinator says."""
         self._length_s, self.grace_s = lease_s, grace_s
         if self._asked:
-            self._ends_at = self._asked.popleft()[1] + lease_s
+            self._ends_at = self._asked.pop(0)[1] + lease_s
 
     def answered(self, wall: float) -> None:
         """Note the answer to the heartbeat that was sent when the wall clock showed this; those before it are over."""
         for index, (sent, now) in enumerate(self._asked):
             if sent == wall:
                 self._ends_at = max(self._ends_at, now + self._length_s)
-                for _ in range(index + 1):
-                    self._asked.popleft()
+                del self._asked[: index + 1]
                 return
 
     # What is leased

@@ -82,6 +82,8 @@ class _Pipe(Generic[M]):
     ``lose`` is called where a message is lost, instead of anything else.
     """
 
+    __slots__ = ("_arrives_at", "_deliver", "_end", "_lose", "_world", "is_dead", "lag_s", "troubles")
+
     def __init__(
         self, world: World, deliver: Callable[[M], None], *, end: Callable[[], None], lose: Callable[[], None]
     ) -> None:
@@ -103,17 +105,22 @@ class _Pipe(Generic[M]):
                 return
             if trouble.late_part and world.chance(trouble.late_part):
                 lag_s += world.draw(trouble.late_s)
-        self._plan(lambda: self._deliver(message), lag_s=lag_s)
+        world.after(self._delay_s(lag_s), lambda: self._arrive(message))
         for trouble in self.troubles:
             if trouble.repeated_part and isinstance(message, REPEATABLE) and world.chance(trouble.repeated_part):
                 late_s = self._arrives_at - world.now + world.between(*REPEATED_S)
-                world.after(late_s, lambda: None if self.is_dead else self._deliver(message))
+                world.after(late_s, lambda: self._arrive(message))
 
     def close(self) -> None:
         """Let the other end hear of it after what was sent before."""
-        self._plan(self._end)
+        self._world.after(self._delay_s(0.0), lambda: None if self.is_dead else self._end())
 
-    def _plan(self, action: Callable[[], None], *, lag_s: float = 0.0) -> None:
+    def _arrive(self, message: M) -> None:
+        if not self.is_dead:
+            self._deliver(message)
+
+    def _delay_s(self, lag_s: float) -> float:
+        """Draw how long what is sent now is on its way; never less than what was sent before it."""
         world = self._world
         pace = world.pace
         is_late = pace.late_part and world.chance(pace.late_part)
@@ -121,11 +128,13 @@ class _Pipe(Generic[M]):
         if self.lag_s[1]:
             takes_s += world.draw(self.lag_s)
         self._arrives_at = max(self._arrives_at, world.now + takes_s)
-        world.after(self._arrives_at - world.now, lambda: None if self.is_dead else action())
+        return self._arrives_at - world.now
 
 
 class SimulatedLink:
     """One channel. An end that has closed or has heard of the end hears nothing more."""
+
+    __slots__ = ("_coordinator", "_down", "_up", "_worker", "_world")
 
     def __init__(self, world: World, worker: WorkerEnd, coordinator: CoordinatorEnd) -> None:
         self._world = world

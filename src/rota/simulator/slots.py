@@ -6,7 +6,6 @@ can be taken back, news is told in batches, and a quick attempt is never told as
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final
@@ -38,11 +37,11 @@ class _Running(Struct, eq=False):
 
 
 class _Lane(Struct, eq=False):
-    """``line`` holds those that wait, each with what it will do."""
+    """``line`` holds those that wait, each with what it will do: most often nobody, and never many."""
 
     needs: Resources
     devices: tuple[int, ...]
-    line: deque[tuple[Assignment, Chore]] = field(default_factory=deque)
+    line: list[tuple[Assignment, Chore]] = field(default_factory=list)
     running: _Running | None = None
 
 
@@ -51,6 +50,24 @@ class Slots:
 
     ``speed`` is 1 for a machine that is as fast as it should be.
     """
+
+    __slots__ = (
+        "_chores",
+        "_ended",
+        "_instance",
+        "_is_dead",
+        "_lane_of",
+        "_lanes",
+        "_offer",
+        "_started",
+        "_tell",
+        "_telling",
+        "_wall",
+        "_watch",
+        "_worker",
+        "_world",
+        "speed",
+    )
 
     def __init__(
         self,
@@ -155,7 +172,7 @@ class Slots:
         if not lane.line:
             del self._lanes[lane_id]
             return
-        given, chore = lane.line.popleft()
+        given, chore = lane.line.pop(0)
         self._watch.attempt_started(self._worker, self._instance, given)
         run_s, cause = chore.at_speed(self.speed)
         event = self._world.after(run_s, lambda: self._end_running(lane_id, cause))
@@ -188,7 +205,7 @@ class Slots:
 
     def _end_waiting(self, key: AttemptKey, cause: Cause) -> None:
         lane = self._lanes[self._lane_of.pop(key)]
-        lane.line = deque(entry for entry in lane.line if (entry[0].task, entry[0].attempt) != key)
+        lane.line = [entry for entry in lane.line if (entry[0].task, entry[0].attempt) != key]
         self._ended.append(Ended(*key, cause, ended_at=self._wall()))
         self._tell_soon()
 
