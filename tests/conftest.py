@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import defaultdict
 from pathlib import PurePosixPath
 from typing import Final
@@ -22,6 +23,9 @@ settings.load_profile("rota")
 FOREIGN_VARIABLES: Final = ("ROTA_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 """Beginnings of variables that would make tests speak to the cluster, or through the proxy, of whoever runs them."""
 
+NO_BYTECODE: Final = "PYTHONDONTWRITEBYTECODE"
+"""With it each of the thousand programs under test would compile all that it imports: a third of a coordinator's start."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add our flags."""
@@ -32,6 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Free the environment of settings that are not the tests', and take the time."""
     for name in [name for name in os.environ if name.upper().startswith(FOREIGN_VARIABLES)]:
         del os.environ[name]
+    os.environ.pop(NO_BYTECODE, None)
+    sys.dont_write_bytecode = False
     if not hasattr(config, "workerinput"):  # reports of all processes come together in the first one
         config.pluginmanager.register(_TimePerKind(), "rota-time-per-kind")
 
