@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 import uuid
@@ -21,6 +22,7 @@ from tests.support.real_cluster import Cluster, Gate
 from tests.support.waiting import wait_until
 
 ROTA = "rota.v1.Rota"
+BLOBS = "rota.v1.Blobs"
 TASKANDGO = "scheduler.Scheduler"
 PENDING, RUNNING, COMPLETED, FAILED, CANCELLED = 1, 3, 4, 5, 6
 
@@ -67,6 +69,7 @@ def wait_for(client: ReflectedClient, task_id: str) -> Any:
 
 def test_client_made_by_reflection_runs_through_every_rpc(client: ReflectedClient) -> None:
     first, second, snippet, part = fresh(), fresh(), fresh("snippet"), fresh("part")
+    blob = {"digest": hashlib.sha256(b"a blob").hexdigest()}
     requests: dict[str, Callable[[], Any]] = {
         f"{ROTA}/SubmitTasks": lambda: client.call(
             f"{ROTA}/SubmitTasks", tasks=[{"id": first, "command": ["true"]}, {"id": second, "shell": "exit 3"}]
@@ -77,6 +80,9 @@ def test_client_made_by_reflection_runs_through_every_rpc(client: ReflectedClien
         f"{ROTA}/ReadLogs": lambda: list(client.stream(f"{ROTA}/ReadLogs", id=first, follow=True)),
         f"{ROTA}/WatchEvents": lambda: next(client.stream(f"{ROTA}/WatchEvents", after="0.0")),
         f"{ROTA}/ListNodes": lambda: client.call(f"{ROTA}/ListNodes"),
+        f"{BLOBS}/PutBlob": lambda: client.send(f"{BLOBS}/PutBlob", [{**blob, "data": b"a "}, {"data": b"blob"}]),
+        f"{BLOBS}/StatBlob": lambda: client.call(f"{BLOBS}/StatBlob", **blob),
+        f"{BLOBS}/GetBlob": lambda: b"".join(piece.data for piece in client.stream(f"{BLOBS}/GetBlob", **blob)),
         f"{TASKANDGO}/SubmitTask": lambda: client.call(f"{TASKANDGO}/SubmitTask", task={"task_id": snippet}),
         f"{TASKANDGO}/SubmitSubTask": lambda: client.call(
             f"{TASKANDGO}/SubmitSubTask", subtask={"subtask_id": part, "parent_task_id": snippet}
@@ -94,6 +100,9 @@ def test_client_made_by_reflection_runs_through_every_rpc(client: ReflectedClien
     assert answers[f"{ROTA}/ReadLogs"] == []
     assert answers[f"{ROTA}/WatchEvents"].type.startswith("task.")
     assert [node.id for node in answers[f"{ROTA}/ListNodes"].nodes] == ["w1"]
+    assert answers[f"{BLOBS}/PutBlob"].is_new
+    assert answers[f"{BLOBS}/StatBlob"].size == len(b"a blob")
+    assert answers[f"{BLOBS}/GetBlob"] == b"a blob"
     assert answers[f"{TASKANDGO}/SubmitTask"].message == f"Task {snippet} submitted successfully"
     assert answers[f"{TASKANDGO}/SubmitSubTask"].message == f"Subtask {part} submitted for task {snippet}"
     assert answers[f"{TASKANDGO}/GetTaskStatus"].found

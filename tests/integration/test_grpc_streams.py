@@ -19,6 +19,7 @@ from rota.coordinator.grpc.watching import OpenWatches
 from rota.coordinator.http.guard import Guard, GuardConfig
 from rota.coordinator.metrics import Counters
 from rota.coordinator.service import Event
+from rota.store.blobs import BlobStore
 from rota.v1 import rota_pb2
 from tests.support.fake_service import FakeService
 from tests.support.http2_frames import ACK, END_STREAM, HEADERS, OPENING, PING, call_headers, frame, message
@@ -90,7 +91,7 @@ class Stage:
 async def staged(service: FakeService, *, ping_every_s: float | None = None) -> AsyncIterator[Stage]:
     watches = OpenWatches()
     server = GrpcServer(
-        public_contracts(service, watches),
+        public_contracts(service, watches, blobs=BlobStore(None)),
         guard=Guard(GuardConfig()),
         counters=Counters(),
         ping_every_s=ping_every_s,

@@ -14,8 +14,8 @@ from typing import Final
 import httpx
 import pytest
 
+from rota.coordinator.blob_traffic import PORTION_BYTES
 from rota.coordinator.http import GuardConfig, build_app
-from rota.coordinator.http import blobs as http_blobs
 from rota.coordinator.metrics import Counters
 from rota.core.model import Cause, TaskState
 from rota.store import blob_files
@@ -84,7 +84,7 @@ def incoming(blobs: BlobStore) -> list[str]:
 # Blobs
 
 
-@pytest.mark.parametrize("size", [0, 1, 65_536, http_blobs.PORTION_BYTES, http_blobs.PORTION_BYTES + 1, 5 * MIB + 7])
+@pytest.mark.parametrize("size", [0, 1, 65_536, PORTION_BYTES, PORTION_BYTES + 1, 5 * MIB + 7])
 @pytest.mark.parametrize("is_chunked", [False, True])
 async def test_what_was_put_is_read_again(client: httpx.AsyncClient, size: int, *, is_chunked: bool) -> None:
     data = os.urandom(size)
@@ -135,8 +135,7 @@ async def test_other_bytes_are_refused_with_both_digests(client: httpx.AsyncClie
 async def test_too_many_bytes_are_refused(
     client: httpx.AsyncClient, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch, *, is_chunked: bool
 ) -> None:
-    for module in (blob_files, http_blobs):
-        monkeypatch.setattr(module, "BLOB_BYTES_MAX", MIB)
+    monkeypatch.setattr(blob_files, "BLOB_BYTES_MAX", MIB)
     data = bytes(MIB + 1)
     answer = await client.put(path_of(data), content=portions_of(data, 50_000) if is_chunked else data)
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")

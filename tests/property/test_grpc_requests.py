@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
 import grpc
@@ -14,10 +14,11 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rota.coordinator.grpc.calls import answering
+from rota.coordinator.grpc.calls import answering, answering_streams
 from rota.coordinator.grpc.contracts import public_contracts
 from rota.coordinator.grpc.watching import OpenWatches
 from rota.coordinator.metrics import Counters
+from rota.store.blobs import BlobStore
 from tests.support.fake_service import FakeService
 
 ANSWER_S_MAX: Final = 0.05
@@ -36,11 +37,20 @@ NUMBERS: Final[dict[int, st.SearchStrategy[Any]]] = {
     FieldDescriptor.TYPE_BYTES: st.binary(max_size=50),
 }
 
+BLOBS: Final = BlobStore(None)
+
 METHODS: Final = [
     pytest.param(method, contract.implementation.__class__.__name__, id=method.full_name)
-    for contract in public_contracts(FakeService(), OpenWatches())
+    for contract in public_contracts(FakeService(), OpenWatches(), blobs=BLOBS)
     for method in contract.descriptor.methods
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _open_blobs() -> Iterator[None]:
+    BLOBS.open()
+    yield
+    BLOBS.close()
 
 
 class Context:
@@ -96,20 +106,26 @@ def values(field: FieldDescriptor) -> st.SearchStrategy[Any]:
     return st.lists(one, max_size=3) if field.is_repeated else one
 
 
+async def twice(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+    yield data
+
+
 async def answered(method: MethodDescriptor, service_name: str, data: bytes) -> Context:
     """Call an RPC of a service that knows one task."""
     service = FakeService()
-    contracts = public_contracts(service, OpenWatches())
+    contracts = public_contracts(service, OpenWatches(), blobs=BLOBS)
     (implementation,) = (
         contract.implementation for contract in contracts if contract.implementation.__class__.__name__ == service_name
     )
-    call = answering(
+    border: Any = answering_streams if method.client_streaming else answering
+    call = border(
         getattr(implementation, method.name), GetMessageClass(method.input_type), name="x", counters=Counters()
     )
     context: Any = Context()
     try:
         async with asyncio.timeout(ANSWER_S_MAX):
-            answer = await call(data, context)
+            answer = await call(twice(data) if method.client_streaming else data, context)
     except TimeoutError:
         return Context()
     for message in [*context.written, *([answer] if isinstance(answer, Message) else [])]:

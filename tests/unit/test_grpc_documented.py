@@ -9,6 +9,7 @@ import pytest
 from rota.coordinator.grpc.contracts import public_contracts
 from rota.coordinator.grpc.errors import GRPC_STATUS_OF
 from rota.coordinator.grpc.watching import OpenWatches
+from rota.store.blobs import BlobStore
 from tests.support.fake_service import FakeService
 from tests.support.house import ROOT
 
@@ -17,7 +18,7 @@ MOVING = (ROOT / "docs" / "moving-from-taskandgo.md").read_text(encoding="utf-8"
 
 SERVED = {
     contract.descriptor.full_name: {method.name for method in contract.descriptor.methods}
-    for contract in public_contracts(FakeService(), OpenWatches())
+    for contract in public_contracts(FakeService(), OpenWatches(), blobs=BlobStore(None))
 }
 
 

@@ -101,7 +101,12 @@ async def _serve(config: CoordinatorConfig, listener: socket.socket, policies: M
     turning = asyncio.create_task(house.run())
     _say_ready(config, listener)
     door = GrpcDoor(
-        config, guard=house.guard, service=house.service, counters=house.counters, accept=house.accept_stream
+        config,
+        guard=house.guard,
+        service=house.service,
+        blobs=house.blobs,
+        counters=house.counters,
+        accept=house.accept_stream,
     )
     calls = asyncio.create_task(door.run())
     try:

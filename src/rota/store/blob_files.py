@@ -21,7 +21,7 @@ from typing import Final
 
 import structlog
 
-from rota.core.errors import BadRequest, TooLarge
+from rota.core.errors import BadRequest, NotFound, TooLarge
 from rota.core.names import DIGEST_RULE, is_digest
 from rota.store.failures import translated
 from rota.store.locking import sync_directory
@@ -33,9 +33,11 @@ __all__ = [
     "IncomingBlob",
     "blob_path",
     "check_after_boot",
+    "check_blob_size",
     "check_digest",
     "is_marked_durable",
     "listed_blobs",
+    "no_blob",
     "remove_leftovers",
     "replace_file",
     "sync_blob",
@@ -78,6 +80,19 @@ def check_digest(digest: str) -> str:
     return digest
 
 
+def check_blob_size(size: int) -> None:
+    """Raise `TooLarge` if no blob may have so many bytes."""
+    if size > BLOB_BYTES_MAX:
+        raise TooLarge(
+            f"a blob has at most {BLOB_BYTES_MAX:,} bytes: put more into a file that the tasks read themselves"
+        )
+
+
+def no_blob(digest: str) -> NotFound:
+    """What is said to who asks for a blob that is not there."""
+    return NotFound(f"there is no blob {digest}: it was never put here, or retention has removed it")
+
+
 def blob_path(directory: Path, digest: str) -> str:
     """Where a blob lies. A text, because joining paths costs more than looking at the file."""
     return f"{directory}/{digest[:2]}/{digest}"
@@ -113,10 +128,7 @@ class IncomingBlob:
         """
         for chunk in chunks:
             self.size += len(chunk)
-            if self.size > BLOB_BYTES_MAX:
-                raise TooLarge(
-                    f"a blob has at most {BLOB_BYTES_MAX:,} bytes: put more into a file that the tasks read themselves"
-                )
+            check_blob_size(self.size)
             self._hash.update(chunk)
             with self._lock, translated(self._directory):
                 view = memoryview(chunk)

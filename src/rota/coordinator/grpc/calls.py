@@ -1,4 +1,4 @@
-"""From the bytes of a request to its handler and back: the same few steps for every RPC that takes one message.
+"""From the bytes of a request to its handler and back: the same few steps for every RPC but channels.
 
 Handlers raise; here, and nowhere else, errors become statuses. The message is read here too, not by the library, which
 would answer bytes that are no message with our insides.
@@ -6,22 +6,22 @@ would answer bytes that are no message with our insides.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError, Message
 
-from rota.coordinator.grpc.errors import CallContext, refuse, refuse_with_internal
+from rota.coordinator.grpc.errors import CallContext, MessageTooLarge, refuse, refuse_with_internal
 from rota.coordinator.metrics import Counters
 from rota.core.errors import BadRequest, RotaError, TooLarge
 
-__all__ = ["REQUEST_BYTES_MAX", "answering"]
+__all__ = ["REQUEST_BYTES_MAX", "answering", "answering_streams"]
 
 REQUEST_BYTES_MAX: Final = 8 << 20
-"""Of one request, as over REST; the server takes more, for channels."""
+"""Of one message, as of a request over REST; the server takes more, for channels."""
 
 FIELDS_MAX: Final = 10_200
 """At the top of one request: 10,000 tasks and a few more, so that slightly too many are counted where they are read.
@@ -37,13 +37,16 @@ _FIXED_LENGTHS: Final = {1: 8, 5: 4}
 
 Q = TypeVar("Q", bound=Message)
 A = TypeVar("A")
+G = TypeVar("G")
+
+Answering: TypeAlias = Callable[[G, CallContext], Awaitable[A | None]]
 
 log = structlog.get_logger(__name__)
 
 
 def answering(
     behaviour: Callable[[Q, CallContext], Awaitable[A]], request: type[Q], *, name: str, counters: Counters
-) -> Callable[[bytes, CallContext], Awaitable[A | None]]:
+) -> Answering[bytes, A]:
     """Make what the library calls with a request's bytes: unary if ``behaviour`` returns a message, else streaming.
 
     Args:
@@ -53,13 +56,38 @@ def answering(
         counters: Where calls are counted.
     """
 
-    async def answer(data: bytes, context: CallContext) -> A | None:
+    def begin(data: bytes, context: CallContext) -> Awaitable[A]:
+        return behaviour(_read(request, data), context)
+
+    return _at_the_border(begin, name=name, counters=counters)
+
+
+def answering_streams(
+    behaviour: Callable[[AsyncIterator[Q], CallContext], Awaitable[A]],
+    request: type[Q],
+    *,
+    name: str,
+    counters: Counters,
+) -> Answering[AsyncIterator[bytes], A]:
+    """Do as `answering` does for an RPC that is sent a stream of messages: its handler takes them one by one."""
+
+    async def read(stream: AsyncIterator[bytes]) -> AsyncIterator[Q]:
+        async for data in stream:
+            yield _read(request, data)
+
+    def begin(stream: AsyncIterator[bytes], context: CallContext) -> Awaitable[A]:
+        return behaviour(read(stream), context)
+
+    return _at_the_border(begin, name=name, counters=counters)
+
+
+def _at_the_border(
+    begin: Callable[[G, CallContext], Awaitable[A]], *, name: str, counters: Counters
+) -> Answering[G, A]:
+    async def answer(given: G, context: CallContext) -> A | None:
         status = grpc.StatusCode.CANCELLED  # until it has come to an end
         try:
-            if len(data) > REQUEST_BYTES_MAX:
-                status = refuse(context, _too_large(data), status=grpc.StatusCode.RESOURCE_EXHAUSTED)
-                return None
-            response = await behaviour(_read(request, data), context)
+            response = await begin(given, context)
             status = grpc.StatusCode.OK
             return response
         except RotaError as error:
@@ -76,12 +104,11 @@ def answering(
     return answer
 
 
-def _too_large(data: bytes) -> TooLarge:
-    """What is said, in the status that the library has for messages over its own limit."""
-    return TooLarge(f"the request has {len(data):,} bytes: at most {REQUEST_BYTES_MAX:,}; send several requests")
-
-
 def _read(request: type[Q], data: bytes) -> Q:
+    if len(data) > REQUEST_BYTES_MAX:
+        raise MessageTooLarge(
+            f"a message of {len(data):,} bytes: at most {REQUEST_BYTES_MAX:,} are taken; send several"
+        )
     if len(data) > FIELDS_MAX * _SHORTEST_FIELD:
         _check_field_count(data)
     try:

@@ -18,6 +18,7 @@ from rota.coordinator.grpc.watching import OpenWatches
 from rota.coordinator.http.guard import Guard
 from rota.coordinator.metrics import Counters
 from rota.coordinator.service import Service
+from rota.store.blobs import BlobStore
 from rota.wire.channel import ChannelHandler
 from rota.wire.handshake import Handshake, Refusal
 from rota.wire.messages import COORDINATOR_CODEC, FromPeer, ToPeer
@@ -42,16 +43,25 @@ class GrpcDoor:
         config: Where to listen.
         guard: Who may call.
         service: What the public services call.
+        blobs: Those that come and go here, too.
         counters: Where calls are counted.
         accept: Makes the session of each channel that is opened.
     """
 
     def __init__(
-        self, config: CoordinatorConfig, *, guard: Guard, service: Service, counters: Counters, accept: Accept
+        self,
+        config: CoordinatorConfig,
+        *,
+        guard: Guard,
+        service: Service,
+        blobs: BlobStore,
+        counters: Counters,
+        accept: Accept,
     ) -> None:
         self._config = config
         self._guard = guard
         self._service = service
+        self._blobs = blobs
         self._counters = counters
         self._accept = accept
         self._watches = OpenWatches()
@@ -87,7 +97,7 @@ class GrpcDoor:
 
         channels = ChannelService(self._accept, COORDINATOR_CODEC)
         channel = Contract(channel_pb2.DESCRIPTOR.services_by_name["Channel"], channels, is_raw=True)
-        contracts = [*public_contracts(self._service, self._watches), channel]
+        contracts = [*public_contracts(self._service, self._watches, blobs=self._blobs), channel]
         server = GrpcServer(contracts, guard=self._guard, counters=self._counters)
         ports = _ports(self._config)
         port = server.listen(self._config.host, ports)

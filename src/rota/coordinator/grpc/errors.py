@@ -27,9 +27,14 @@ from rota.core.errors import (
     Unavailable,
 )
 
-__all__ = ["GRPC_STATUS_OF", "CallContext", "refuse", "refuse_with_internal"]
+__all__ = ["GRPC_STATUS_OF", "CallContext", "MessageTooLarge", "refuse", "refuse_with_internal"]
 
 CallContext: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+
+class MessageTooLarge(TooLarge):
+    """One message of gRPC is over its limit: told in the status that the library has for those over its own."""
+
 
 GRPC_STATUS_OF: Final[Mapping[type[RotaError], grpc.StatusCode]] = {
     BadRequest: grpc.StatusCode.INVALID_ARGUMENT,
@@ -38,6 +43,7 @@ GRPC_STATUS_OF: Final[Mapping[type[RotaError], grpc.StatusCode]] = {
     NotFound: grpc.StatusCode.NOT_FOUND,
     Conflict: grpc.StatusCode.ALREADY_EXISTS,
     Gone: grpc.StatusCode.NOT_FOUND,
+    MessageTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     TooLarge: grpc.StatusCode.INVALID_ARGUMENT,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
@@ -51,11 +57,10 @@ MESSAGE_CHARS_MAX: Final = 500
 """Clients take 8 KiB of metadata, and each character may become twelve bytes of it."""
 
 
-def refuse(context: CallContext, error: RotaError, *, status: grpc.StatusCode | None = None) -> grpc.StatusCode:
-    """End a call with an error that was foreseen, in the status of its class if no other is given; return that."""
-    if status is None:
-        known = [cls for cls in type(error).__mro__ if cls in GRPC_STATUS_OF]
-        status = GRPC_STATUS_OF[known[0]] if known else grpc.StatusCode.INTERNAL
+def refuse(context: CallContext, error: RotaError) -> grpc.StatusCode:
+    """End a call with an error that was foreseen, in the status of its class; return that."""
+    known = [cls for cls in type(error).__mro__ if cls in GRPC_STATUS_OF]
+    status = GRPC_STATUS_OF[known[0]] if known else grpc.StatusCode.INTERNAL
     metadata = [("rota-code", error.code)]
     if isinstance(error, BadSpec):
         metadata.append(("rota-field", error.field))

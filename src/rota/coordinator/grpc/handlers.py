@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from rota.coordinator.grpc.calls import answering
+from rota.coordinator.grpc.calls import answering, answering_streams
 from rota.coordinator.metrics import Counters
 
 __all__ = ["Contract", "generic_handler"]
@@ -40,7 +40,7 @@ class Contract:
 
 
 def generic_handler(contract: Contract, counters: Counters) -> grpc.GenericRpcHandler:
-    """Make the handler of all RPCs of a service; those that take one message are counted."""
+    """Make the handler of all RPCs of a service; calls are counted, except those of a raw one."""
     methods = {
         method.name: _method_handler(contract, method, counters=counters) for method in contract.descriptor.methods
     }
@@ -57,13 +57,16 @@ def _method_handler(
         return make(behaviour)
     request = GetMessageClass(method.input_type)
     response = GetMessageClass(method.output_type)
-    assert not method.client_streaming  # only channels take a stream, and they are raw
-    answer = answering(behaviour, request, name=method.full_name, counters=counters)
-    return make(answer, response_serializer=response.SerializeToString)
+    take = answering_streams if method.client_streaming else answering
+    return make(
+        take(behaviour, request, name=method.full_name, counters=counters),
+        response_serializer=response.SerializeToString,
+    )
 
 
 _MAKERS: Final[dict[tuple[bool, bool], Callable[..., grpc.RpcMethodHandler[Any, Any]]]] = {
     (False, False): grpc.unary_unary_rpc_method_handler,
     (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
     (True, True): grpc.stream_stream_rpc_method_handler,
 }

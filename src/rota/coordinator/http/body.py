@@ -22,7 +22,7 @@ __all__ = [
     "check_item_count",
     "decoded_body",
     "read_body",
-    "read_portions",
+    "read_chunks",
     "unless_gone",
     "unless_gone_by_and_by",
     "until_gone",
@@ -67,25 +67,19 @@ async def read_body(scope: Scope, receive: Receive, *, bytes_max: int = BODY_BYT
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def read_portions(receive: Receive, portion_bytes: int) -> AsyncIterator[list[bytes]]:
-    """Yield a body in portions of at least so many bytes, but for the last, as the chunks that came.
+async def read_chunks(receive: Receive) -> AsyncIterator[bytes]:
+    """Yield a body as it comes.
 
     Raises:
         ClientGone: The client went away before its end.
     """
-    chunks: list[bytes] = []
-    size, has_more = 0, True
+    has_more = True
     while has_more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-        chunk = message.get("body", b"")
         has_more = message.get("more_body", False)
-        chunks.append(chunk)
-        size += len(chunk)
-        if size >= portion_bytes or not has_more:
-            yield chunks
-            chunks, size = [], 0
+        yield message.get("body", b"")
 
 
 def decoded_body(body: bytes, shape: type[B]) -> B:
