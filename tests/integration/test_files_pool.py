@@ -15,10 +15,10 @@ from rota.core.protocol import BlobHome, Ended, Mark, OutputChunk, Started
 from rota.core.spec import TaskSpec, encode_spec
 from rota.worker.blobs import BlobShelf
 from rota.worker.cache import CacheDir
+from rota.worker.http_transfer import HttpTransfer
 from rota.worker.scratch import ScratchFolder
 from rota.worker.slots.base import Stock, Work
 from rota.worker.slots.pool import SlotPool
-from rota.worker.transfer import BlobTransfer
 from tests.integration.test_slots_crash import pids_in
 from tests.support.blob_server import BlobServer, running_blob_server
 from tests.support.disks import small_disk
@@ -37,7 +37,7 @@ class Bench:
         (self.home / "probe").write_text("secret")
         self.cache = CacheDir(scratch_on or folder / "cache")
         self.server = server
-        transfer = BlobTransfer(server.url if server is not None else "http://127.0.0.1:9", token=None, ca_file=None)
+        transfer = HttpTransfer(server.url if server is not None else "http://127.0.0.1:9", token=None, ca_file=None)
         self.blobs = BlobShelf(cache=self.cache, bytes_max=1 << 30, transfer=transfer)
         self.pool = SlotPool(
             events=self, worker_id="w1", grace_s=0.5, stock=Stock(self.blobs, None, ScratchFolder(self.cache))
@@ -116,7 +116,7 @@ async def running(folder: Path, **options: Any) -> AsyncIterator[Bench]:
         yield bench
     finally:
         await bench.pool.close(kill=True)
-        bench.blobs.close()
+        await bench.blobs.close()
         bench.cache.close()
 
 

@@ -25,9 +25,9 @@ from rota.functions.pickling import dump_call, dump_function, load_value
 from rota.worker.blobs import BlobShelf
 from rota.worker.cache import CacheDir
 from rota.worker.environments import EnvironmentStore
+from rota.worker.http_transfer import HttpTransfer
 from rota.worker.slots.base import Stock, Work
 from rota.worker.slots.pool import SlotPool
-from rota.worker.transfer import BlobTransfer
 from tests.support.blob_server import BlobServer, running_blob_server
 from tests.support.waiting import wait_until_async
 from tests.support.wheels import make_wheel
@@ -49,7 +49,7 @@ class Bench:
         url = server.url if server is not None else "http://127.0.0.1:9"
         self.server = server
         self.blobs = BlobShelf(
-            cache=self.cache, bytes_max=1 << 30, transfer=BlobTransfer(url, token=None, ca_file=None)
+            cache=self.cache, bytes_max=1 << 30, transfer=HttpTransfer(url, token=None, ca_file=None)
         )
         self.environments = EnvironmentStore(self.cache)
         self.pool = SlotPool(events=self, worker_id="w1", grace_s=0.5, stock=Stock(self.blobs, self.environments))
@@ -129,7 +129,7 @@ async def running(folder: Path, *, server: BlobServer | None = None) -> AsyncIte
     finally:
         bench.environments.close()
         await bench.pool.close(kill=True)
-        bench.blobs.close()
+        await bench.blobs.close()
         bench.cache.close()
 
 

@@ -15,8 +15,8 @@ from rota.core.protocol import BlobHome
 from rota.worker import blobs as blobs_module
 from rota.worker.blobs import BlobShelf
 from rota.worker.cache import CacheDir
+from rota.worker.http_transfer import HttpTransfer
 from rota.worker.slots.base import SuppliesFailed
-from rota.worker.transfer import BlobTransfer
 from tests.support.blob_server import BlobServer, digest_of, running_blob_server
 from tests.support.network import free_port
 from tests.support.real_cluster import Cluster
@@ -40,12 +40,12 @@ async def shelf(server: BlobServer, tmp_path: Path) -> AsyncIterator[BlobShelf]:
     cache = CacheDir(tmp_path / "cache")
     made = make_shelf(server.url, cache)
     yield made
-    made.close()
+    await made.close()
     cache.close()
 
 
 def make_shelf(url: str, cache: CacheDir, *, bytes_max: int = 1 << 30, token: str | None = None) -> BlobShelf:
-    return BlobShelf(cache=cache, bytes_max=bytes_max, transfer=BlobTransfer(url, token=token, ca_file=None))
+    return BlobShelf(cache=cache, bytes_max=bytes_max, transfer=HttpTransfer(url, token=token, ca_file=None))
 
 
 def leave_in(folder: str | Path, content: bytes) -> str:

@@ -17,7 +17,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +24,6 @@ import structlog
 
 from rota.core.model import Cause
 from rota.core.protocol import BlobHome
-from rota.process.threads import in_thread
 from rota.wire.backoff import reconnect_delay_s
 from rota.worker.cache import CacheDir
 from rota.worker.slots.base import SuppliesFailed
@@ -225,8 +223,7 @@ class BlobShelf:
         while True:
             try:
                 async with self._slots:
-                    work = partial(self._transfer.upload, digest, self._find_anywhere(digest))
-                    await in_thread(work, name="blob-upload")
+                    await self._transfer.upload(digest, self._find_anywhere(digest))
                 self._make_room()
                 return
             except (TransferRefused, OSError) as error:
@@ -235,9 +232,9 @@ class BlobShelf:
                 tries += 1
                 await self._pause(tries, failed)
 
-    def close(self) -> None:
-        """Let go of connections. What is under way ends by itself."""
-        self._transfer.close()
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._transfer.close()
 
     @property
     def _own(self) -> BlobFolder:
@@ -272,7 +269,7 @@ class BlobShelf:
         own = self._own
         file = own.new_file()
         try:
-            await in_thread(partial(self._transfer.download, digest, file), name="blob-download")
+            await self._transfer.download(digest, file)
             own.adopt(file, digest)
         finally:
             with suppress(OSError):

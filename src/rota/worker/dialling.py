@@ -1,4 +1,8 @@
-"""How this worker opens its channel: by the transport that it is configured for."""
+"""How this worker reaches its coordinator: by the transport that it is configured for, its channel and its blobs alike.
+
+What is for gRPC is loaded by those alone who use it: it costs some tenths of a second, and 15 MiB as long as the
+worker lives.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,10 @@ from rota.wire.channel import Channel, ChannelHandler
 from rota.wire.messages import WORKER_CODEC
 from rota.wire.websocket import client as websocket
 from rota.worker.config import WorkerConfig
+from rota.worker.http_transfer import HttpTransfer
+from rota.worker.transfer import BlobTransfer
 
-__all__ = ["Dial", "dialler"]
+__all__ = ["Dial", "carrier", "dialler"]
 
 Dial = Callable[[ChannelHandler[FromCoordinator, FromWorker]], Awaitable[Channel[FromWorker]]]
 """Opens one channel or raises `rota.wire.channel.ChannelError`, which says whether another try can help."""
@@ -19,8 +25,7 @@ Dial = Callable[[ChannelHandler[FromCoordinator, FromWorker]], Awaitable[Channel
 def dialler(config: WorkerConfig, *, timeout_s: float) -> Dial:
     """Return what opens a channel to the coordinator; each try may take ``timeout_s``."""
     if config.transport == "grpc":
-        # Loaded by those alone who use it: it costs some tenths of a second, and 15 MiB as long as the worker lives.
-        from rota.wire.grpc import client as grpc  # noqa: PLC0415 - see above
+        from rota.wire.grpc import client as grpc  # noqa: PLC0415 - see the top
 
         connect = grpc.connect
     else:
@@ -33,3 +38,13 @@ def dialler(config: WorkerConfig, *, timeout_s: float) -> Dial:
         timeout_s=timeout_s,
         ca_file=config.ca_file,
     )
+
+
+def carrier(config: WorkerConfig) -> BlobTransfer:
+    """Return what carries blobs to the coordinator and back: over the port on which the channel is, and no other."""
+    if config.transport == "grpc":
+        from rota.wire.grpc.blobs import BlobClient  # noqa: PLC0415 - see the top
+        from rota.worker.grpc_transfer import GrpcTransfer  # noqa: PLC0415 - see the top
+
+        return GrpcTransfer(BlobClient(config.channel_url, token=config.token, ca_file=config.ca_file))
+    return HttpTransfer(config.server, token=config.token, ca_file=config.ca_file)

@@ -28,7 +28,7 @@ from rota.worker.blobs import BlobShelf
 from rota.worker.builds import GoBuilds
 from rota.worker.cache import CacheDir
 from rota.worker.config import WorkerConfig
-from rota.worker.dialling import dialler
+from rota.worker.dialling import carrier, dialler
 from rota.worker.environments import EnvironmentStore
 from rota.worker.farewell import Farewell
 from rota.worker.machine import UsageSampler
@@ -38,7 +38,6 @@ from rota.worker.shell import AgentShell
 from rota.worker.slots.base import Stock
 from rota.worker.slots.pool import SlotPool
 from rota.worker.toolchain import find_go
-from rota.worker.transfer import BlobTransfer
 
 __all__ = ["EXIT_REFUSED", "run"]
 
@@ -89,8 +88,7 @@ class _Process:
         self._agent = Agent(WorkerId(config.id), instance=uuid.uuid4().hex, offer=self._offer)
         self._shell = AgentShell(self._agent)
         self._cache = CacheDir(config.cache_dir)
-        transfer = BlobTransfer(config.server, token=config.token, ca_file=config.ca_file)
-        self._blobs = BlobShelf(cache=self._cache, bytes_max=config.cache_limit_bytes, transfer=transfer)
+        self._blobs = BlobShelf(cache=self._cache, bytes_max=config.cache_limit_bytes, transfer=carrier(config))
         self._environments = EnvironmentStore(self._cache)
         self._scratch = ScratchFolder(self._cache)
         self._builds = GoBuilds(self._cache, go) if go is not None else None
@@ -140,7 +138,7 @@ class _Process:
             cleaning.cancel()
             self._environments.close()
             await self._pool.close(kill=True)
-            self._blobs.close()
+            await self._blobs.close()
             self._cache.close()
 
     async def _stay_connected(self) -> int:

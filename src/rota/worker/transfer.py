@@ -1,38 +1,17 @@
-"""Carries blobs between this machine and the coordinator, over HTTP.
+"""The port through which a worker's blobs travel, and what its adapters share: a file that is checked as it comes.
 
-The border to the HTTP library: whatever goes wrong is either worth another try (`TransferFailed`), or final
-(`TransferRefused`). Everything here blocks, and is safe to use from several threads.
+Whatever goes wrong is either worth another try (`TransferFailed`), or final (`TransferRefused`): when to try again, and
+for how long, is the caller's to decide. An adapter is `rota.worker.http_transfer` or `rota.worker.grpc_transfer`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, Final
+from types import TracebackType
+from typing import Protocol, Self
 
-import urllib3
-from urllib3.exceptions import HTTPError
-from urllib3.response import BaseHTTPResponse
-
-__all__ = ["BlobTransfer", "TransferFailed", "TransferRefused"]
-
-CONNECT_TIMEOUT_S: Final = 5.0
-READ_TIMEOUT_S: Final = 30.0
-"""Without a byte."""
-
-CHUNK_BYTES: Final = 1 << 20
-
-CONNECTIONS_MAX: Final = 4
-
-GONE: Final = 404
-
-PASSING: Final = frozenset({408, 425, 429})
-"""Refusals of the moment, besides those of the 500s."""
-
-WORDS_MAX: Final = 500
-"""Of an answer that refuses: enough for its sentence."""
+__all__ = ["ArrivingBlob", "BlobTransfer", "TransferFailed", "TransferRefused"]
 
 
 class TransferFailed(Exception):
@@ -47,47 +26,19 @@ class TransferRefused(Exception):
         self.is_gone = is_gone
 
 
-class BlobTransfer:
-    """The blobs of one coordinator.
+class BlobTransfer(Protocol):
+    """Carries blobs between this machine and the coordinator; several at once, if it is asked to."""
 
-    Args:
-        server: Base URL.
-        token: What the coordinator asks for, or ``None``.
-        ca_file: The authority to trust for ``https``, instead of the system's.
-    """
-
-    def __init__(self, server: str, *, token: str | None, ca_file: Path | None) -> None:
-        self._base = f"{server.rstrip('/')}/api/v1/blobs/"
-        self._headers = {"User-Agent": "rota-worker"}
-        if token is not None:
-            self._headers["Authorization"] = f"Bearer {token}"
-        self._pool = urllib3.PoolManager(
-            retries=False,
-            maxsize=CONNECTIONS_MAX,
-            block=True,
-            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S),
-            ca_certs=str(ca_file) if ca_file is not None else None,
-        )
-
-    def download(self, digest: str, path: Path) -> int:
-        """Write a blob to ``path``; return its size in bytes.
+    async def download(self, digest: str, path: Path) -> int:
+        """Write a blob to ``path``; return its size in bytes. What is there after an error is to be removed.
 
         Raises:
             TransferFailed: It did not come, or what came is not what was asked for.
             TransferRefused: The coordinator does not give it.
             OSError: It can't be written.
         """
-        hasher = hashlib.sha256()
-        with open(path, "wb") as file:
-            for chunk in self._chunks(self._ask("GET", digest)):
-                hasher.update(chunk)
-                file.write(chunk)
-            size = file.tell()
-        if hasher.hexdigest() != digest:
-            raise TransferFailed(f"what came for blob {digest} are {size:,} bytes with the digest {hasher.hexdigest()}")
-        return size
 
-    def upload(self, digest: str, path: Path) -> None:
+    async def upload(self, digest: str, path: Path) -> None:
         """Bring a blob to the coordinator, unless that has it.
 
         Raises:
@@ -95,49 +46,44 @@ class BlobTransfer:
             TransferRefused: The coordinator does not take it.
             OSError: It can't be read.
         """
-        try:
-            self._ask("HEAD", digest).release_conn()
-        except TransferRefused as refused:
-            if not refused.is_gone:
-                raise
-        else:
-            return
-        with open(path, "rb") as file:
-            length = {"Content-Length": str(os.fstat(file.fileno()).st_size)}
-            self._ask("PUT", digest, body=file, headers=length).release_conn()
 
-    def close(self) -> None:
-        """Close the connections that are not in use."""
-        self._pool.clear()
+    async def close(self) -> None:
+        """Let go of connections."""
 
-    def _ask(
-        self, method: str, digest: str, *, body: BinaryIO | None = None, headers: Mapping[str, str] | None = None
-    ) -> BaseHTTPResponse:
-        """Send a request; return the answer to a request that succeeds, with its body unread."""
-        try:
-            response = self._pool.request(
-                method,
-                self._base + digest,
-                body=body,
-                headers={**self._headers, **(headers or {})},
-                preload_content=False,
-                redirect=False,
-            )
-            if 200 <= response.status < 300:
-                return response
-            words = response.read(WORDS_MAX).decode(errors="replace").strip()
-            response.close()
-        except HTTPError as error:
-            raise TransferFailed(f"{method} of blob {digest}: {error}") from error
-        message = f"{method} of blob {digest} was answered with status {response.status}: {words}"
-        if 400 <= response.status < 500 and response.status not in PASSING:
-            raise TransferRefused(message, is_gone=response.status == GONE)
-        raise TransferFailed(message)
 
-    def _chunks(self, response: BaseHTTPResponse) -> Iterator[bytes]:
-        try:
-            yield from response.stream(CHUNK_BYTES, decode_content=False)
-        except HTTPError as error:
-            raise TransferFailed(f"a blob broke off: {error}") from error
-        finally:
-            response.release_conn()
+class ArrivingBlob:
+    """A file into which a blob is written, hashed on the way. To be closed; blocks.
+
+    Raises:
+        OSError: It can't be written.
+    """
+
+    def __init__(self, digest: str, path: Path) -> None:
+        self._digest = digest
+        self._hash = hashlib.sha256()
+        self._file = open(path, "wb")  # noqa: SIM115 - closed by `__exit__`
+
+    def write(self, chunk: bytes) -> None:
+        """Append what comes next."""
+        self._hash.update(chunk)
+        self._file.write(chunk)
+
+    def finish(self) -> int:
+        """Return how many bytes have come.
+
+        Raises:
+            TransferFailed: They are not those that were asked for.
+        """
+        size, found = self._file.tell(), self._hash.hexdigest()
+        self._file.close()  # what could not be written until now is told here
+        if found != self._digest:
+            raise TransferFailed(f"what came for blob {self._digest} are {size:,} bytes with the digest {found}")
+        return size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
