@@ -1,31 +1,40 @@
-"""Blobs between a worker and a coordinator: fetched once, checked, tried again, handed over."""
+"""Blobs between a worker and a coordinator: fetched once, checked, tried again, handed over; over either transport."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from shutil import rmtree
+from typing import Final
 
 import pytest
 
 from rota.core.model import Cause
 from rota.core.protocol import BlobHome
+from rota.wire.channel import Transport
+from rota.wire.grpc.blobs import BlobClient
 from rota.worker import blobs as blobs_module
 from rota.worker.blobs import BlobShelf
 from rota.worker.cache import CacheDir
+from rota.worker.grpc_transfer import GrpcTransfer
 from rota.worker.http_transfer import HttpTransfer
 from rota.worker.slots.base import SuppliesFailed
-from tests.support.blob_server import BlobServer, digest_of, running_blob_server
+from rota.worker.transfer import BlobTransfer
+from tests.support.blob_server import BlobKeep, digest_of, running_blob_server
+from tests.support.grpc_blob_server import running_grpc_blob_server
 from tests.support.network import free_port
-from tests.support.real_cluster import Cluster
+from tests.support.real_cluster import Cluster, over_both
 from tests.support.waiting import wait_until_async
 
+SERVERS: Final = {"websocket": running_blob_server, "grpc": running_grpc_blob_server}
+"""By the transport of the workers that would use them."""
 
-@pytest.fixture
-def server() -> Iterator[BlobServer]:
-    with running_blob_server() as running:
+
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest) -> Iterator[BlobKeep]:
+    with SERVERS[request.param]() as running:
         yield running
 
 
@@ -35,17 +44,30 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blobs_module, "YOUNG_S", 0.0)
 
 
+MakeShelf = Callable[..., BlobShelf]
+
+
 @pytest.fixture
-async def shelf(server: BlobServer, tmp_path: Path) -> AsyncIterator[BlobShelf]:
+async def make_shelf() -> AsyncIterator[MakeShelf]:
+    made: list[BlobShelf] = []
+
+    def make(url: str, cache: CacheDir, *, bytes_max: int = 1 << 30, token: str | None = None) -> BlobShelf:
+        transfer: BlobTransfer = HttpTransfer(url, token=token, ca_file=None)
+        if url.startswith("grpc"):
+            transfer = GrpcTransfer(BlobClient(url, token=token, ca_file=None))
+        made.append(BlobShelf(cache=cache, bytes_max=bytes_max, transfer=transfer))
+        return made[-1]
+
+    yield make
+    for shelf in made:
+        await shelf.close()
+
+
+@pytest.fixture
+def shelf(server: BlobKeep, make_shelf: MakeShelf, tmp_path: Path) -> Iterator[BlobShelf]:
     cache = CacheDir(tmp_path / "cache")
-    made = make_shelf(server.url, cache)
-    yield made
-    await made.close()
+    yield make_shelf(server.url, cache)
     cache.close()
-
-
-def make_shelf(url: str, cache: CacheDir, *, bytes_max: int = 1 << 30, token: str | None = None) -> BlobShelf:
-    return BlobShelf(cache=cache, bytes_max=bytes_max, transfer=HttpTransfer(url, token=token, ca_file=None))
 
 
 def leave_in(folder: str | Path, content: bytes) -> str:
@@ -72,7 +94,7 @@ def make_home(path: Path, *, secret: str = "s3cret") -> BlobHome:
 # Down
 
 
-async def test_a_blob_is_fetched_once_and_stays(shelf: BlobShelf, server: BlobServer, tmp_path: Path) -> None:
+async def test_a_blob_is_fetched_once_and_stays(shelf: BlobShelf, server: BlobKeep, tmp_path: Path) -> None:
     digest = server.add(b"function")
     assert shelf.find(digest) is None
     await shelf.fetch(digest)
@@ -83,7 +105,7 @@ async def test_a_blob_is_fetched_once_and_stays(shelf: BlobShelf, server: BlobSe
     assert server.asked["GET"] == 1
 
 
-async def test_what_is_not_what_was_asked_for_is_fetched_again(shelf: BlobShelf, server: BlobServer) -> None:
+async def test_what_is_not_what_was_asked_for_is_fetched_again(shelf: BlobShelf, server: BlobKeep) -> None:
     digest = server.add(b"function")
     server.spoils_next = True
     shelf.protect(lambda: {digest})
@@ -98,7 +120,9 @@ async def test_a_blob_that_the_coordinator_has_not_can_not_be_had(shelf: BlobShe
     assert failed.value.cause is Cause.LAUNCH_ERROR
 
 
-async def test_the_token_goes_along_and_a_refusal_is_final(server: BlobServer, tmp_path: Path) -> None:
+async def test_the_token_goes_along_and_a_refusal_is_final(
+    server: BlobKeep, make_shelf: MakeShelf, tmp_path: Path
+) -> None:
     digest = server.add(b"x")
     server.token = "right"
     cache = CacheDir(tmp_path)
@@ -106,12 +130,12 @@ async def test_the_token_goes_along_and_a_refusal_is_final(server: BlobServer, t
         make_shelf(server.url, cache, token="wrong"),
         make_shelf(server.url, CacheDir(tmp_path), token="right"),
     )
-    with pytest.raises(SuppliesFailed, match="status 401: who are you"):
+    with pytest.raises(SuppliesFailed, match=r"(401|UNAUTHENTICATED): who are you"):
         await wrong.fetch(digest)
     await right.fetch(digest)
 
 
-async def test_while_the_coordinator_is_away_a_wanted_blob_is_tried_for(shelf: BlobShelf, server: BlobServer) -> None:
+async def test_while_the_coordinator_is_away_a_wanted_blob_is_tried_for(shelf: BlobShelf, server: BlobKeep) -> None:
     digest = server.add(b"x")
     server.status = 503
     shelf.protect(lambda: {digest})
@@ -122,13 +146,16 @@ async def test_while_the_coordinator_is_away_a_wanted_blob_is_tried_for(shelf: B
     assert shelf.find(digest)
 
 
-async def test_a_blob_that_nobody_wants_any_more_is_not_tried_for(tmp_path: Path) -> None:
-    shelf = make_shelf(f"http://127.0.0.1:{free_port()}", CacheDir(tmp_path))
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+async def test_a_blob_that_nobody_wants_any_more_is_not_tried_for(
+    make_shelf: MakeShelf, tmp_path: Path, scheme: str
+) -> None:
+    shelf = make_shelf(f"{scheme}://127.0.0.1:{free_port()}", CacheDir(tmp_path))
     with pytest.raises(SuppliesFailed, match="nobody waits for blob"):
         await asyncio.wait_for(shelf.fetch("0" * 64), 10)
 
 
-async def test_a_few_are_fetched_at_once(shelf: BlobShelf, server: BlobServer) -> None:
+async def test_a_few_are_fetched_at_once(shelf: BlobShelf, server: BlobKeep) -> None:
     digests = [server.add(random.randbytes(1000)) for _ in range(12)]
     server.gate.clear()
     fetching = [asyncio.create_task(shelf.fetch(digest)) for digest in digests]
@@ -139,7 +166,9 @@ async def test_a_few_are_fetched_at_once(shelf: BlobShelf, server: BlobServer) -
     assert all(map(shelf.find, digests))
 
 
-async def test_the_cache_keeps_its_limit_and_what_is_needed(server: BlobServer, tmp_path: Path) -> None:
+async def test_the_cache_keeps_its_limit_and_what_is_needed(
+    server: BlobKeep, make_shelf: MakeShelf, tmp_path: Path
+) -> None:
     shelf = make_shelf(server.url, CacheDir(tmp_path), bytes_max=2500)
     one, two, three = (server.add(bytes([number]) * 1000) for number in range(3))
     shelf.protect(lambda: {one})
@@ -148,7 +177,7 @@ async def test_the_cache_keeps_its_limit_and_what_is_needed(server: BlobServer, 
     assert [shelf.find(digest) is not None for digest in (one, two, three)] == [True, False, True]
 
 
-async def test_a_cache_that_can_not_be_made_says_so(server: BlobServer, tmp_path: Path) -> None:
+async def test_a_cache_that_can_not_be_made_says_so(server: BlobKeep, make_shelf: MakeShelf, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     shelf = make_shelf(server.url, CacheDir(tmp_path / "file" / "cache"))
     digest = server.add(b"x")
@@ -162,7 +191,7 @@ async def test_a_cache_that_can_not_be_made_says_so(server: BlobServer, tmp_path
 
 
 async def test_on_the_coordinators_machine_nothing_is_carried(
-    shelf: BlobShelf, server: BlobServer, tmp_path: Path
+    shelf: BlobShelf, server: BlobKeep, tmp_path: Path
 ) -> None:
     shelf.use_home(make_home(tmp_path / "home"))
     digest = leave_in(tmp_path / "home", b"function")
@@ -191,7 +220,7 @@ async def test_a_directory_that_is_not_the_coordinators_is_not_used(
     assert shelf.folder == str(tmp_path / "cache" / "blobs-1")
 
 
-async def test_what_is_not_at_home_is_asked_for(shelf: BlobShelf, server: BlobServer, tmp_path: Path) -> None:
+async def test_what_is_not_at_home_is_asked_for(shelf: BlobShelf, server: BlobKeep, tmp_path: Path) -> None:
     shelf.use_home(make_home(tmp_path / "home"))
     digest = server.add(b"x")
     assert shelf.find(digest) is None
@@ -200,7 +229,7 @@ async def test_what_is_not_at_home_is_asked_for(shelf: BlobShelf, server: BlobSe
 
 
 async def test_a_file_that_somebody_removed_is_missed_in_a_moment(
-    shelf: BlobShelf, server: BlobServer, monkeypatch: pytest.MonkeyPatch
+    shelf: BlobShelf, server: BlobKeep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blobs_module, "TRUST_S", 0.0)
     digest = server.add(b"x")
@@ -210,7 +239,7 @@ async def test_a_file_that_somebody_removed_is_missed_in_a_moment(
 
 
 async def test_a_cache_that_somebody_removed_is_made_again(
-    shelf: BlobShelf, server: BlobServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shelf: BlobShelf, server: BlobKeep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blobs_module, "TRUST_S", 0.0)
     digest = server.add(b"x")
@@ -224,7 +253,7 @@ async def test_a_cache_that_somebody_removed_is_made_again(
 # Up
 
 
-async def test_a_result_is_handed_over_once(shelf: BlobShelf, server: BlobServer) -> None:
+async def test_a_result_is_handed_over_once(shelf: BlobShelf, server: BlobKeep) -> None:
     digest = leave_in(shelf.folder, b"result")
     assert shelf.must_upload([digest])
     await shelf.upload(digest)
@@ -233,7 +262,7 @@ async def test_a_result_is_handed_over_once(shelf: BlobShelf, server: BlobServer
     assert server.asked == {"HEAD": 2, "PUT": 1}
 
 
-async def test_a_result_waits_for_a_coordinator_that_is_away(shelf: BlobShelf, server: BlobServer) -> None:
+async def test_a_result_waits_for_a_coordinator_that_is_away(shelf: BlobShelf, server: BlobKeep) -> None:
     digest = leave_in(shelf.folder, b"result")
     server.status = 503
     uploading = asyncio.create_task(shelf.upload(digest))
@@ -243,10 +272,10 @@ async def test_a_result_waits_for_a_coordinator_that_is_away(shelf: BlobShelf, s
     assert server.blobs == {digest: b"result"}
 
 
-async def test_a_result_that_is_refused_is_told_with_the_reason(shelf: BlobShelf, server: BlobServer) -> None:
+async def test_a_result_that_is_refused_is_told_with_the_reason(shelf: BlobShelf, server: BlobKeep) -> None:
     digest = leave_in(shelf.folder, b"result")
     server.status = 413
-    with pytest.raises(SuppliesFailed, match="status 413") as failed:
+    with pytest.raises(SuppliesFailed, match=r"status 413|INVALID_ARGUMENT: told to") as failed:
         await shelf.upload(digest)
     assert failed.value.cause is Cause.AGENT_ERROR
 
@@ -257,7 +286,7 @@ async def test_a_result_that_is_gone_is_told(shelf: BlobShelf) -> None:
 
 
 async def test_a_result_that_was_left_at_a_former_home_is_still_handed_over(
-    shelf: BlobShelf, server: BlobServer, tmp_path: Path
+    shelf: BlobShelf, server: BlobKeep, tmp_path: Path
 ) -> None:
     shelf.use_home(make_home(tmp_path / "home"))
     digest = leave_in(tmp_path / "home", b"result")
@@ -270,11 +299,15 @@ async def test_a_result_that_was_left_at_a_former_home_is_still_handed_over(
 # Against a real coordinator
 
 
-async def test_a_real_coordinator_takes_blobs_and_gives_them_back(tmp_path: Path) -> None:
+@over_both
+async def test_a_real_coordinator_takes_blobs_and_gives_them_back(
+    make_shelf: MakeShelf, tmp_path: Path, transport: Transport
+) -> None:
     """Two machines are played by two cache directories."""
-    with Cluster(tmp_path, token="secret") as cluster:
+    with Cluster(tmp_path, token="secret", transport=transport) as cluster:
         cluster.start_coordinator()
-        one, other = (make_shelf(cluster.url, CacheDir(tmp_path / name), token="secret") for name in ("one", "other"))
+        url = f"{'grpc' if transport == 'grpc' else 'http'}://127.0.0.1:{cluster.channel_port}"
+        one, other = (make_shelf(url, CacheDir(tmp_path / name), token="secret") for name in ("one", "other"))
         large = random.randbytes(3 << 20)
         digest = leave_in(one.folder, large)
         await one.upload(digest)
@@ -283,6 +316,6 @@ async def test_a_real_coordinator_takes_blobs_and_gives_them_back(tmp_path: Path
         assert found(other, digest).read_bytes() == large
         with pytest.raises(SuppliesFailed, match="no longer has blob"):
             await other.fetch(digest_of(b"something else"))
-        wrong = make_shelf(cluster.url, CacheDir(tmp_path / "wrong"), token="wrong")
-        with pytest.raises(SuppliesFailed, match="status 401"):
+        wrong = make_shelf(url, CacheDir(tmp_path / "wrong"), token="wrong")
+        with pytest.raises(SuppliesFailed, match=r"status 401|UNAUTHENTICATED"):
             await wrong.fetch(digest)

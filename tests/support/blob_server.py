@@ -10,26 +10,26 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-__all__ = ["BlobServer", "digest_of", "running_blob_server"]
+__all__ = ["BlobKeep", "BlobServer", "digest_of", "running_blob_server"]
 
 
 def digest_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-class BlobServer(ThreadingHTTPServer):
-    """What a test sees of it."""
+class BlobKeep:
+    """The blobs of a server, and what a test sees and decides of it, whatever it speaks."""
 
-    daemon_threads = True
+    url: str
+    """Where it is."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
         self.blobs: dict[str, bytes] = {}
         self.asked: Counter[str] = Counter()
-        """Requests by method."""
+        """Requests, in the words of HTTP."""
         self.at_once_max = 0
         self.status: int | None = None
-        """What every request is answered with, if anything."""
+        """What every request is answered with, if anything; in gRPC with what stands for it."""
         self.spoils_next = False
         """Whether the next download is not what it should be."""
         self.gate = threading.Event()
@@ -38,10 +38,6 @@ class BlobServer(ThreadingHTTPServer):
         self.token: str | None = None
         self._busy = 0
         self._lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
     def add(self, content: bytes) -> str:
         digest = digest_of(content)
@@ -58,6 +54,17 @@ class BlobServer(ThreadingHTTPServer):
     def end(self) -> None:
         with self._lock:
             self._busy -= 1
+
+
+class BlobServer(BlobKeep, ThreadingHTTPServer):
+    """One that speaks HTTP."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        BlobKeep.__init__(self)
+        ThreadingHTTPServer.__init__(self, ("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
 
 class _Handler(BaseHTTPRequestHandler):
