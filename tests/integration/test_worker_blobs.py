@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from shutil import rmtree
 from typing import Final
@@ -28,7 +29,10 @@ from tests.support.network import free_port
 from tests.support.real_cluster import Cluster, over_both
 from tests.support.waiting import wait_until_async
 
-SERVERS: Final = {"websocket": running_blob_server, "grpc": running_grpc_blob_server}
+SERVERS: Final[dict[str, Callable[[], AbstractContextManager[BlobKeep]]]] = {
+    "websocket": running_blob_server,
+    "grpc": running_grpc_blob_server,
+}
 """By the transport of the workers that would use them."""
 
 

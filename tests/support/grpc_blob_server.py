@@ -25,7 +25,7 @@ Context = grpc.ServicerContext
 class GrpcBlobServer(BlobKeep):
     """One that speaks gRPC."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
         super().__init__()
         methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "StatBlob": grpc.unary_unary_rpc_method_handler(
@@ -40,7 +40,8 @@ class GrpcBlobServer(BlobKeep):
         }
         self.server = grpc.server(ThreadPoolExecutor(CALLS_MAX))
         self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("rota.v1.Blobs", methods),))
-        self.url = f"grpc://127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
+        self.port = self.server.add_insecure_port(f"127.0.0.1:{port}")
+        self.url = f"grpc://127.0.0.1:{self.port}"
 
     def _stat(self, request: blobs_pb2.StatBlobRequest, context: Context) -> blobs_pb2.StatBlobResponse:
         with self._asked("HEAD", context):
@@ -84,8 +85,8 @@ class GrpcBlobServer(BlobKeep):
 
 
 @contextmanager
-def running_grpc_blob_server() -> Iterator[GrpcBlobServer]:
-    running = GrpcBlobServer()
+def running_grpc_blob_server(port: int = 0) -> Iterator[GrpcBlobServer]:
+    running = GrpcBlobServer(port)
     running.server.start()
     try:
         yield running
