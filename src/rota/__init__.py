@@ -11,6 +11,8 @@ TYPE_CHECKING = False  # as type checkers know it: `typing` would be memory of e
 if TYPE_CHECKING:
     from rota.client.aio import AsyncClient
     from rota.client.aio_hub import AsyncFuture
+    from rota.client.aio_jobs import AsyncJob
+    from rota.client.aio_programs import AsyncProgram
     from rota.client.client import Client
     from rota.client.decorator import task
     from rota.client.futures import Future
@@ -27,6 +29,8 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncClient",
     "AsyncFuture",
+    "AsyncJob",
+    "AsyncProgram",
     "Client",
     "Future",
     "Job",
@@ -51,6 +55,8 @@ __all__ = [
 _HOMES = {
     "AsyncClient": "rota.client.aio",
     "AsyncFuture": "rota.client.aio_hub",
+    "AsyncJob": "rota.client.aio_jobs",
+    "AsyncProgram": "rota.client.aio_programs",
     "Client": "rota.client.client",
     "Future": "rota.client.futures",
     "Job": "rota.client.jobs",

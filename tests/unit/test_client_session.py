@@ -211,6 +211,21 @@ def test_several_can_follow_a_task() -> None:
     assert witness.verdicts == {own: 1, first: 1, second: 1}
 
 
+def test_follower_that_cancels_does_not_take_along_who_submitted() -> None:
+    own, follower = ticket(), ticket()
+    session, witness = made(own)
+    said(session)
+    session.received(accepted(1, 7))
+    follower.seq = TaskSeq(7)
+    session.follow([follower])
+    said(session)
+    session.cancel([follower], forget=True)
+    assert said(session) == [CancelThese(seqs(7))]
+    assert session.has_open, "whoever submitted it waits for its end"
+    session.received(ended(7))
+    assert own in witness.verdicts
+
+
 def test_task_that_is_no_longer_on_record_is_told_as_such() -> None:
     one = ticket()
     one.seq = TaskSeq(5)

@@ -9,18 +9,22 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence, Sized
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from rota.client.aio_hub import AsyncFuture, AsyncHub
+from rota.client.aio_jobs import AsyncJob
+from rota.client.aio_programs import AsyncProgram, submit_async_program
 from rota.client.callables import Callables, Template, dump_arguments
 from rota.client.calls import encoded_large, find_inline, warn_of_workers
 from rota.client.client import CONNECT_S, address_of
-from rota.client.jobs import checked_name
+from rota.client.jobs import checked_name, labelled
 from rota.client.link import Address
 from rota.client.local import LocalCluster
 from rota.client.mapping import BLOCK, window_of
+from rota.client.programs import Files
+from rota.client.progress import counted_async
 
 __all__ = ["AsyncClient"]
 
@@ -88,11 +92,7 @@ class AsyncClient:
             TooLarge: The arguments are over 1 GiB.
             RuntimeError: The client is shut down, or not connected.
         """
-        hub = self._connected()
-        template = await self._template_of(hub, fn)
-        future: AsyncFuture[R] = await self._call(hub, template, args, kwargs)
-        await hub.put((future,))
-        return future
+        return await self._submit(self._job, fn, args, kwargs)
 
     def map(
         self,
@@ -100,6 +100,7 @@ class AsyncClient:
         *iterables: Iterable[Any],
         timeout: float | None = None,
         buffersize: int | None = None,
+        progress: bool = False,
     ) -> AsyncGenerator[R, None]:
         """Run ``fn`` with the items of the iterables; ``async for`` gets the results in order.
 
@@ -110,9 +111,15 @@ class AsyncClient:
             iterables: One for each of its arguments; the shortest ends it.
             timeout: Seconds from the first step for all results.
             buffersize: How many items to submit ahead at most.
+            progress: Whether to draw a bar where somebody looks; see `rota.progress`.
         """
         window = window_of(iterables, buffersize)
-        return self._mapped(fn, zip(*iterables, strict=False), window, timeout, is_ordered=True)
+        results = self._mapped(fn, zip(*iterables, strict=False), window, timeout, is_ordered=True)
+        if not progress:
+            return results
+        return counted_async(
+            results, min((len(items) for items in iterables if isinstance(items, Sized)), default=None)
+        )
 
     def map_unordered(
         self,
@@ -124,6 +131,32 @@ class AsyncClient:
         """As `map`, but each result comes as soon as it is there."""
         window = window_of(iterables, buffersize)
         return self._mapped(fn, zip(*iterables, strict=False), window, timeout, is_ordered=False)
+
+    def job(self, name: str) -> AsyncJob:
+        """Tasks under a name: submit through it, or find those that were, from whatever process."""
+        return AsyncJob(self, name)
+
+    async def program(
+        self, command: Sequence[str] | None = None, *, files: Files = (), outputs: Iterable[str] = (), **fields: Any
+    ) -> AsyncProgram:
+        """Have a program run on a worker, in a scratch directory if it has files or outputs.
+
+        Args:
+            command: The program and its arguments.
+            files: What lies in its directory: paths, or paths by the names that they are to have there.
+            outputs: Patterns of what to keep of what it leaves there.
+            fields: What else the task is to have, by the names of REST: ``shell``, ``env``, ``resources``, ``retries``.
+
+        Raises:
+            RotaError: A file can't be sent, or the task is refused; names the field.
+        """
+        labelled_fields = labelled(fields, self._job)
+        hub = self._connected()
+        return await submit_async_program(hub, command, files=files, outputs=outputs, fields=labelled_fields)
+
+    def find_program(self, task_id: str) -> AsyncProgram:
+        """The program of this id, whoever submitted it."""
+        return AsyncProgram(self._connected(), task_id)
 
     async def shutdown(self, *, cancel_futures: bool = False) -> None:
         """Take nothing more, and wait until all futures have ended.
@@ -168,8 +201,15 @@ class AsyncClient:
             raise RuntimeError("this client is not connected: use it in `async with`, or await connect() first")
         return self._hub
 
-    async def _template_of(self, hub: AsyncHub, fn: Callable[..., Any]) -> Template:
-        template = self._callables.template_of(fn, job=self._job)
+    async def _submit(self, job: str | None, fn: Callable[..., R], args: Any, kwargs: Any) -> AsyncFuture[R]:
+        hub = self._connected()
+        template = await self._template_of(hub, fn, job)
+        future: AsyncFuture[R] = await self._call(hub, template, args, kwargs)
+        await hub.put((future,))
+        return future
+
+    async def _template_of(self, hub: AsyncHub, fn: Callable[..., Any], job: str | None) -> Template:
+        template = self._callables.template_of(fn, job=job)
         if await hub.bring(template):
             warn_of_workers(template, fn, hub.nodes)
         return template
@@ -229,7 +269,7 @@ class _Feed:
         if self._calls is None or self._window - ahead < self._block:
             return []
         client, hub = self._client, self._hub
-        template = await client._template_of(hub, self._fn)  # noqa: SLF001 - a part of the client
+        template = await client._template_of(hub, self._fn, client._job)  # noqa: SLF001 - a part of the client
         futures: list[AsyncFuture[Any]] = []
         for args in self._calls:
             futures.append(await client._call(hub, template, args, {}))  # noqa: SLF001 - as above

@@ -21,10 +21,10 @@ from rota.client.link import Address
 from rota.client.session import Ticket
 from rota.client.verdicts import Opener, error_of, value_of
 from rota.core.client_protocol import Outcome
-from rota.core.errors import NoCoordinator, RotaError
-from rota.core.model import TaskId, TaskState, generated_task_id
+from rota.core.errors import ClientClosed, NoCoordinator, RotaError
+from rota.core.model import TaskId, TaskSeq, TaskState, generated_task_id
 
-__all__ = ["AsyncFuture", "AsyncHub"]
+__all__ = ["AsyncEnd", "AsyncFuture", "AsyncHub"]
 
 log = logging.getLogger("rota")
 
@@ -38,7 +38,7 @@ class AsyncFuture(Ticket, asyncio.Future[R]):
     ``asyncio.shield`` prevents that.
     """
 
-    def __init__(self, hub: AsyncHub, template: bytes, args: bytes) -> None:
+    def __init__(self, hub: AsyncHub, template: bytes, args: bytes | None) -> None:
         super().__init__(loop=hub.loop)
         self._hub = hub
         self.template = template
@@ -94,6 +94,21 @@ class AsyncFuture(Ticket, asyncio.Future[R]):
             self.set_result(value_of(verdict, opened))
         except BaseException as error:  # noqa: BLE001 - whatever a function raised is its result
             self.set_exception(RuntimeError(f"the function raised {error!r}") if _is_special(error) else error)
+            if isinstance(error, ClientClosed):
+                self.exception()  # of a task that was only followed, perhaps: nobody needs to be told at the end
+
+
+class AsyncEnd(Ticket, asyncio.Future[None]):
+    """That a task has ended, for those who then ask REST how. Made by `AsyncHub.end_of`."""
+
+    def settle(self, _: Opener) -> None:
+        """End, whatever the verdict is: also where nothing more can be heard."""
+        if not self.done():
+            self.set_result(None)
+
+
+_Settled = AsyncFuture[Any] | AsyncEnd
+"""All tickets of a hub are one of these."""
 
 
 class AsyncHub(BaseHub):
@@ -128,6 +143,19 @@ class AsyncHub(BaseHub):
         self.check_open()
         await asyncio.to_thread(self.bring_again, template)
         return True
+
+    def follow(self, tickets: Sequence[Ticket]) -> None:
+        """Wait for the end of tasks that others have submitted, or that were submitted in other ways."""
+        self.check_open()
+        self.session.follow(tickets)
+        self._wake()
+
+    def end_of(self, seq: TaskSeq) -> AsyncEnd:
+        """What ends with a task, or with this hub."""
+        end = AsyncEnd(loop=self.loop)
+        end.seq = seq
+        self.follow((end,))
+        return end
 
     def cancel(self, tickets: Sequence[Ticket]) -> None:
         """Tell the coordinator that these are to end."""
@@ -175,11 +203,10 @@ class AsyncHub(BaseHub):
 
     def ended(self, tickets: list[Ticket]) -> None:
         for ticket in tickets:
-            future = cast("AsyncFuture[Any]", ticket)
-            if is_large(ticket):
-                self._start(self._open(future))
+            if isinstance(ticket, AsyncFuture) and is_large(ticket):
+                self._start(self._open(ticket))
             else:
-                future.settle(_nothing_large)
+                cast("_Settled", ticket).settle(_nothing_large)
 
     def began(self, tickets: list[Ticket]) -> None:
         """Asyncio's futures don't say that they run."""
@@ -190,7 +217,7 @@ class AsyncHub(BaseHub):
             if self.is_worth_resending(ticket):
                 again.append(ticket)
             else:
-                cast("AsyncFuture[Any]", ticket).settle(_nothing_large)
+                cast("_Settled", ticket).settle(_nothing_large)
         if again:
             self._start(self._resend(again))
 
@@ -222,7 +249,7 @@ class AsyncHub(BaseHub):
             if not isinstance(error, RotaError):
                 log.exception("a function could not be sent again")
             for ticket in tickets:
-                cast("AsyncFuture[Any]", ticket).settle(_nothing_large)
+                cast("_Settled", ticket).settle(_nothing_large)
             return
         for ticket in tickets:
             ticket.verdict, ticket.is_resent = None, True

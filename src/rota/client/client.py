@@ -20,12 +20,12 @@ from rota.client.calls import encoded_call, warn_of_workers
 from rota.client.default import enter_client, leave_client
 from rota.client.futures import Future, cancel_all
 from rota.client.hub import Hub
-from rota.client.jobs import JOB_LABEL, Job, checked_name
+from rota.client.jobs import Job, checked_name, labelled
 from rota.client.link import Address
 from rota.client.local import LocalCluster
 from rota.client.mapping import Feed, ordered, unordered, window_of
 from rota.client.notebook import client_html
-from rota.client.programs import Files, Program, submit_program
+from rota.client.programs import Files, Program, program_spec
 from rota.client.progress import progress as with_bar
 
 __all__ = ["CONNECT_S", "DEFAULT_URL", "Client", "address_of"]
@@ -173,9 +173,12 @@ class Client(concurrent.futures.Executor):
         Raises:
             RotaError: A file can't be sent, or the task is refused; names the field.
         """
-        if self._job is not None:
-            fields["labels"] = {JOB_LABEL: self._job, **fields.get("labels", {})}
-        return submit_program(self._hub.rest, command, files=files, outputs=outputs, fields=fields)
+        fields = labelled(fields, self._job)
+        rest = self._hub.rest
+        spec, paths = program_spec(command, files=files, outputs=outputs, fields=fields)
+        if paths:
+            spec["files"] = rest.files.ship(paths)
+        return Program(rest, rest.submit(spec)["id"])
 
     def find_program(self, task_id: str) -> Program:
         """The program of this id, whoever submitted it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from rota.client.landing import Landing
 from rota.client.transport import READ_TIMEOUT_S, Transport
-from rota.core.errors import BadRequest, Gone, NotFound, RotaError, TooLarge
+from rota.core.errors import BadRequest, ClientClosed, Gone, NotFound, RotaError, TooLarge
 from rota.core.filenames import find_flaw_in_name
 from rota.core.files import FILES_BYTES_MAX, FILES_MAX, sentence_of_too_much
 
@@ -98,15 +98,27 @@ class FileCalls:
             raise self._transport.foreign(response) from None
 
     def fetch(
-        self, outputs: Iterable[Output], folder: str | os.PathLike[str] = ".", *, overwrite: bool = False
+        self,
+        outputs: Iterable[Output],
+        folder: str | os.PathLike[str] = ".",
+        *,
+        overwrite: bool = False,
+        is_stopped: Callable[[], bool] = bool,
     ) -> list[Path]:
         """Write files that a task brought back into a folder; return where they are.
 
         One that is there already with the same content is left as it is. Each is whole under its name or not there.
 
+        Args:
+            outputs: The files.
+            folder: Made if it is not there.
+            overwrite: Also over files of other content.
+            is_stopped: Asked before each piece; once it says so, nothing more is written.
+
         Raises:
             Conflict: Another file is in the way of one: then none is written. Not with ``overwrite``.
             Gone: One is no longer kept.
+            ClientClosed: It was stopped.
             RotaError: A name leads elsewhere, one can't be written, or did not come as it should.
         """
         wanted = list(outputs)
@@ -115,7 +127,8 @@ class FileCalls:
             if not overwrite:
                 landing.check_free([output.name for output in left])
             for output in left:
-                landing.write(output.name, self._chunks(output), digest=output.digest, executable=output.executable)
+                chunks = _until(is_stopped, self._chunks(output))
+                landing.write(output.name, chunks, digest=output.digest, executable=output.executable)
         return [Path(folder, output.name) for output in wanted]
 
     def _ship_one(self, path: Path) -> str | dict[str, Any]:
@@ -137,6 +150,13 @@ class FileCalls:
         except NotFound as error:
             raise Gone(f"{output.name!r} is no longer kept (--blob-retention): run the task again") from error
         yield from self._transport.chunks(response)
+
+
+def _until(is_stopped: Callable[[], bool], chunks: Iterator[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        if is_stopped():
+            raise ClientClosed("nobody waits for these files any longer")
+        yield chunk
 
 
 def _expanded(paths: Mapping[str, str | os.PathLike[str]]) -> Iterator[tuple[str, Path]]:

@@ -6,7 +6,7 @@ The name is the label ``job`` of each of its tasks: the record itself knows what
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
@@ -18,8 +18,9 @@ from rota.core.model import TaskSeq, find_generated_seq
 
 if TYPE_CHECKING:
     from rota.client.client import Client
+    from rota.client.http import HttpClient
 
-__all__ = ["JOB_LABEL", "Job", "checked_name", "job"]
+__all__ = ["JOB_LABEL", "Job", "checked_name", "job", "labelled", "list_seqs", "list_tasks"]
 
 JOB_LABEL: Final = "job"
 
@@ -57,7 +58,7 @@ class Job:
         """All tasks of the job that are on record, in the order in which they were accepted."""
         hub = self._client._hub  # noqa: SLF001 - a part of the client
         futures = []
-        for seq in sorted(self._seqs()):
+        for seq in list_seqs(hub.rest, self.name):
             future: Future[Any] = Future(hub, b"", None)
             future.seq = seq
             futures.append(future)
@@ -75,24 +76,14 @@ class Job:
 
     def status(self) -> dict[str, int]:
         """Count the tasks by state."""
-        return dict(Counter(task["state"] for task in self._tasks()))
+        rest = self._client._hub.rest  # noqa: SLF001 - a part of the client
+        return dict(Counter(task["state"] for task in list_tasks(rest, self.name)))
 
     def __repr__(self) -> str:
         return f"<rota.Job {self.name!r} of {self._client.url}>"
 
     def _repr_html_(self) -> str:
         return job_html(name=self.name, counts=self.status())
-
-    def _tasks(self) -> Iterator[dict[str, Any]]:
-        rest = self._client._hub.rest  # noqa: SLF001 - a part of the client
-        for page in rest.tasks({"label": f"{JOB_LABEL}={self.name}", "limit": PAGE}):
-            yield from page
-
-    def _seqs(self) -> Iterator[TaskSeq]:
-        for task in self._tasks():
-            seq = find_generated_seq(task["id"])
-            if seq is not None:  # one with a chosen id was not submitted by an SDK
-                yield seq
 
 
 def job(name: str) -> Job:
@@ -109,6 +100,25 @@ def _own_client() -> Client:
     from rota.client.client import Client  # noqa: PLC0415 - it needs us
 
     return Client()
+
+
+def list_tasks(rest: HttpClient, name: str) -> Iterator[dict[str, Any]]:
+    """All tasks of a job, as REST shows them, newest first."""
+    for page in rest.tasks({"label": f"{JOB_LABEL}={name}", "limit": PAGE}):
+        yield from page
+
+
+def list_seqs(rest: HttpClient, name: str) -> list[TaskSeq]:
+    """The tasks of a job that an SDK can follow, in the order in which they were accepted."""
+    seqs = (find_generated_seq(task["id"]) for task in list_tasks(rest, name))
+    return sorted(seq for seq in seqs if seq is not None)  # one with a chosen id was not submitted by an SDK
+
+
+def labelled(fields: Mapping[str, Any], name: str | None) -> dict[str, Any]:
+    """The fields of a task with the label of a job, if it is to have one; what the user labels goes first."""
+    if name is None:
+        return dict(fields)
+    return {**fields, "labels": {JOB_LABEL: name, **fields.get("labels", {})}}
 
 
 def checked_name(name: str) -> str:

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from rota.client.files import Output
     from rota.client.http import HttpClient
 
-__all__ = ["Files", "Program", "submit_program"]
+__all__ = ["ENDED", "PAUSE_S", "Files", "Program", "chosen_outputs", "program_spec", "raise_unless_completed"]
 
 Files = Mapping[str, str | os.PathLike[str]] | Iterable[str | os.PathLike[str]]
 """Paths by the names that they are to have in the scratch directory; or paths, by the last part of each."""
+
+Paths = dict[str, str | os.PathLike[str]]
+"""Of files, by the names that they are to have."""
 
 ASK_S: Final = 30.0
 """How long the coordinator may hold back an answer: short of what proxies cut."""
@@ -70,17 +73,8 @@ class Program:
             TaskFailed: It has not.
         """
         task = self.wait(timeout)
-        if task["state"] == "completed":
-            return task
-        why = task["message"] or (f"exit {task['exit_code']}" if task["cause"] == "exit" else task["cause"] or "")
-        raise TaskFailed(
-            f"task {self.id} was cancelled" if task["state"] == "cancelled" else f"task {self.id} has failed: {why}",
-            task_id=self.id,
-            cause=task["cause"],
-            exit_code=task["exit_code"],
-            signal=task["signal"],
-            worker=task["worker"],
-        )
+        raise_unless_completed(task)
+        return task
 
     def cancel(self) -> None:
         """Wish its end; `wait` tells when nothing of it is left."""
@@ -113,43 +107,74 @@ class Program:
             NotFound: It has not left a file of one of the names.
             RotaError: One can't be written, or is no longer kept.
         """
-        outputs = self.outputs()
-        if names is not None:
-            by_name = {output.name: output for output in outputs}
-            for name in names:
-                if name not in by_name:
-                    raise NotFound(f"task {self.id} has not left a file {name!r}")
-            outputs = [by_name[name] for name in names]
-        return self._rest.files.fetch(outputs, to, overwrite=overwrite)
+        return self._rest.files.fetch(chosen_outputs(self.id, self.outputs(), names), to, overwrite=overwrite)
 
     def __repr__(self) -> str:
         return f"<rota.Program {self.id}>"
 
 
-def submit_program(
-    rest: HttpClient, command: Sequence[str] | None, *, files: Files, outputs: Iterable[str], fields: Mapping[str, Any]
-) -> Program:
-    """Submit a task with files; see `Client.program`."""
+def program_spec(
+    command: Sequence[str] | None, *, files: Files, outputs: Iterable[str], fields: Mapping[str, Any]
+) -> tuple[dict[str, Any], Paths]:
+    """What a user wrote as a spec of REST, and the files that are still to be sent, by name: see `Client.program`.
+
+    Raises:
+        BadRequest: Two files would have one name.
+        TypeError: A command, files or outputs are one text instead of a list.
+    """
     spec = dict(fields)
     if isinstance(command, str):
         raise TypeError(f"a command is a list, the program first; a line of shell is shell={command!r}")
     if command is not None:
         spec["command"] = [os.fspath(part) for part in command]
-    if paths := _by_name(files):
-        spec["files"] = rest.files.ship(paths)
     if isinstance(outputs, str):
         raise TypeError(f"outputs are a list of patterns: [{outputs!r}]")
     if patterns := list(outputs):
         spec["outputs"] = patterns
-    return Program(rest, rest.submit(spec)["id"])
+    return spec, _by_name(files)
 
 
-def _by_name(files: Files) -> dict[str, str | os.PathLike[str]]:
+def chosen_outputs(task_id: str, outputs: list[Output], names: Sequence[str] | None) -> list[Output]:
+    """Those of the files that a task has left which are wanted: all, or those of the names.
+
+    Raises:
+        NotFound: There is none of one of the names.
+    """
+    if names is None:
+        return outputs
+    by_name = {output.name: output for output in outputs}
+    for name in names:
+        if name not in by_name:
+            raise NotFound(f"task {task_id} has not left a file {name!r}")
+    return [by_name[name] for name in names]
+
+
+def raise_unless_completed(task: Mapping[str, Any]) -> None:
+    """See that a task which has ended, as REST shows it, has done well.
+
+    Raises:
+        TaskFailed: It has not.
+    """
+    if task["state"] == "completed":
+        return
+    why = task["message"] or (f"exit {task['exit_code']}" if task["cause"] == "exit" else task["cause"] or "")
+    is_cancelled = task["state"] == "cancelled"
+    raise TaskFailed(
+        f"task {task['id']} was cancelled" if is_cancelled else f"task {task['id']} has failed: {why}",
+        task_id=task["id"],
+        cause=task["cause"],
+        exit_code=task["exit_code"],
+        signal=task["signal"],
+        worker=task["worker"],
+    )
+
+
+def _by_name(files: Files) -> Paths:
     if isinstance(files, Mapping):
         return dict(files)
     if isinstance(files, str | os.PathLike):
         raise TypeError(f"files are a list of paths, or paths by their names: [{os.fspath(files)!r}]")
-    by_name: dict[str, str | os.PathLike[str]] = {}
+    by_name: Paths = {}
     for path in files:
         name = Path(os.path.abspath(path)).name
         if name in by_name:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import operator
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
 from concurrent.futures import Future, as_completed
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Final, TypeVar, overload
 
 from rota.client import notebook
 
-__all__ = ["progress"]
+__all__ = ["counted_async", "progress"]
 
 T = TypeVar("T")
 
@@ -25,11 +25,22 @@ REDRAW_S: Final = 0.2
 """Between two updates of a notebook's bar: each is a message to the browser."""
 
 
-def progress(things: Iterable[T], total: int | None = None, desc: str = "") -> Iterator[T]:
+@overload
+def progress(things: AsyncIterable[T], total: int | None = None, desc: str = "") -> AsyncGenerator[T, None]: ...
+
+
+@overload
+def progress(things: Iterable[T], total: int | None = None, desc: str = "") -> Iterator[T]: ...
+
+
+def progress(
+    things: Iterable[T] | AsyncIterable[T], total: int | None = None, desc: str = ""
+) -> Iterator[T] | AsyncGenerator[T, None]:
     """Go through things with a bar.
 
     Args:
-        things: Futures, or whatever can be gone through, such as what ``client.map`` returns.
+        things: Futures, or whatever can be gone through, such as what ``client.map`` returns. What is gone through
+            with ``async for`` is so here, too.
         total: How many there are, if that can't be asked of them.
         desc: A few words before the bar.
 
@@ -38,7 +49,22 @@ def progress(things: Iterable[T], total: int | None = None, desc: str = "") -> I
     """
     if total is None:
         total = operator.length_hint(things, -1)
-    return _counted(_as_done(things), total if total >= 0 else None, desc)
+    known = total if total >= 0 else None
+    if isinstance(things, AsyncIterable):
+        return counted_async(things, known, desc)
+    return _counted(_as_done(things), known, desc)
+
+
+async def counted_async(things: AsyncIterable[T], total: int | None = None, desc: str = "") -> AsyncGenerator[T, None]:
+    """As `progress`, for things that are only gone through with ``async for``; they end when their consumer does."""
+    try:
+        with _bar(total, desc) as advance:
+            async for thing in things:
+                advance()
+                yield thing
+    finally:
+        if isinstance(things, AsyncGenerator):
+            await things.aclose()
 
 
 def _as_done(things: Iterable[T]) -> Iterable[T]:

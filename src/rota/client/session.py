@@ -407,7 +407,9 @@ class SdkSession:
     # What became of tasks ----------------------------------------------------------------------
 
     def _cancel(self, ticket: Ticket, seq: TaskSeq) -> None:
-        known = self._awaited.pop(seq, None) if ticket.is_forgotten else self._awaited.get(seq)
+        known = self._awaited.get(seq)
+        if known is ticket and ticket.is_forgotten:  # a follower that leaves must not take along the one that submitted
+            del self._awaited[seq]
         if known is not None or seq in self._followed:
             self._unwanted.add(seq)
             self._to_cancel.append(seq)
