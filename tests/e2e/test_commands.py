@@ -129,7 +129,7 @@ def test_many_tasks_from_a_file_are_waited_for(rota: Rota) -> None:
 def test_a_typo_in_a_file_is_named_with_its_place(rota: Rota) -> None:
     result = rota.run("submit", "--from", "-", stdin='{"shell": "true"}\n{"shell": "true", "retires": 1}\n')
     assert result.returncode == 1
-    assert result.stderr == "rota: task 1: retires: there is no such field; did you mean `retries`?\n"
+    assert result.stderr == "rota: line 2: retires: there is no such field; did you mean `retries`?\n"
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,48 @@ def test_too_many_tasks_and_too_large_a_task_are_refused(client: httpx.Client) -
     assert "1,048,576" in refused(client.post("/tasks", json=large), 413, "too_large")["error"]
 
 
+LARGE: Final = {**TRUE, "stdin": "x" * SPEC_BYTES_MAX}
+TAKEN: Final = {"id": "taken", "shell": ":"}
+
+ONE_OF_MANY: Final = {
+    "too-large": (LARGE, 413, "too_large", None, "the task is 1,048,6"),
+    "policy": ({**TRUE, "placement": "binpak"}, 400, "bad_spec", "placement", "did you mean `binpack`?"),
+    "limit": ({**TRUE, "limits": {"none": 1}}, 400, "bad_spec", "limits", "there is no limit 'none'"),
+    "blob": ({**TRUE, "files": {"a": "0" * 64}}, 400, "blob_missing", None, "there is no blob"),
+    "field": ({**TRUE, "retires": 1}, 400, "bad_spec", "retires", "did you mean `retries`?"),
+    "value": ({**TRUE, "retries": -1}, 400, "bad_spec", "retries", "is -1"),
+    "shape": (["true"], 400, "bad_spec", "task", "Expected `object`"),
+    "taken": ({**TAKEN, "shell": "true"}, 409, "conflict", None, "id 'taken' is taken"),
+}
+
+
+@pytest.mark.parametrize("bad,status,code,field,says", ONE_OF_MANY.values(), ids=ONE_OF_MANY)
+def test_a_task_that_is_refused_is_named_among_many_wherever_it_is_found_out(
+    client: httpx.Client, bad: Any, status: int, code: str, field: str | None, says: str
+) -> None:
+    # One that exists already stands before: it is not sent on to the core, and counts all the same.
+    assert client.post("/tasks", json=TAKEN).is_success
+    lines = [TRUE if code == "conflict" else TAKEN, TRUE, bad, TRUE]
+    error = refused(client.post("/tasks", json=lines), status, code)
+    assert error["error"].startswith(f"task 2: {field}: " if field else "task 2: ")
+    assert says in error["error"]
+    assert error["details"] == {"field": field, "index": 2}
+    if isinstance(bad, dict):
+        alone = refused(client.post("/tasks", json=[bad]), status, code)
+        assert alone["details"] == {"field": field, "index": 0}, "an array of one is an array"
+        single = refused(client.post("/tasks", json=bad), status, code)
+        assert single["details"] == (field and {"field": field, "index": None})
+        assert not single["error"].startswith("task ")
+
+
+def test_a_gang_that_does_not_agree_with_itself_is_named_among_many(client: httpx.Client) -> None:
+    client.post("/tasks", json=TAKEN)
+    lines = [TAKEN, {**TRUE, "gang": {"id": "odd", "size": 2}}, {**TRUE, "gang": {"id": "odd", "size": 3}}]
+    error = refused(client.post("/tasks", json=lines), 409, "conflict")
+    assert error["error"].startswith("task 2: gang 'odd' has size 2, not 3")
+    assert error["details"] == {"field": None, "index": 2}
+
+
 def test_the_largest_task_that_is_taken_runs(client: httpx.Client, cluster: Cluster) -> None:
     stdin = "x" * (SPEC_BYTES_MAX - 1_000)
     task = client.post("/tasks", json={"command": ["wc", "-c"], "stdin": stdin}).json()

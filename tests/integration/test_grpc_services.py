@@ -126,6 +126,16 @@ def test_all_of_the_tasks_are_accepted_or_none(client: ReflectedClient) -> None:
     assert (gone.code(), trailing(gone)["rota-code"]) == (grpc.StatusCode.NOT_FOUND, "not_found")
 
 
+def test_a_task_that_is_too_large_is_named_among_many(client: ReflectedClient) -> None:
+    tasks = [{"shell": ":"}, {"shell": ":", "stdin": "x" * (1 << 20)}]
+    error = refused(lambda: client.call(f"{ROTA}/SubmitTasks", tasks=tasks))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (error.details() or "").startswith("task 1: the task is 1,048,598 bytes")
+    said = trailing(error)
+    assert (said["rota-code"], said["rota-index"]) == ("too_large", "1")
+    assert "rota-field" not in said
+
+
 def test_submit_can_be_repeated_and_an_id_has_one_spec(client: ReflectedClient) -> None:
     task_id = fresh()
     assert submit(client, id=task_id, shell=":") == submit(client, id=task_id, shell=":") == task_id

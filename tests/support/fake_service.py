@@ -295,8 +295,9 @@ class FakeService(Service):
     def _find_same(self, request: TaskRequest, index: int | None) -> TaskRecord | None:
         known = self._records.get(TaskId(request.id)) if request.id is not None else None
         if known is not None and known.facts.spec != encode_spec(request):
-            where = f"task {index}: " if index is not None else ""
-            raise Conflict(f"{where}{request.id} exists with another spec")
+            error = Conflict(f"{request.id} exists with another spec")
+            error.say_index(index)
+            raise error
         return known
 
     def _accept(self, request: TaskRequest) -> TaskRecord:

@@ -245,7 +245,18 @@ def test_a_bad_task_is_named_by_its_place_in_the_file(rota: Rota) -> None:
     assert result.exit_code == 1
     assert len(result.stdout.split()) == 1000
     assert "the first 1000 tasks were accepted" in result.stderr
-    assert "task 1003: nmae: there is no such field; did you mean `name`?" in result.stderr
+    assert "task 1003 (line 1): nmae: there is no such field; did you mean `name`?" in result.stderr
+
+
+def test_whatever_is_refused_of_a_file_is_named_by_its_line(rota: Rota) -> None:
+    ok(rota("submit", "--id", "mine", "--shell", ":"))
+    tasks = ["[", '{"shell": ":"},', "", '{"id": "mine",', '"shell": "true"}', "]"]
+    result = rota("submit", "--from", "-", stdin="\n".join(tasks))
+    assert result.exit_code == 1
+    assert result.stderr == "rota: task 1 (line 4): mine exists with another spec\n"
+    huge = rota("submit", "--from", "-", stdin=json.dumps({"shell": "a" * (8 << 20)}))
+    assert huge.exit_code == 1
+    assert huge.stderr.startswith("rota: line 1: the task is 8,388,")
 
 
 def test_many_tasks_are_held_back_while_too_many_wait(coordinator: LiveCoordinator, rota: Rota) -> None:

@@ -136,7 +136,7 @@ def test_files_that_are_too_large_together_are_refused_with_what_to_do() -> None
     too_large: list[dict[str, str | InputFile]] = [{"a": HERE, "b": LACKING}, {"a": HERE, "b": InputFile(HERE)}]
     for files in too_large:
         with pytest.raises(BadSpec, match=r"task 1: files: are .* bytes together: at most 268,435,456") as caught:
-            templates.check([fits, TaskRequest(command=["true"], files=files)])
+            templates.check([fits, TaskRequest(command=["true"], files=files)], is_array=True)
         assert "an object store such as S3" in caught.value.problem
         template = encode_spec(TaskRequest(command=["true"], files=files))
         _, [refused] = templates.groups([Submission(template, [])], number=1, wall=0.0)
@@ -228,8 +228,8 @@ def test_a_function_that_came_by_rest_needs_its_blobs_too() -> None:
     requests, _ = parse_requests(body.encode(), tasks_max=10)
     templates.check(requests[:2])
     with pytest.raises(BadRequest, match=f"^task 2: there is no blob {LACKING}") as refusal:
-        templates.check(requests)
-    assert refusal.value.code == "blob_missing"
+        templates.check(requests, is_array=True)
+    assert (refusal.value.code, refusal.value.index) == ("blob_missing", 2)
     with pytest.raises(BadRequest, match=f"^there is no blob {LACKING}"):
         templates.check(requests[2:])
 

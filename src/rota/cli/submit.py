@@ -17,7 +17,7 @@ from rota.cli.spec_options import command_argument, refuse_nothing, spec_from, s
 from rota.cli.text import escaped
 from rota.cli.views import ShownTask
 from rota.cli.waiting import wait_for_all
-from rota.core.errors import BadSpec, RotaError
+from rota.core.errors import RotaError
 
 if TYPE_CHECKING:
     from rota.client.http import HttpClient, Json
@@ -105,11 +105,17 @@ def _submit_all(client: HttpClient, source: BinaryIO, defaults: Json) -> Iterato
 def _submit_batch(client: HttpClient, batch: Batch) -> list[Json]:
     try:
         return client.submit_many(batch.body, patience_s=PATIENCE_S, on_held_back=_say_held_back)
-    except BadSpec as error:
-        if error.index is None:
+    except RotaError as error:
+        index = error.index
+        if index is None or not 0 <= index < batch.count:
             raise
-        # The coordinator counts within one request, the user within the file.
-        raise BadSpec(error.field, error.problem, index=batch.first + error.index) from error
+        # The coordinator counts within one request, the user has a file.
+        raise _placed(error, batch.places[index]) from error
+
+
+def _placed(error: RotaError, place: str) -> RotaError:
+    message = str(error).removeprefix(f"task {error.index}: ")
+    return RotaError(f"{place}: {message}", code=error.code)
 
 
 def _say_held_back(error: RotaError) -> None:

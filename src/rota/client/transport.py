@@ -224,7 +224,11 @@ def _error_of(status: int, answer: _ErrorAnswer) -> RotaError:
     if answer.code == BadSpec.code and isinstance(field, str) and isinstance(index, int | None):
         where = f"task {index}: {field}: " if index is not None else f"{field}: "
         return BadSpec(field, answer.error.removeprefix(where), index=index)
-    return _ERROR_OF_STATUS.get(status, RotaError)(answer.error, code=answer.code)
+    if not isinstance(index, int):
+        return _ERROR_OF_STATUS.get(status, RotaError)(answer.error, code=answer.code)
+    error = _ERROR_OF_STATUS.get(status, RotaError)(answer.error.removeprefix(f"task {index}: "), code=answer.code)
+    error.say_index(index)
+    return error
 
 
 def _checked_url(url: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
 from rota import __version__
@@ -28,7 +28,7 @@ from rota.coordinator.watches import Watches
 from rota.core.commands import CancelTasks, RetryTask, SetDrained, SubmitTasks
 from rota.core.drafts import draft_of, same_spec
 from rota.core.effects import Accepted, GangRefused, IdsTaken, Settled, WorkerKnown
-from rota.core.errors import Conflict, NotFound
+from rota.core.errors import Conflict, NotFound, RotaError
 from rota.core.explain import Explainer, place_in_line, reasons
 from rota.core.model import (
     ENDED_STATES,
@@ -89,30 +89,35 @@ class LiveService:
         self, requests: Sequence[TaskRequest], *, is_array: bool, must_be_new: bool = False
     ) -> list[TaskView]:
         """Accept all or none."""
-        self._templates.check(requests)
+        self._templates.check(requests, is_array=is_array)
         for _ in range(TRIES):
             scheduler = self._loop.scheduler()
             self._room.check(len(requests))
-            check_limits(requests, scheduler.state)
+            check_limits(requests, scheduler.state, is_array=is_array)
             known = await self._find_chosen(requests, is_array=is_array, must_be_new=must_be_new)
-            new = [request for request in requests if request.id not in known]
-            accepted = await self._accept(new, of=scheduler) if new else []
+            new = {index: request for index, request in enumerate(requests) if request.id not in known}
+            accepted = await self._accept(new, of=scheduler, is_array=is_array) if new else []
             if len(accepted) < len(new):
                 continue  # somebody was quicker: now their tasks are on the record
             rest = iter(accepted)
             return self._views([known.get(request.id or "") or next(rest) for request in requests])
         raise Conflict("a chosen id was that of a task that has just been removed: try again in a minute")
 
-    async def _accept(self, requests: Sequence[TaskRequest], *, of: Scheduler) -> list[TaskRecord]:
-        """Let the core accept tasks; none comes back if one of their ids is taken."""
+    async def _accept(self, requests: Mapping[int, TaskRequest], *, of: Scheduler, is_array: bool) -> list[TaskRecord]:
+        """Let the core accept tasks, by their places in what was sent; none comes back if one of their ids is taken."""
         wall = wall_s()
-        drafts = [draft_of(request, accepted_at=wall) for request in requests]
+        drafts = []
+        for index, request in requests.items():
+            try:
+                drafts.append(draft_of(request, accepted_at=wall))
+            except RotaError as error:
+                error.say_index(index if is_array else None)
+                raise
         answer: Accepted | IdsTaken | GangRefused = await self._loop.ask(
             lambda to: SubmitTasks(drafts, to), (Accepted, IdsTaken, GangRefused), of=of
         )
         if isinstance(answer, GangRefused):
-            where = f"task {answer.index}: " if len(requests) > 1 else ""
-            raise Conflict(where + answer.message)
+            raise _conflict(answer.message, list(requests)[answer.index] if is_array else None)
         return answer.tasks if isinstance(answer, Accepted) else []
 
     async def get(self, task_id: str) -> TaskView:
@@ -282,17 +287,17 @@ class LiveService:
         chosen: dict[str, int] = {}
         for index, request in enumerate(requests):
             if request.id is not None and chosen.setdefault(request.id, index) != index:
-                raise Conflict(f"task {index}: id {request.id!r} is there twice in one request")
+                raise _conflict(f"id {request.id!r} is there twice in one request", index)
         if not chosen:
             return {}
         known = await self._recorder.store.find_tasks(list(chosen))
         for task_id, record in known.items():
             index = chosen[task_id]
-            where = f"task {index}: " if is_array else ""
+            at = index if is_array else None
             if must_be_new:
-                raise Conflict(f"{where}id {task_id!r} is taken by another task: choose another id")
+                raise _conflict(f"id {task_id!r} is taken by another task: choose another id", at)
             if not same_spec(requests[index], record):
-                raise Conflict(f"{where}id {task_id!r} is taken by a task with another spec: choose another id")
+                raise _conflict(f"id {task_id!r} is taken by a task with another spec: choose another id", at)
         return known
 
     def _views(self, records: Sequence[TaskRecord]) -> list[TaskView]:
@@ -322,3 +327,9 @@ class LiveService:
         if not answer.known or worker is None:
             raise NotFound(f"there is no node {worker_id!r}")
         return view_node(worker)
+
+
+def _conflict(message: str, index: int | None) -> Conflict:
+    error = Conflict(message)
+    error.say_index(index)
+    return error

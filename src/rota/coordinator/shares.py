@@ -132,16 +132,16 @@ class ReservationView(Struct, frozen=True):
     workers: list[str]
 
 
-def check_limits(requests: Sequence[TaskRequest], state: State) -> None:
+def check_limits(requests: Sequence[TaskRequest], state: State, *, is_array: bool = False) -> None:
     """See that tasks name limits that there are, and no more of one than there is.
 
     Raises:
-        BadSpec: They don't; names the index if there are several tasks.
+        BadSpec: They don't; names the index if an array was sent.
     """
     for index, request in enumerate(requests):
         for name, amount in request.limits.items() if request.limits else ():
             limit = state.limits.find(name)
-            at = index if len(requests) > 1 else None
+            at = index if is_array else None
             if limit is None:
                 known = ", ".join(each.name for each in state.limits.all())
                 hint = f"there are {known}" if known else "there is none: set it with `rota limits set NAME COUNT`"

@@ -111,21 +111,26 @@ class Templates:
             number += count
         return groups, refusals
 
-    def check(self, requests: Sequence[TaskRequest]) -> None:
+    def check(self, requests: Sequence[TaskRequest], *, is_array: bool = False) -> None:
         """See that what requests name is here: policies, and what functions and files are made of.
 
         Raises:
-            BadRequest: It is not; names the index if there are several requests.
+            BadRequest: It is not; names the index if an array was sent.
         """
+        missing = self._find_missing_blobs(requests)
         for index, request in enumerate(requests):
-            if request.placement is not None:
-                check_placement(request.placement, self._policies, index=index if len(requests) > 1 else None)
-        self._check_blobs(requests)
-        for index, request in enumerate(requests):
-            if request.files:
-                self._check_sizes(request, index=index if len(requests) > 1 else None)
+            try:
+                if request.placement is not None:
+                    check_placement(request.placement, self._policies)
+                if missing:
+                    _check_blobs(request, missing)
+                if request.files:
+                    self._check_sizes(request)
+            except BadRequest as error:
+                error.say_index(index if is_array else None)
+                raise
 
-    def _check_sizes(self, request: TaskRequest, *, index: int | None = None) -> None:
+    def _check_sizes(self, request: TaskRequest) -> None:
         """See that the files of a task, which are all here, are small enough to travel with it.
 
         Raises:
@@ -133,23 +138,11 @@ class Templates:
         """
         total_bytes = sum(self._size(input_of(given).digest) or 0 for given in request.files.values())
         if total_bytes > FILES_BYTES_MAX:
-            raise BadSpec("files", sentence_of_too_much(total_bytes), index=index)
+            raise BadSpec("files", sentence_of_too_much(total_bytes))
 
-    def _check_blobs(self, requests: Sequence[TaskRequest]) -> None:
-        """See that the blobs that requests name are here.
-
-        Raises:
-            BadRequest: It is not; names the index if there are several requests.
-        """
-        needed = [(index, digests) for index, request in enumerate(requests) if (digests := _digests_of(request))]
-        if not needed:
-            return
-        missing = set(self._missing(list(dict.fromkeys(digest for _, digests in needed for digest in digests))))
-        for index, digests in needed if missing else ():
-            for digest in digests:
-                if digest in missing:
-                    where = f"task {index}: " if len(requests) > 1 else ""
-                    raise BadRequest(where + _blob_missing(digest), code=BLOB_MISSING)
+    def _find_missing_blobs(self, requests: Sequence[TaskRequest]) -> set[str]:
+        needed = dict.fromkeys(digest for request in requests for digest in _digests_of(request))
+        return set(self._missing(list(needed))) if needed else set()
 
     def _check(self, submission: Submission, wall: float) -> _Template | Problem:
         try:
@@ -215,6 +208,12 @@ def _check_args(request: TaskRequest, args: Sequence[bytes]) -> None:
 def _digests_of(request: TaskRequest) -> tuple[str, ...]:
     blobs = blobs_of(request)
     return (request.function, *blobs) if request.function is not None else blobs
+
+
+def _check_blobs(request: TaskRequest, missing: set[str]) -> None:
+    for digest in _digests_of(request):
+        if digest in missing:
+            raise BadRequest(_blob_missing(digest), code=BLOB_MISSING)
 
 
 def _find_lack(template: _Template, missing: set[str]) -> Problem | None:

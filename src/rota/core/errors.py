@@ -57,11 +57,25 @@ class RotaError(Exception):
 
     code = "error"
     retryable = False
+    index: int | None = None
+    """Which of several tasks, sent at once, it is about; the message begins with it then."""
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)
         if code is not None:
             self.code = code
+
+    def say_index(self, index: int | None) -> None:
+        """Have the message say which of several tasks is meant, unless there is only one or it says so already.
+
+        >>> error = TooLarge("the task is too large")
+        >>> error.say_index(3)
+        >>> str(error), error.index
+        ('task 3: the task is too large', 3)
+        """
+        if index is not None and self.index is None:
+            self.args = (f"task {index}: {self}", *self.args[1:])
+            self.index = index
 
 
 class BadRequest(RotaError):

@@ -202,9 +202,8 @@ def _check(request: TaskRequest, index: int | None, *, takes_any_data: bool = Fa
         if request.priority is not None:
             request.priority = _check_priority(request.priority)
     except BadSpec as error:
-        if index is None:
-            raise
-        raise BadSpec(error.field, error.problem, index=index) from None
+        error.say_index(index)
+        raise
 
 
 def _check_queue(spec: TaskSpec) -> None:

@@ -1,6 +1,6 @@
 """How errors leave over gRPC: the status of each class, the sentence as its message, the code beside it.
 
-The trailing metadata carry ``rota-code``, for what is wrong in a task ``rota-field`` and ``rota-index``, and for what
+The trailing metadata carry ``rota-code``, for what is wrong with a task ``rota-field`` and ``rota-index``, and for what
 may be asked again ``grpc-retry-pushback-ms``, which gRPC's own retries keep to. Statuses are set, not raised: an
 exception that the library keeps holds the frames that it passed, a cycle for each refused call.
 """
@@ -64,8 +64,8 @@ def refuse(context: CallContext, error: RotaError) -> grpc.StatusCode:
     metadata = [("rota-code", error.code)]
     if isinstance(error, BadSpec):
         metadata.append(("rota-field", error.field))
-        if error.index is not None:
-            metadata.append(("rota-index", str(error.index)))
+    if error.index is not None:
+        metadata.append(("rota-index", str(error.index)))
     if isinstance(error, (Overloaded, Unavailable)):
         metadata.append(("grpc-retry-pushback-ms", str(PUSHBACK_MS)))
     return _end(context, status, str(error), metadata=metadata)

@@ -1,7 +1,7 @@
 """How errors leave over HTTP: one form for all of them, and the status of each class.
 
 Every error is ``{"error": "…", "code": "…", "details": …}``. ``details`` names the field and the
-index for what is wrong in a task, and is ``null`` otherwise. What we did not expect is logged with its
+index for what is wrong with a task, and is ``null`` otherwise. What we did not expect is logged with its
 traceback and answered without a word about our insides.
 """
 
@@ -65,9 +65,9 @@ _HEADERS_OF: Final[Mapping[int, tuple[Header, ...]]] = {
 
 
 class ErrorDetails(Struct, frozen=True):
-    """Where in a request the error is: the field, and the index if an array was sent."""
+    """Where in a request the error is: the field if it is one, and the index if an array was sent."""
 
-    field: str
+    field: str | None
     index: int | None
 
 
@@ -91,7 +91,8 @@ def status_of(error: type[RotaError]) -> int:
 
 def error_answer(error: RotaError) -> Answer:
     """Answer with an error that was foreseen."""
-    details = ErrorDetails(error.field, error.index) if isinstance(error, BadSpec) else None
+    field = error.field if isinstance(error, BadSpec) else None
+    details = None if field is None and error.index is None else ErrorDetails(field, error.index)
     status = status_of(type(error))
     return _answer(status, ErrorJson(str(error), error.code, details), _HEADERS_OF.get(status, ()))
 

@@ -30,8 +30,8 @@ POLICIES: Final[Mapping[str, PolicyFactory]] = MappingProxyType(
 PLACEMENT_DEFAULT: Final = LeastLoaded.name
 
 
-def check_placement(name: str, known: Mapping[str, PolicyFactory], *, index: int | None = None) -> None:
-    """See that there is a policy of this name; ``index`` is that of the task in an array.
+def check_placement(name: str, known: Mapping[str, PolicyFactory]) -> None:
+    """See that there is a policy of this name.
 
     Raises:
         BadSpec: There is none; says which there are, or the near one.
@@ -39,4 +39,4 @@ def check_placement(name: str, known: Mapping[str, PolicyFactory], *, index: int
     if name not in known:
         near = get_close_matches(name, known, n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(known)}"
-        raise BadSpec("placement", f"there is no policy {name!r}; {hint}", index=index)
+        raise BadSpec("placement", f"there is no policy {name!r}; {hint}")
