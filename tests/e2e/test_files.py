@@ -134,9 +134,9 @@ def test_show_says_what_went_and_what_was_kept(rota: Rota) -> None:
     [
         (
             ["--output", "../../etc/passwd"],
-            "outputs: '../../etc/passwd' has a part '..', which leads",
+            "--output: '../../etc/passwd' has a part '..', which leads",
         ),
-        (["--output", "/etc/passwd"], "outputs: '/etc/passwd' is absolute"),
+        (["--output", "/etc/passwd"], "--output: '/etc/passwd' is absolute"),
         (["--output", "a**"], "must be a whole part"),
         (["--file", "nowhere"], "can't read nowhere: No such file or directory"),
         (["--file", "/dev/null"], "/dev/null is no regular file"),
@@ -144,7 +144,7 @@ def test_show_says_what_went_and_what_was_kept(rota: Rota) -> None:
         (["--file", "in=/etc/passwd"], "the name of a file, '/etc/passwd', is absolute"),
         (["--file", "in", "--file", "sub/in"], "in and sub/in would both be 'in'"),
         (["--file", "in="], "'in=' is not PATH or PATH=NAME"),
-        (["--file", "in", "--cwd", "/tmp"], "cwd: does not go with files"),
+        (["--file", "in", "--cwd", "/tmp"], "--cwd does not go with --file"),
         (["--file", "in", "--file", "in=in/a"], "'in' can't be a file, and a folder with 'in/a' in it"),
     ],
 )

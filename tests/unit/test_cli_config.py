@@ -83,7 +83,7 @@ def test_a_token_is_not_shown() -> None:
         ({"server": "http://h:99999"}, "server must be a URL"),
         ({"server": "grpc://h:50051"}, "got 'grpc://h:50051'; where it speaks gRPC is told by grpc_server"),
         ({"transport": "carrier-pigeon"}, "transport must be one of websocket, grpc"),
-        ({"grpc_server": "h:50051"}, "grpc_server goes with transport grpc"),
+        ({"grpc_server": "h:50051"}, "grpc_server goes with transport=grpc"),
         ({"transport": "grpc", "grpc_server": "http://h:8080"}, "grpc_server must be HOST:PORT"),
         ({"transport": "grpc", "grpc_server": "h:port"}, "grpc_server must be HOST:PORT"),
         ({"transport": "grpc", "grpc_server": "h:50051/path"}, "grpc_server must be HOST:PORT"),
@@ -91,7 +91,7 @@ def test_a_token_is_not_shown() -> None:
         ({"tags": frozenset({"a b"})}, "'a b' is not a tag"),
         ({"max_tasks": 0}, "max_tasks must be 1 to"),
         ({"resources": {"cpu": -1}}, "cpu can't be negative"),
-        ({"resources": {"gpu": 1}}, "use gpus"),
+        ({"resources": {"gpu": 1}}, "say gpus=1"),
         ({"overcommit": {"gpu": 2.0}}, "gpu is a device"),
         ({"overcommit": {"cpu": 0.0}}, "the factor of cpu must be 0.01 to 100, got 0"),
         ({"overcommit": {"CPU": 2.0}}, "'CPU' can't be a name"),
@@ -174,7 +174,7 @@ def test_a_token_travels_by_file_or_environment_never_by_the_command_line(tmp_pa
 def test_nonsense_options_are_a_usage_error_in_one_sentence() -> None:
     result = CliRunner().invoke(worker_command, ["--max-tasks", "0"])
     assert result.exit_code == 2
-    assert "max_tasks must be 1 to 100,000, got 0" in result.stderr
+    assert "--max-tasks must be 1 to 100,000, got 0" in result.stderr
 
 
 def test_worker_takes_the_flags_of_dtask_scheduler() -> None:

@@ -122,7 +122,7 @@ def test_refusals_are_not_mistaken_for_failures_of_the_command(coordinator: Live
     with running(coordinator, "run", "--cwd", "here", "true") as process:
         _, told = process.communicate(timeout=EXIT_S_MAX)
         assert process.returncode == 125
-        assert told == b"rota: cwd: must be an absolute path on the worker\n"
+        assert told == b"rota: --cwd: must be an absolute path on the worker\n"
 
 
 @pytest.mark.parametrize(

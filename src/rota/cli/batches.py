@@ -46,6 +46,10 @@ class Batch(Struct, frozen=True):
         """How many there are."""
         return len(self.places)
 
+    def specs(self) -> list[Spec]:
+        """The tasks as they were sent."""
+        return msgspec.json.decode(self.body, type=list[Spec])
+
 
 def read_specs(file: BinaryIO, defaults: Mapping[str, Any]) -> Iterator[PlacedSpec]:
     """Yield the tasks in a file, each with what it leaves out taken from ``defaults``.

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar, get_args
 import click
 
 from rota.cli import completing, options
+from rota.cli.wording import in_options
 from rota.coordinator.config import (
     CoordinatorConfig,
     Durability,
@@ -271,7 +272,7 @@ def coordinator_config(given: dict[str, Any], *, log_level: LogLevel = "info") -
             log_level=given["log_level"] or log_level,
         )
     except ValueError as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(in_options(str(error))) from error
 
 
 def arguments_of(config: CoordinatorConfig) -> list[str]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec,
 import click
 
 from rota.cli import amounts
+from rota.cli.wording import say_in_options
+from rota.core.errors import RotaError
 
 if TYPE_CHECKING:
     from rota.client.http import HttpClient, Json
@@ -107,8 +109,12 @@ def with_client(function: Callable[Concatenate[HttpClient, P], None]) -> Callabl
         # Only here: `rota <command> --help` does without the HTTP library.
         from rota.client.http import HttpClient  # noqa: PLC0415 - see above
 
-        with HttpClient(url, token=token, ca_file=ca_file) as client:
-            function(client, **params)  # type: ignore[call-arg]  # the options are the command's own
+        try:
+            with HttpClient(url, token=token, ca_file=ca_file) as client:
+                function(client, **params)  # type: ignore[call-arg]  # the options are the command's own
+        except RotaError as error:
+            say_in_options(error)
+            raise
 
     return with_connection
 

@@ -20,6 +20,7 @@ from rota.cli.pump import Pump
 from rota.cli.spec_options import command_argument, refuse_nothing, spec_from, spec_options
 from rota.cli.text import escaped
 from rota.cli.views import ShownTask, view_of
+from rota.cli.wording import say_in_options
 from rota.core.errors import RotaError
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def command(client: HttpClient, /, *, arguments: tuple[str, ...], **fields: Any)
         ship_files(client, spec)
         ended = _Run(client, _submit(client, spec)).follow()
     except RotaError as error:
+        say_in_options(error)
         # Whatever is wrong with Rota must not look like a failure of the command.
         _leave(str(error), code=TROUBLE)
     if ended.message or ended.cause not in (None, "exit"):

@@ -1,7 +1,7 @@
 """The options that describe a task, shared by ``submit`` and ``run``, and the spec made of them.
 
 Options say no more than the API does: what is left out here is left out in the request, and the
-coordinator checks the whole. Only texts that JSON can't carry are refused here.
+coordinator checks the whole. Refused here are only options that contradict each other, and texts that JSON can't carry.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import click
 
 from rota.cli import completing, options
 from rota.cli.files import files_option
+from rota.cli.mixes import refuse_mixes
+from rota.cli.wording import option_of
 
 __all__ = ["SPEC_OPTIONS", "command_argument", "refuse_nothing", "spec_from", "spec_options"]
 
@@ -134,9 +136,11 @@ def spec_from(arguments: Sequence[str], fields: Mapping[str, Any]) -> dict[str, 
         fields: The values of `SPEC_OPTIONS` by their names.
 
     Raises:
-        click.UsageError: A text has bytes that JSON can't carry, or a file can't be read.
+        click.UsageError: Options contradict each other, a text has bytes that JSON can't carry, or a file can't be
+            read.
     """
     spec = {name: value for name, value in fields.items() if value is not None and value != ()}
+    refuse_mixes(spec, arguments)
     if arguments:
         spec["command"] = list(arguments)
     _take_file_of_code(spec)
@@ -148,7 +152,7 @@ def spec_from(arguments: Sequence[str], fields: Mapping[str, Any]) -> dict[str, 
     for name in ("tags", "outputs"):
         if name in spec:
             spec[name] = list(spec[name])
-    if "priority" in spec and spec["priority"].isdigit():
+    if "priority" in spec and spec["priority"].isdecimal():
         spec["priority"] = int(spec["priority"])
     for name in ("stdin", "code"):
         if name in spec:
@@ -183,14 +187,7 @@ def _take_resources(spec: dict[str, Any]) -> dict[str, int]:
 def _take_file_of_code(spec: dict[str, Any]) -> None:
     """Put what is in the file of ``--python`` or ``--go`` in its place, and call the task by the file."""
     files = {kind: spec.pop(f"{kind}_file") for kind in ("python", "go") if f"{kind}_file" in spec}
-    if len(files) > 1:
-        raise click.UsageError("give --python or --go, not both")
     for kind, path in files.items():
-        for other in ("code", "kind"):
-            if other in spec:
-                raise click.UsageError(f"--{kind} says what --{other} would say: give one of them")
-        if path == spec.get("stdin") == "-":
-            raise click.UsageError(f"--{kind} and --stdin can't both read our own input")
         spec["kind"] = kind
         spec["code"] = _content_of(path, option=kind)
         name = Path(path).name
@@ -229,7 +226,9 @@ def _refuse_undecodable(spec: Mapping[str, Any]) -> None:
         try:
             str(value if isinstance(value, str) else "\0".join(map(str, _flat(value)))).encode("utf-8")
         except UnicodeEncodeError:
-            raise click.UsageError(f"{name}: has bytes that are not UTF-8, which the API can't carry") from None
+            raise click.UsageError(
+                f"{option_of(name) or name}: has bytes that are not UTF-8, which the API can't carry"
+            ) from None
 
 
 def _flat(value: object) -> list[object]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
@@ -11,13 +12,15 @@ import click
 from rota.cli.batches import Batch, cut_into_batches, read_specs
 from rota.cli.exits import REFUSED
 from rota.cli.files import ship_files
+from rota.cli.mixes import READERS, refuse_second_reader
 from rota.cli.options import json_option, print_json, print_json_array, with_client
 from rota.cli.progress import progress_bar
 from rota.cli.spec_options import command_argument, refuse_nothing, spec_from, spec_options
 from rota.cli.text import escaped
 from rota.cli.views import ShownTask
 from rota.cli.waiting import wait_for_all
-from rota.core.errors import RotaError
+from rota.cli.wording import option_of
+from rota.core.errors import BadSpec, RotaError
 
 if TYPE_CHECKING:
     from rota.client.http import HttpClient, Json
@@ -67,13 +70,13 @@ def command(
     tasks that do not say otherwise. They are sent in requests of at most 1,000 tasks, each accepted whole or not at
     all, while the file is read; when too many tasks wait already, it holds back until there is room.
     """
+    if source is not None:
+        _refuse_what_is_of_one(arguments, fields, source)
     spec = spec_from(arguments, fields)
     if source is None:
         refuse_nothing(spec)
         ship_files(client, spec)
         accepted: Iterable[Json] = [client.submit(spec)]
-    elif arguments:
-        raise click.UsageError("give a command or --from, not both")
     else:
         ship_files(client, spec)
         accepted = _submit_all(client, source, spec)
@@ -88,11 +91,21 @@ def command(
         raise click.exceptions.Exit(REFUSED)
 
 
+def _refuse_what_is_of_one(arguments: Sequence[str], fields: Mapping[str, Any], source: BinaryIO) -> None:
+    if arguments:
+        raise click.UsageError("give a command or --from, not both")
+    if fields["task_id"] is not None:
+        raise click.UsageError("--id is of one task: with --from, say ids in the file")
+    if source is sys.stdin.buffer:
+        readers = [option for name, option in READERS.items() if fields[name] == "-"]
+        refuse_second_reader(["--from", *readers])
+
+
 def _submit_all(client: HttpClient, source: BinaryIO, defaults: Json) -> Iterator[Json]:
     accepted = 0
     try:
         for batch in cut_into_batches(read_specs(source, defaults)):
-            yield from _submit_batch(client, batch)
+            yield from _submit_batch(client, batch, defaults)
             accepted += batch.count
     except RotaError:
         if accepted:
@@ -102,7 +115,7 @@ def _submit_all(client: HttpClient, source: BinaryIO, defaults: Json) -> Iterato
         click.echo("rota: there is no task in the file", err=True)
 
 
-def _submit_batch(client: HttpClient, batch: Batch) -> list[Json]:
+def _submit_batch(client: HttpClient, batch: Batch, defaults: Json) -> list[Json]:
     try:
         return client.submit_many(batch.body, patience_s=PATIENCE_S, on_held_back=_say_held_back)
     except RotaError as error:
@@ -110,12 +123,20 @@ def _submit_batch(client: HttpClient, batch: Batch) -> list[Json]:
         if index is None or not 0 <= index < batch.count:
             raise
         # The coordinator counts within one request, the user has a file.
-        raise _placed(error, batch.places[index]) from error
+        raise _placed(error, batch.places[index], _option_at_fault(error, batch.specs()[index], defaults)) from error
 
 
-def _placed(error: RotaError, place: str) -> RotaError:
+def _option_at_fault(error: RotaError, spec: Json, defaults: Json) -> str | None:
+    """The option that says what is wrong, where the file leaves it to the options."""
+    field = error.field.partition(".")[0] if isinstance(error, BadSpec) else ""
+    is_of_options = field in defaults and spec.get(field) == defaults[field]
+    return option_of(field) if is_of_options else None
+
+
+def _placed(error: RotaError, place: str, option: str | None) -> RotaError:
     message = str(error).removeprefix(f"task {error.index}: ")
-    return RotaError(f"{place}: {message}", code=error.code)
+    where = place if option is None else f"{place}, by {option}"
+    return RotaError(f"{where}: {message}", code=error.code)
 
 
 def _say_held_back(error: RotaError) -> None:

@@ -10,6 +10,7 @@ import click
 
 from rota.cli import options
 from rota.cli.coordinator import TOKEN_BYTES_MAX
+from rota.cli.wording import in_options
 from rota.core.model import Gpu
 from rota.wire.channel import GRPC_PORT, Transport
 from rota.worker.config import LogFormat, LogLevel, WorkerConfig
@@ -147,4 +148,4 @@ def worker_config(given: dict[str, Any]) -> WorkerConfig:
             cache_limit_bytes=given["cache_limit"],
         )
     except ValueError as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(in_options(str(error))) from error

@@ -164,7 +164,7 @@ class CoordinatorConfig:
             if isinstance(port, int) and not 0 <= port <= PORT_MAX:
                 raise ValueError(f"{name} must be 0 to {PORT_MAX}, got {port}")
         if self.port and self.grpc_port == self.port:
-            raise ValueError(f"grpc_port must be another than port, got {self.port} for both")
+            raise ValueError(f"grpc_port must be another than port={self.port}")
         if self.max_pending < 1:
             raise ValueError(f"max_pending must be at least 1, got {self.max_pending}")
         for name, least in (

@@ -137,7 +137,7 @@ class WorkerConfig:
 
     def _check_grpc_server(self) -> None:
         if self.transport != "grpc":
-            raise ValueError("grpc_server goes with transport grpc")
+            raise ValueError("grpc_server goes with transport=grpc")
         parts = urlsplit(self.channel_url)
         if parts.scheme not in {"grpc", "grpcs"} or not parts.hostname or not _has_sane_port(parts) or parts.path:
             raise ValueError(f"grpc_server must be HOST:PORT or such as grpcs://host:50051, got {self.grpc_server!r}")
@@ -153,7 +153,9 @@ class WorkerConfig:
             if not _RESOURCE.match(name):
                 raise ValueError(f"resources: {name!r} can't be a name: use lower case, digits and ._-")
             if name in {"gpu", "gpu_memory"}:
-                raise ValueError(f"resources: {name} is matched device by device: use gpus")
+                raise ValueError(
+                    f"resources: {name} is matched device by device: leave it out, and say gpus=1 or gpus=24G"
+                )
             if amount < 0:
                 raise ValueError(f"resources: {name} can't be negative, got {amount}")
 
