@@ -385,6 +385,26 @@ def test_show_tells_what_it_is_where_it_stands_and_why(coordinator: LiveCoordina
     assert text.splitlines()[-1].split("\t")[:2] == ["1", "w1"]
 
 
+def test_what_a_compiler_says_is_a_line_in_a_list_and_whole_where_one_looks(
+    coordinator: LiveCoordinator, rota: Rota
+) -> None:
+    submitted(rota, "--shell", "make all\n  make check\n")
+    coordinator.do(lambda: coordinator.service.start("t1"))
+    said = "main.go:4:2: undefined: x\r\n\tand \x1b[31mmore\nmain.go:5:2: undefined: y\n"
+    coordinator.do(lambda: coordinator.service.end("t1", state=TaskState.FAILED, message=said))
+    _, line = [line.split("\t") for line in ok(rota("ps")).splitlines()]
+    assert line[2] == "make all make check"
+    assert line[7] == "launch-error: main.go:4:2: undefined: x and \\x1b[31mmore main.go:5:2: undefined: y"
+    text = ok(rota("show", "t1"))
+    assert (
+        "state:      failed (launch-error: main.go:4:2: undefined: x\n"
+        "                and \\x1b[31mmore\n"
+        "            main.go:5:2: undefined: y)\n"
+    ) in text
+    assert "runs:       make all\n              make check\n" in text
+    assert text.splitlines()[-1].split("\t")[-1] == line[7]
+
+
 def test_show_json_is_the_task_of_the_api_and_its_attempts(coordinator: LiveCoordinator, rota: Rota) -> None:
     submitted(rota, "true")
     coordinator.do(lambda: coordinator.service.start("t1"))

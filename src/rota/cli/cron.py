@@ -16,7 +16,7 @@ from rota.cli.files import ship_files
 from rota.cli.options import json_option, print_json, print_json_array, with_client
 from rota.cli.spec_options import command_argument, refuse_nothing, spec_from, spec_options
 from rota.cli.table import print_table, styled_state
-from rota.cli.text import escaped, from_now
+from rota.cli.text import escaped, from_now, one_line
 from rota.cli.views import view_of
 
 if TYPE_CHECKING:
@@ -366,11 +366,11 @@ def _facts(one: ShownCalendar, terms: str, now: float) -> Iterator[tuple[str, st
     yield "says", escaped(f"{one.expression} in {one.zone}")
     yield (
         "runs",
-        escaped(one.task.words) + (f" in queue {escaped(one.task.queue)}" if one.task.queue != "default" else ""),
+        one_line(one.task.words) + (f" in queue {escaped(one.task.queue)}" if one.task.queue != "default" else ""),
     )
     if terms:
-        yield "with", escaped(terms)
-    yield "state", one.state + (f": {escaped(one.problem)}" if one.problem else "")
+        yield "with", one_line(terms)
+    yield "state", one.state + (f": {one_line(one.problem)}" if one.problem else "")
     yield "misfire", {"skip": "skip what was missed", "once": "one task for all", "all": "a task for each"}[one.misfire]
     yield "overlap", one.overlap
     yield "created", one.created_at

@@ -12,7 +12,7 @@ import click
 
 from rota.cli.options import with_client
 from rota.cli.table import styled_state
-from rota.cli.text import escaped
+from rota.cli.text import escaped, one_line
 from rota.cli.views import ShownEvent, ShownProgress, view_of
 from rota.core.errors import RotaError
 
@@ -79,7 +79,7 @@ def _line(event: Json) -> str:
     if view.node and view.task:
         parts.append(f"on {escaped(view.node)}")
     if view.fraction is not None or view.text:
-        parts.append(escaped(ShownProgress(fraction=view.fraction, text=view.text or "").line))
+        parts.append(one_line(ShownProgress(fraction=view.fraction, text=view.text or "").line))
     if view.cause:
         parts.append(f"({escaped(view.cause)})")
     return " ".join(part for part in parts if part)

@@ -10,7 +10,7 @@ import click
 from rota.cli import completing
 from rota.cli.exits import REFUSED
 from rota.cli.options import ID, json_option, with_client
-from rota.cli.text import escaped, size
+from rota.cli.text import all_lines, escaped, size
 from rota.cli.views import ShownTask, view_of
 from rota.cli.waiting import wait_for_one
 from rota.core.errors import Conflict, NotFound
@@ -95,7 +95,7 @@ def _chosen(outputs: list[Output], names: tuple[str, ...], task_id: str) -> list
 def _say_message(task: ShownTask) -> None:
     """A pattern that matched nothing, and what could not be kept, stand in the task's message."""
     if task.message:
-        click.echo(f"rota: {escaped(f'{task.id} {task.outcome}')}", err=True)
+        click.echo(f"rota: {all_lines(f'{task.id} {task.outcome}')}", err=True)
 
 
 def _why_nothing(task: ShownTask) -> str:

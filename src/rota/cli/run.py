@@ -18,7 +18,7 @@ from rota.cli.options import with_client
 from rota.cli.patience import Patience
 from rota.cli.pump import Pump
 from rota.cli.spec_options import command_argument, refuse_nothing, spec_from, spec_options
-from rota.cli.text import escaped
+from rota.cli.text import all_lines
 from rota.cli.views import ShownTask, view_of
 from rota.cli.wording import say_in_options
 from rota.core.errors import RotaError
@@ -154,7 +154,7 @@ class _Run:
 
 def _say(text: str) -> None:
     """Say it on stderr; what a compiler says may have several lines."""
-    click.echo("rota: " + "\n".join(map(escaped, text.splitlines())), err=True)
+    click.echo("rota: " + all_lines(text), err=True)
 
 
 def _leave(text: str, *, code: int) -> NoReturn:

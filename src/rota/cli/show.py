@@ -12,7 +12,7 @@ from rota.cli import completing
 from rota.cli.options import ID, json_option, print_json, with_client
 from rota.cli.ps import took
 from rota.cli.table import print_table, styled_state
-from rota.cli.text import ago, amount, command_line, duration, escaped, from_now, memory, size
+from rota.cli.text import ago, all_lines, amount, command_line, duration, escaped, from_now, memory, one_line, size
 from rota.cli.views import ShownAttempt, ShownTask, ending, view_of
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def _facts(task: ShownTask, now: float) -> Iterator[tuple[str, str]]:
     yield "task", escaped(task.id)
     if task.name:
         yield "name", escaped(task.name)
-    yield "runs", escaped(task.work)
-    why = f" ({escaped(task.why)})" if task.why else ""
+    yield "runs", _own_lines(task.work)
+    why = f" ({_own_lines(task.why)})" if task.why else ""
     reason = f": {escaped(task.reason)}" if task.state == "pending" and task.reason else ""
     yield "state", styled_state(task.state) + reason + why
     if task.worker:
@@ -81,6 +81,11 @@ def _facts(task: ShownTask, now: float) -> Iterator[tuple[str, str]]:
     if task.stdout_bytes or task.stderr_bytes:
         yield "output", f"{size(task.stdout_bytes)} to stdout, {size(task.stderr_bytes)} to stderr"
     yield from _files(task)
+
+
+def _own_lines(text: str) -> str:
+    """A script, or what a compiler says, as it is: the place to read all of it."""
+    return all_lines(text, indent=_LABEL_WIDTH + 1)
 
 
 def _files(task: ShownTask) -> Iterator[tuple[str, str]]:
@@ -128,7 +133,7 @@ def _request(task: ShownTask) -> Iterator[tuple[str, str]]:
         yield "cwd", escaped(task.cwd)
     for label, pairs in (("env", task.env), ("labels", task.labels)):
         if pairs:
-            yield label, escaped(command_line([f"{key}={value}" for key, value in pairs.items()]))
+            yield label, one_line(command_line([f"{key}={value}" for key, value in pairs.items()]))
 
 
 def _usage(task: ShownTask | ShownAttempt) -> Iterator[str]:

@@ -16,7 +16,7 @@ from rota.cli.mixes import READERS, refuse_second_reader
 from rota.cli.options import json_option, print_json, print_json_array, with_client
 from rota.cli.progress import progress_bar
 from rota.cli.spec_options import command_argument, refuse_nothing, spec_from, spec_options
-from rota.cli.text import escaped
+from rota.cli.text import escaped, one_line
 from rota.cli.views import ShownTask
 from rota.cli.waiting import wait_for_all
 from rota.cli.wording import option_of
@@ -172,7 +172,7 @@ def _wait(client: HttpClient, ids: list[str]) -> bool:
             ends[task.state] += 1
             failures = ends.total() - ends["completed"]
             if task.state != "completed" and failures <= FAILURES_SHOWN:
-                click.echo(f"rota: {escaped(f'{task.id} {task.outcome}')}", err=True)
+                click.echo(f"rota: {one_line(f'{task.id} {task.outcome}')}", err=True)
             advance(failures)
 
         wait_for_all(client, ids, on_end=note)

@@ -1,8 +1,9 @@
 """Lists for people on a terminal, and for programs when piped.
 
 On a terminal: aligned columns, colours for states, made to fit its width. In a pipe: a header line
-and one line a row, fields parted by a tab, nothing cut, so that ``cut`` and ``awk`` work. Cells are
-escaped here, so no field can hold a tab or move a cursor. ``NO_COLOR`` is honoured.
+and one line a row, fields parted by a tab, nothing cut, so that ``cut`` and ``awk`` work. A cell is one
+line, where a message has several, too, and escaped, so that it can't hold a tab or move a cursor.
+``NO_COLOR`` is honoured.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final
 
 import click
 
-from rota.cli.text import escaped
+from rota.cli.text import escaped, one_line
 
 __all__ = ["STATE_STYLES", "fitted", "print_table", "styled_state"]
 
@@ -58,7 +59,7 @@ def print_table(
     first = next(remaining, None)
     click.echo("\t".join(columns))
     for row in () if first is None else itertools.chain([first], remaining):
-        click.echo("\t".join(escaped(cell) for cell in row))
+        click.echo("\t".join(map(one_line, row)))
 
 
 def fitted(natural: Mapping[str, int], room: int, *, wide: Sequence[str], spare: Sequence[str]) -> dict[str, int]:
@@ -109,7 +110,7 @@ def _print_on_terminal(
     from rich.text import Text  # noqa: PLC0415 - see above
 
     console = Console(highlight=False)
-    cells = [[Text(escaped(cell)) for cell in row] for row in rows]
+    cells = [[Text(one_line(cell)) for cell in row] for row in rows]
     natural = {title: max([len(title), *(row[index].cell_len for row in cells)]) for index, title in enumerate(columns)}
     widths = fitted(natural, console.width, wide=wide, spare=spare)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))

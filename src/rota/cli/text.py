@@ -6,6 +6,7 @@ terminal, because a name may hold sequences that move the cursor or rewrite what
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from shlex import quote
@@ -13,12 +14,14 @@ from typing import Final
 
 __all__ = [
     "ago",
+    "all_lines",
     "amount",
     "command_line",
     "duration",
     "escaped",
     "from_now",
     "memory",
+    "one_line",
     "quantity",
     "seconds_since",
     "shortened",
@@ -27,6 +30,12 @@ __all__ = [
 
 _UNITS: Final = ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
 _SIZE_UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+_BREAK: Final = re.compile(r"[ \t]*[\r\n][ \t\r\n]*")
+_BREAKS: Final = "\r\n"
+_INDENT = re.compile(r"^\t+", re.MULTILINE)
+_TAB: Final = "    "
 
 
 def escaped(text: str) -> str:
@@ -38,6 +47,26 @@ def escaped(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def one_line(text: str) -> str:
+    r"""Return ``text`` as one line that is safe to show: what parts its lines becomes one space.
+
+    >>> one_line("undefined: x\r\n\tmain.go:3\n"), one_line("a\x1b[31mb\tc")
+    ('undefined: x main.go:3', 'a\\x1b[31mb\\tc')
+    """
+    return text if text.isprintable() else escaped(_BREAK.sub(" ", text.strip(_BREAKS)))
+
+
+def all_lines(text: str, *, indent: int = 0) -> str:
+    r"""Return ``text`` with its own lines, each safe to show, those after the first one indented.
+
+    >>> print(all_lines("first\n\tsecond\x07\n", indent=2))
+    first
+          second\x07
+    """
+    lines = _INDENT.sub(lambda tabs: _TAB * len(tabs[0]), text.strip(_BREAKS).replace("\r\n", "\n")).split("\n")
+    return ("\n" + indent * " ").join(map(escaped, lines))
 
 
 def duration(seconds: float) -> str:

@@ -11,7 +11,7 @@ import click
 from rota.cli import completing
 from rota.cli.options import ID, json_option, print_json, with_client
 from rota.cli.table import styled_state
-from rota.cli.text import escaped, from_now
+from rota.cli.text import all_lines, escaped, from_now, one_line
 from rota.cli.views import ShownWhy, view_of
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ def command(client: HttpClient, *, task_id: str, as_json: bool) -> None:
 
 def _lines(why: ShownWhy, now: float) -> Iterator[str]:
     reason = f" ({why.reason})" if why.reason else ""
-    yield f"{escaped(why.id)} {styled_state(why.state)}{reason}: {escaped(why.text)}"
+    yield f"{escaped(why.id)} {styled_state(why.state)}{reason}: {all_lines(why.text, indent=4)}"
     for blocker in why.blockers:
-        yield f"  - {escaped(blocker.text)}"
+        yield f"  - {one_line(blocker.text)}"
     if why.nearest is not None:
-        yield f"  nearest miss: {escaped(why.nearest.text)}"
+        yield f"  nearest miss: {one_line(why.nearest.text)}"
     if why.place is not None:
         yield f"  in the order: {_ahead(why.place.ahead)}, of {why.place.of:,} that wait"
     if why.start is not None:
