@@ -24,7 +24,7 @@ FOREIGN_VARIABLES: Final = ("ROTA_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "
 """Beginnings of variables that would make tests speak to the cluster, or through the proxy, of whoever runs them."""
 
 NO_BYTECODE: Final = "PYTHONDONTWRITEBYTECODE"
-"""With it each of the thousand programs under test would compile all that it imports: a third of a coordinator's start."""
+"""With it each of the thousand programs under test would compile all that it imports: a third of its start."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -86,10 +86,10 @@ def test_fetch_writes_below_one_folder_and_overwrites_nothing(rota: Rota) -> Non
         "rota: out/a would be overwritten: nothing was written; --force overwrites, --to DIR writes elsewhere\n"
     )
     assert files_of(rota) == {"out/a": "mine"}
-    assert rota.ok("fetch", task_id, "--to", "x/y", "out/deep/b") == "x/y/out/deep/b  2 B\n"
+    assert rota.ok("fetch", task_id, "--to", "x/y", "--only", "out/deep/b") == "x/y/out/deep/b  2 B\n"
     assert rota.ok("fetch", task_id, "--force")
     assert files_of(rota) == {"out/a": "1\n", "out/deep/b": "2\n", "x/y/out/deep/b": "2\n"}
-    told = json.loads(rota.ok("fetch", task_id, "out/a", "--json"))
+    told = json.loads(rota.ok("fetch", task_id, "--only", "*/a", "--json"))
     assert [(one["name"], one["path"], one["bytes"], one["executable"]) for one in told] == [
         ("out/a", "out/a", 2, True)
     ]
@@ -116,7 +116,7 @@ def test_fetch_says_why_there_is_nothing(rota: Rota) -> None:
     partly = rota.run("fetch", without, "--wait")
     assert (partly.returncode, partly.stdout) == (0, "b  1 B\n")
     assert "completed: not brought back: 'a', which is a link" in partly.stderr
-    unknown = rota.run("fetch", without, "b", "c")
+    unknown = rota.run("fetch", without, "--only", "b", "--only", "c")
     assert (unknown.returncode, f"{without} has not brought back 'c'; what there is: b" in unknown.stderr) == (1, True)
     assert rota.run("fetch", "t999").returncode == 1
 
@@ -175,3 +175,37 @@ def test_many_tasks_share_files(rota: Rota) -> None:
     for number, task_id in enumerate(ids):
         rota.ok("fetch", task_id)
         assert (rota.folder / f"out-{number}").read_text() == "shared"
+
+
+def test_many_tasks_are_fetched_at_once(rota: Rota) -> None:
+    tasks = "".join(json.dumps({"shell": f"echo {n} > out-{n}", "outputs": ["out-*"]}) + "\n" for n in range(3))
+    ids = rota.ok("submit", "--from", "-", "--label", "job=flat", stdin=tasks).split()
+    assert rota.ok("wait", "--label", "job=flat") == ""
+    listed = rota.ok("fetch", "--label", "job=flat", "--list")
+    assert listed == "".join(f"{task_id}  out-{n}  2 B\n" for n, task_id in enumerate(ids))
+    rota.ok("fetch", *ids, "--to", "by-ids")
+    rota.ok("fetch", "--label", "job=flat", "--to", "by-label")
+    expected = {f"{folder}/out-{n}": f"{n}\n" for folder in ("by-ids", "by-label") for n in range(3)}
+    assert files_of(rota) == expected
+
+
+def test_files_of_one_name_are_parted_by_id_and_never_lost(rota: Rota) -> None:
+    tasks = "".join(json.dumps({"shell": f"echo {n} > out", "outputs": ["out"]}) + "\n" for n in range(2))
+    first, second = rota.ok("submit", "--from", "-", "--label", "job=same", stdin=tasks).split()
+    refused = rota.run("fetch", "--label", "job=same", "--wait", "--force")
+    assert (refused.returncode, files_of(rota)) == (1, {})
+    assert f"{first} and {second} have both left 'out', and they differ: nothing was written; --by-id" in refused.stderr
+    rota.ok("fetch", "--label", "job=same", "--by-id")
+    assert files_of(rota) == {f"{first}/out": "0\n", f"{second}/out": "1\n"}
+
+
+def test_what_has_not_ended_keeps_the_rest_from_nothing(rota: Rota) -> None:
+    done = rota.ok("submit", "--label", "job=part", "--output", "out", "--wait", "--shell", "echo > out").strip()
+    waiting = rota.ok("submit", "--label", "job=part", "--output", "out", "--delay", "1h", "--", "true").strip()
+    empty = rota.ok("submit", "--label", "job=part", "--wait", "--", "true").strip()
+    result = rota.run("fetch", "--label", "job=part")
+    assert (result.returncode, result.stdout, files_of(rota)) == (1, "out  1 B\n", {"out": "\n"})
+    assert f"{waiting} has not ended: ask again later, or --wait for that" in result.stderr
+    assert f"{empty} has brought nothing back: it was submitted without --output" in result.stderr
+    assert rota.ok("fetch", done, "--list")
+    rota.ok("cancel", "--label", "job=part")

@@ -264,13 +264,14 @@ class FakeService(Service):
         *,
         state: TaskState = TaskState.COMPLETED,
         exit_code: int = 0,
+        cause: Cause = Cause.EXIT,
         outputs: tuple[OutputFile, ...] = (),
         message: str | None = None,
     ) -> None:
-        """Let a task end; a message is that of a failed launch."""
+        """Let a task end; ``cause`` counts if it failed, and a message is that of a failed launch."""
         progress = self._records[TaskId(task_id)].progress
         progress.state, progress.exit_code, progress.ended_at = state, exit_code, CREATED_AT + 3.0
-        progress.cause = Cause.EXIT if state is TaskState.FAILED else None
+        progress.cause = cause if state is TaskState.FAILED else None
         if message is not None:
             progress.cause, progress.message = Cause.LAUNCH_ERROR, message
         progress.cpu_seconds, progress.peak_memory_kib = 0.25, 2100

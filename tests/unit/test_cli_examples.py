@@ -44,7 +44,7 @@ def test_the_parser_takes_every_example(name: str, line: str, tmp_path: Path, mo
 
 @pytest.mark.parametrize(
     "line",
-    ["rota ps --state gone", "rota submti -- true", "rota cancel", "rota queues set --weight x a", "rota show a b"],
+    ["rota ps --state gone", "rota submti -- true", "rota why", "rota queues set --weight x a", "rota show a b"],
 )
 def test_a_mistake_in_an_example_would_be_found(line: str) -> None:
     with pytest.raises(click.UsageError):

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rota.cli import completing
 from rota.cli.bulk import change_each
-from rota.cli.options import ID, json_option, with_client
+from rota.cli.choosing import OPEN_STATES, Choice, task_choice
+from rota.cli.options import json_option, with_client
 
 if TYPE_CHECKING:
     from rota.client.http import HttpClient
@@ -21,25 +21,33 @@ __all__ = ["command"]
 
     \b
     rota cancel t17 t18
-    rota ps --state pending --queue batch --json | jq -r '.[].id' | xargs -r rota cancel
+    rota cancel --label job=sweep
+    rota cancel --queue batch --state pending
     """
 )
-@click.argument(
-    "ids",
-    metavar="ID...",
-    type=ID,
-    nargs=-1,
-    required=True,
-    shell_complete=completing.tasks("pending", "assigned", "running"),
-)
+@task_choice(*OPEN_STATES, example="--label job=sweep")
 @json_option
 @with_client
-def command(client: HttpClient, *, ids: tuple[str, ...], as_json: bool) -> None:
+def command(client: HttpClient, /, *, choice: Choice, as_json: bool) -> None:
     """Cancel tasks. A running one is ended with SIGTERM, and with SIGKILL if that does not help.
 
-    A task that has ended already stays as it is.
+    Give ids, or filters for all tasks that match them and have not ended; of several filters all must hold. A task
+    that has ended already stays as it is.
     """
-    change_each(ids, client.cancel, as_json=as_json, describe=lambda task: f"{task['id']} {_outcome(task)}")
+    if choice.is_bulk:
+        choice = _of_open_ones(choice)
+    ids = choice.task_ids(client)
+    count = change_each(ids, client.cancel, as_json=as_json, describe=lambda task: f"{task['id']} {_outcome(task)}")
+    if choice.is_bulk and not as_json:
+        click.echo(f"rota: {count} cancelled" if count else "rota: no task matches that has not ended", err=True)
+
+
+def _of_open_ones(choice: Choice) -> Choice:
+    """Leave out what has ended. Filters that only such tasks match are a mistake: there is nothing to cancel."""
+    states = choice.filters["state"]
+    if choice.filters["cause"] or set(states) - set(OPEN_STATES):
+        raise click.UsageError("what has ended can't be cancelled: --state is pending, assigned or running")
+    return Choice((), {**choice.filters, "state": states or OPEN_STATES})
 
 
 def _outcome(task: dict[str, object]) -> str:

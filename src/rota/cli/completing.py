@@ -112,11 +112,13 @@ def tasks(*states: str) -> Completer:
 
 
 def outputs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str] | str]:
-    """Offer the names of what the task on the line has left, but for those that stand there already."""
-    task_id, there = ctx.params["task_id"], ctx.params.get("names") or ()
+    """Offer the names of what the tasks on the line have left, but for those that stand there already."""
+    # Where the option has no value yet, click leaves the arguments before it as they are.
+    ids, there = ctx.params.get("ids") or ctx.args, ctx.params.get("names") or ()
 
     def found(client: HttpClient) -> Iterator[tuple[str, str]]:
-        return ((output.name, "") for output in client.files.outputs(task_id) if output.name not in there)
+        names = dict.fromkeys(output.name for task_id in ids for output in client.files.outputs(task_id))
+        return ((name, "") for name in names if name not in there)
 
     return _live(found)(ctx, param, incomplete)
 

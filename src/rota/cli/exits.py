@@ -52,12 +52,13 @@ CLOSED_PIPE: Final = 141
 """128 + SIGPIPE: the reader of the output has left (``rota ps | head``)."""
 
 MEANINGS: Final = {
-    OK: "it worked; with `--wait`, and of `workload`: all tasks completed",
+    OK: "it worked; with `--wait`, and of `wait` and `workload`: all tasks completed",
     REFUSED: "the request was refused, or a task that was waited for did not complete; `up`: the coordinator ended",
     2: "the command line makes no sense",
     69: "`worker`: the coordinator will not take it",
     75: "`coordinator`: the state can't be used, or belongs to another coordinator",
     78: "`coordinator`: it can't listen on its address, or there is no such policy",
+    TIMED_OUT: "`wait`: its `--timeout` was over",
     TROUBLE: "Rota could not do it: no coordinator answers, or it takes nothing now",
     ABORTED: "Ctrl-C",
     CLOSED_PIPE: "the reader of the output has left (`rota ps | head`)",

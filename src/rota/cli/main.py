@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "Run": {
         "run": "Run a command on the cluster as if it ran here.",
         "submit": "Submit one task, or many from a file.",
+        "wait": "Wait until tasks have ended, and say how they did.",
         "cancel": "Cancel tasks.",
         "retry": "Bring failed or cancelled tasks back.",
         "cron": "List and make calendars: tasks that run by the clock.",
@@ -40,7 +41,7 @@ COMMANDS: Final = {
         "show": "Show all about a task.",
         "why": "Say why a task waits.",
         "logs": "Print the output of a task.",
-        "fetch": "Bring back the files that a task has left.",
+        "fetch": "Bring back the files that tasks have left.",
         "events": "Follow what happens.",
         "stats": "Show the counts of the coordinator.",
     },

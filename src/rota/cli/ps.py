@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from rota.cli import completing, options
-from rota.cli.amounts import parse_since
+from rota.cli.choosing import matching_tasks, task_filters
 from rota.cli.options import json_option, print_json_array, with_client
 from rota.cli.table import print_table
 from rota.cli.text import ago, duration, seconds_since
@@ -19,9 +18,7 @@ from rota.cli.views import ShownAttempt, ShownTask, view_of
 if TYPE_CHECKING:
     from rota.client.http import HttpClient, Json
 
-__all__ = ["command", "matching_tasks", "task_filters", "took"]
-
-F = TypeVar("F", bound=Callable[..., None])
+__all__ = ["command", "took"]
 
 COLUMNS: Final = ("ID", "STATE", "TASK", "WORKER", "ATTEMPT", "TOOK", "CREATED", "WHY")
 
@@ -32,33 +29,13 @@ SPARE: Final = ("CREATED", "ATTEMPT", "TOOK", "WORKER")
 LIMIT: Final = 50
 """About what fits on a screen; --all has the rest."""
 
-PAGE_TASKS_MAX: Final = 1000
-"""The most that the API gives at once."""
-
-STATES: Final = ("pending", "assigned", "running", "completed", "failed", "cancelled")
-
-_FILTERS: Final = (
-    click.option("--state", multiple=True, type=click.Choice(STATES), help="In this state. Repeat for more."),
-    click.option("--queue", shell_complete=completing.queues(), help="In this queue."),
-    click.option("--name", help="Of this name; a prefix if it ends in *."),
-    click.option("-l", "--label", type=options.PAIR_TEXT, multiple=True, help="With this label. Repeat for more."),
-    click.option("--worker", shell_complete=completing.workers(), help="On this worker."),
-    click.option("--since", metavar="TIME|AGO", help="Created since then: 1h, 2d or 2030-01-31T12:00:00Z."),
-)
-
-
-def task_filters(function: F) -> F:
-    """Give a command the options that choose tasks."""
-    for option in reversed(_FILTERS):
-        function = option(function)
-    return function
-
 
 @click.command(
     epilog="""Examples:
 
     \b
     rota ps --state failed --since 1h
+    rota ps --cause oom --label job=sweep
     rota ps --name 'nightly-*' --json | jq -r '.[].id'
     """
 )
@@ -77,23 +54,6 @@ def command(client: HttpClient, /, *, limit: int, is_unlimited: bool, as_json: b
         print_tasks(shown)
     if not is_unlimited and next(tasks, None) is not None:
         click.echo(f"rota: these are the newest {limit}; --all lists all", err=True)
-
-
-def matching_tasks(client: HttpClient, filters: dict[str, Any], *, limit: int | None) -> Iterator[Json]:
-    """Yield tasks, newest first, page by page as they are asked for.
-
-    Args:
-        client: The coordinator.
-        filters: The values of `task_filters`.
-        limit: How many are wanted at most; ``None`` for all.
-    """
-    try:
-        since = parse_since(filters["since"], now=time.time()) if filters["since"] else None
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--since") from error
-    page_limit = min(limit or PAGE_TASKS_MAX, PAGE_TASKS_MAX)
-    for page in client.tasks({**filters, "since": since, "limit": page_limit}):
-        yield from page
 
 
 def print_tasks(tasks: Iterable[Json]) -> None:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
 
 from rota.cli.batches import Batch, cut_into_batches, read_specs
+from rota.cli.ends import wait_and_tell
 from rota.cli.exits import REFUSED
 from rota.cli.files import ship_files
 from rota.cli.mixes import READERS, refuse_second_reader
 from rota.cli.options import json_option, print_json, print_json_array, with_client
-from rota.cli.progress import progress_bar
 from rota.cli.spec_options import command_argument, refuse_nothing, spec_from, spec_options
-from rota.cli.text import escaped, one_line
-from rota.cli.views import ShownTask
-from rota.cli.waiting import wait_for_all
+from rota.cli.text import escaped
 from rota.cli.wording import option_of
 from rota.core.errors import BadSpec, RotaError
 
@@ -29,8 +26,6 @@ __all__ = ["command"]
 
 PATIENCE_S: Final = 600.0
 """How long many tasks are held back while too many wait already: the cluster needs time to work them off."""
-
-FAILURES_SHOWN: Final = 10
 
 
 @click.command(
@@ -83,7 +78,7 @@ def command(
     ids = _tell(accepted, is_array=source is not None, as_json=as_json and not is_waited_for, is_told=not as_json)
     if not is_waited_for or not ids:
         return
-    is_complete = _wait(client, ids)
+    is_complete = wait_and_tell(client, ids)["completed"] == len(ids)
     if as_json:
         tasks = (client.task(task_id) for task_id in ids)
         print_json_array(tasks) if source is not None else print_json(next(tasks))
@@ -161,21 +156,3 @@ def _tell(accepted: Iterable[Json], *, is_array: bool, as_json: bool, is_told: b
             if is_told:
                 click.echo(escaped(str(task["id"])))
     return ids
-
-
-def _wait(client: HttpClient, ids: list[str]) -> bool:
-    """Wait for all; say on stderr how they ended; return whether all completed."""
-    ends: Counter[str] = Counter()
-    with progress_bar(len(ids)) as advance:
-
-        def note(task: ShownTask) -> None:
-            ends[task.state] += 1
-            failures = ends.total() - ends["completed"]
-            if task.state != "completed" and failures <= FAILURES_SHOWN:
-                click.echo(f"rota: {one_line(f'{task.id} {task.outcome}')}", err=True)
-            advance(failures)
-
-        wait_for_all(client, ids, on_end=note)
-    if len(ids) > 1:
-        click.echo("rota: " + ", ".join(f"{count} {state}" for state, count in sorted(ends.items())), err=True)
-    return ends["completed"] == len(ids)

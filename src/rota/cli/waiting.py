@@ -9,6 +9,7 @@ before we listened. Either alone would do; together they are quick and sure.
 from __future__ import annotations
 
 import itertools
+import math
 import queue
 import threading
 import time
@@ -47,18 +48,25 @@ def wait_for_one(client: HttpClient, task_id: str) -> ShownTask:
         patience.relax()
 
 
-def wait_for_all(client: HttpClient, ids: Sequence[str], *, on_end: Callable[[ShownTask], None]) -> None:
-    """Return when all tasks have ended.
+def wait_for_all(
+    client: HttpClient,
+    ids: Sequence[str],
+    *,
+    on_end: Callable[[ShownTask], None],
+    timeout_s: float | None = None,
+) -> int:
+    """Return when all tasks have ended, or the time is over; return how many are left.
 
     Args:
         client: The coordinator.
         ids: The tasks, in the order of their arrival; not empty.
         on_end: Told each one that has ended, once, as it ends.
+        timeout_s: How long to wait at most; ``None`` for as long as it takes.
     """
-    if len(ids) == 1:
+    if len(ids) == 1 and timeout_s is None:
         on_end(wait_for_one(client, ids[0]))
-        return
-    _Crowd(client, ids, on_end).wait()
+        return 0
+    return _Crowd(client, ids, on_end).wait(math.inf if timeout_s is None else timeout_s)
 
 
 class _Crowd:
@@ -72,19 +80,21 @@ class _Crowd:
         self._heard: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._patience = Patience()
 
-    def wait(self) -> None:
+    def wait(self, timeout_s: float) -> int:
+        ends_at = time.monotonic() + timeout_s
         threading.Thread(target=self._listen, name="events", daemon=True).start()
         looks_at = time.monotonic()
-        while self._left:
-            if time.monotonic() >= looks_at:
+        while self._left and (now := time.monotonic()) < ends_at:
+            if now >= looks_at:
                 are_all_ended = self._look()
                 # Where a whole look found only ended ones, there are more of them behind.
                 looks_at = time.monotonic() + (0.0 if are_all_ended else LOOK_EVERY_S)
                 continue
             try:
-                self._check(self._heard.get(timeout=max(0.0, looks_at - time.monotonic())))
+                self._check(self._heard.get(timeout=max(0.0, min(looks_at, ends_at) - now)))
             except queue.Empty:
                 continue
+        return len(self._left)
 
     def _listen(self) -> None:
         """Put the ids of tasks that end into the queue. Runs in a thread of its own, until the process ends."""
