@@ -220,7 +220,7 @@ def test_more_than_any_worker_has_waits_as_impossible_and_fails_in_the_end(
 ) -> None:
     task = client.post("/tasks", json={**TRUE, "resources": {"cpu": 64_000}}).json()
     assert task["reason"] == "impossible"
-    assert task["reason_text"] == "needs cpu 64,000; the largest worker, large, has 2,000"
+    assert task["reason_text"] == "needs 64 cores; the largest worker, large, has 2"
     together = client.post("/tasks", json={**TRUE, "resources": {"memory": 1_000}, "tags": ["slow"]}).json()
     assert together["reason"] == "tags"
     ended = cluster.wait_for_end(task["id"])

@@ -231,7 +231,7 @@ def test_task_that_nobody_can_run_is_told_as_not_ended_or_failed() -> None:
         ("tags", 3, "no worker has the tag nowhere")
     ]
     assert [(each.why, each.tasks) for each in seen.failures] == [("impossible", seen.failed)]
-    assert "needs cpu" in seen.failures[0].example
+    assert "; the largest worker, " in seen.failures[0].example
 
 
 def test_run_stops_when_it_is_told_to() -> None:

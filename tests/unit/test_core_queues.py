@@ -176,7 +176,7 @@ def test_a_queue_uses_at_most_so_much() -> None:
     core.set_queue("batch", max_resources={"memory": 5000})
     seqs = core.submit(3, queue="batch", resources={"memory": 2000})
     assert core.states(seqs) == ["assigned", "assigned", "pending"]
-    assert why(core, seqs[2]) == ("quota", "the queue batch uses 4,000 of at most 5,000 memory")
+    assert why(core, seqs[2]) == ("quota", "the queue batch uses 4,000 MiB of at most 5,000 MiB memory")
     small = only(core.submit(queue="batch", resources={"memory": 1000}))
     assert core.states([small]) == ["assigned"]
 

@@ -47,7 +47,7 @@ def test_workers_are_full() -> None:
     core.hello("w1", cpu=2000)
     core.hello("w2", cpu=1500)
     core.submit(3)
-    assert waiting(core) == ("resources", "waits for cpu 1,000 (most free: 500 on w2) on 2 workers")
+    assert waiting(core) == ("resources", "waits for 1 core (most free: 0.5 on w2) on 2 workers")
 
 
 def test_worker_runs_as_many_tasks_as_it_may() -> None:
@@ -64,7 +64,7 @@ def test_room_is_there_but_not_on_one_worker() -> None:
     core.submit(resources={"cpu": 2000, "memory": 1})
     core.submit(resources={"cpu": 1, "memory": 2000})
     reason, text = waiting(core, resources={"cpu": 1000, "memory": 1000})
-    assert (reason, text) == ("resources", "waits for cpu 1,000, memory 1,000 to be free on one of 2 workers")
+    assert (reason, text) == ("resources", "waits for 1 core, 1,000 MiB memory to be free on one of 2 workers")
 
 
 def test_cards_are_taken() -> None:
@@ -73,7 +73,7 @@ def test_cards_are_taken() -> None:
     core.submit(resources={"gpu": 1})
     assert waiting(core, resources={"gpu": 1}) == (
         "resources",
-        "waits for cpu 1,000, gpu 1 to be free on one of 1 worker",
+        "waits for 1 core, 1 GPU to be free on one of 1 worker",
     )
 
 
@@ -124,13 +124,13 @@ def test_tags_and_python_that_no_worker_has_together() -> None:
 @pytest.mark.parametrize(
     "resources,text",
     [
-        ({"cpu": 64_000}, "needs cpu 64,000; the largest worker, w2, has 8,000"),
-        ({"memory": 9000}, "needs memory 9,000; the largest worker, w1, has 8,192"),
-        ({"licences": 1}, "needs licences 1; the largest worker, w2, has 0"),
-        ({"gpu": 3}, "needs gpu 3; the largest worker, w2, has 2"),
-        ({"gpu_memory": 20_000}, "needs gpu_memory 20,000; the largest worker, w2, has 16,000"),
-        ({"cpu": 6000, "memory": 8000}, "no single worker has cpu 6,000, memory 8,000 together"),
-        ({"gpu": 2, "gpu_memory": 10_000}, "no single worker has cpu 1,000, gpu 2, gpu_memory 10,000 together"),
+        ({"cpu": 64_000}, "needs 64 cores; the largest worker, w2, has 8"),
+        ({"memory": 9000}, "needs 9,000 MiB memory; the largest worker, w1, has 8 GiB"),
+        ({"licences": 1}, "needs 1 licences; the largest worker, w2, has 0"),
+        ({"gpu": 3}, "needs 3 GPUs; the largest worker, w2, has 2"),
+        ({"gpu_memory": 20_000}, "needs 20,000 MiB GPU memory; the largest worker, w2, has 16,000 MiB"),
+        ({"cpu": 6000, "memory": 8000}, "no single worker has 6 cores, 8,000 MiB memory together"),
+        ({"gpu": 2, "gpu_memory": 10_000}, "no single worker has 1 core, 2 GPUs, 10,000 MiB GPU memory together"),
     ],
 )
 def test_impossible_names_the_largest_worker(resources: dict[str, int], text: str) -> None:
@@ -232,7 +232,7 @@ def test_impossible_task_fails_when_nobody_came_who_could() -> None:
     core.pass_time(2.0)
     progress = core.progress(seq)
     assert (progress.state, progress.cause) == (TaskState.FAILED, Cause.IMPOSSIBLE)
-    assert progress.message == "needs cpu 64,000; the largest worker, w1, has 4,000"
+    assert progress.message == "needs 64 cores; the largest worker, w1, has 4"
 
 
 def test_task_that_came_later_is_given_its_own_time() -> None:

@@ -37,8 +37,8 @@ def test_each_worker_is_counted_once_by_the_first_thing_that_it_lacks() -> None:
     assert sum(blocker.workers for blocker in found.blockers) == 6
     assert texts(found) == [
         "3 workers lack tag gpu",
-        "1 worker has less than memory 3,500 free (most free: 1,096 on w5)",
-        "1 worker has less than memory 3,500 in all (the largest, w4: 2,900)",
+        "1 worker has less than 3,500 MiB memory free (most free: 1,096 MiB on w5)",
+        "1 worker has less than 3,500 MiB memory in all (the largest, w4: 2,900 MiB)",
         "1 worker is draining",
     ]
 
@@ -51,7 +51,7 @@ def test_the_nearest_miss_is_what_most_workers_could_give_now() -> None:
     found = waiting(core, resources={"memory": 8000})
     assert found.nearest is not None
     assert (found.nearest.resource, found.nearest.amount, found.nearest.workers) == ("memory", 6000, 2)
-    assert found.nearest.text == "would fit on 2 workers with memory 6,000"
+    assert found.nearest.text == "would fit on 2 workers with 6,000 MiB memory"
 
 
 def test_the_nearest_miss_may_be_a_tag() -> None:
@@ -80,7 +80,7 @@ def test_the_impossible_is_measured_by_what_workers_have_in_all() -> None:
     core.hello("w1", cpu=4000)
     core.submit(resources={"cpu": 4000})
     found = waiting(core, resources={"cpu": 64000})
-    assert texts(found) == ["1 worker has less than cpu 64,000 in all (the largest, w1: 4,000)"]
+    assert texts(found) == ["1 worker has less than 64 cores in all (the largest, w1: 4)"]
     assert found.nearest is not None
     assert found.nearest.amount == 4000
 
@@ -88,11 +88,11 @@ def test_the_impossible_is_measured_by_what_workers_have_in_all() -> None:
 @pytest.mark.parametrize(
     "offer,fields,text",
     [
-        ({"gpus": [8000]}, {"resources": {"gpu": 2}}, "1 worker has less than gpu 2 in all (the largest, w1: 1)"),
+        ({"gpus": [8000]}, {"resources": {"gpu": 2}}, "1 worker has less than 2 GPUs in all (the largest, w1: 1)"),
         (
             {"gpus": [8000]},
             {"resources": {"gpu_memory": 9000}},
-            "1 worker has less than gpu_memory 9,000 in all (the largest, w1: 8,000)",
+            "1 worker has less than 9,000 MiB GPU memory in all (the largest, w1: 8,000 MiB)",
         ),
         ({}, {"image": "alpine"}, "1 worker lacks the executor for container tasks"),
         ({"max_tasks": 0}, {}, "1 worker runs as many tasks as it may"),
@@ -109,7 +109,7 @@ def test_a_share_of_a_card_is_told_with_the_largest_that_is_free() -> None:
     core.hello(gpus=[8000])
     core.submit(resources={"gpu_memory": 5000})
     found = waiting(core, resources={"gpu_memory": 4000})
-    assert texts(found) == ["1 worker has less than gpu_memory 4,000 free (most free: 3,000 on w1)"]
+    assert texts(found) == ["1 worker has less than 4,000 MiB GPU memory free (most free: 3,000 MiB on w1)"]
 
 
 def test_its_place_is_behind_higher_priorities_and_earlier_tasks() -> None:

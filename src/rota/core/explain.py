@@ -14,6 +14,7 @@ from rota.core.gang_placing import could_ever_fit, gang_verdict
 from rota.core.gangs import Gang
 from rota.core.model import Reason, Shape, WorkerState
 from rota.core.ordering import TaskStream, stream_of
+from rota.core.quantities import amount, quantity
 from rota.core.reservations import fits_beside
 from rota.core.spec import EXECUTOR_TAG, GO_TAG, PYTHON_TAG
 from rota.core.state import State
@@ -177,17 +178,17 @@ def _explain_block(state: State, task: Task, room: Room, block: Reason) -> str:
         return f"the queue {queue.name} runs {queue.running:,} of at most {most:,}"
     name = queue.find_full(room.shape.resources) or "cpu"
     most = queue.settings.max_resources.get(name, 0)
-    return f"the queue {queue.name} uses {queue.used.get(name, 0):,} of at most {most:,} {name}"
+    return f"the queue {queue.name} uses {quantity(name, queue.used.get(name, 0))} of at most {amount(name, most)}"
 
 
 def explain_impossible(cluster: Cluster, room: Room) -> str:
     """Say what no worker could ever give, and name the largest worker."""
     tagged = [worker for worker in cluster.workers.values() if room.accepts(worker)]
-    for name, amount in room.shape.resources:
+    for name, count in room.shape.resources:
         largest = max(tagged, key=lambda worker: (_total(worker, name), worker.id), default=None)
-        if largest is not None and _total(largest, name) < amount:
-            has = _total(largest, name)
-            return f"needs {name} {amount:,}; the largest worker, {largest.id}, has {has:,}"
+        if largest is not None and _total(largest, name) < count:
+            has = quantity(name, _total(largest, name))
+            return f"needs {amount(name, count)}; the largest worker, {largest.id}, has {has}"
     return f"no single worker has {_amounts(room)} together"
 
 
@@ -266,10 +267,11 @@ def _explain_resources(cluster: Cluster, room: Room) -> str:
     """Say what is short where it fits best."""
     open_workers = [worker for worker in cluster.could_ever_run(room) if worker.is_open]
     short: list[str] = []
-    for name, amount in room.plain:
+    for name, count in room.plain:
         freest = max(open_workers, key=lambda worker: (worker.ledger.free.get(name, 0), worker.id))
-        if freest.ledger.free.get(name, 0) < amount:
-            short.append(f"{name} {amount:,} (most free: {freest.ledger.free.get(name, 0):,} on {freest.id})")
+        free = freest.ledger.free.get(name, 0)
+        if free < count:
+            short.append(f"{amount(name, count)} (most free: {quantity(name, free)} on {freest.id})")
     if short:
         return f"waits for {', '.join(short)} on {_count(open_workers)}"
     if all(len(worker.lanes) + worker.quarantined >= worker.max_tasks for worker in open_workers):
@@ -282,7 +284,7 @@ def _count(workers: list[Worker]) -> str:
 
 
 def _amounts(room: Room) -> str:
-    return ", ".join(f"{name} {amount:,}" for name, amount in room.shape.resources)
+    return ", ".join(amount(name, count) for name, count in room.shape.resources)
 
 
 def _total(worker: Worker, name: str) -> int:

@@ -17,6 +17,7 @@ from rota.core.estimates import UNKNOWN_S
 from rota.core.explain import explain_wait
 from rota.core.model import Reason, WorkerState
 from rota.core.ordering import stream_of
+from rota.core.quantities import amount, quantity
 from rota.core.reservations import fits_beside
 from rota.core.resources import GPU, GPU_MEMORY
 from rota.core.spec import EXECUTOR_TAG, GO_TAG, PYTHON_TAG
@@ -140,13 +141,14 @@ def _blocker(room: Room, reason: Reason, what: str, workers: list[Worker]) -> Bl
     count = len(workers)
     who = "1 worker" if count == 1 else f"{count} workers"
     have, run, are = ("has", "runs", "is") if count == 1 else ("have", "run", "are")
-    need = dict(room.shape.resources).get(what, 0)
+    need = amount(what, dict(room.shape.resources).get(what, 0))
     match reason:
         case Reason.TAGS:
             return Blocker(reason, count, f"{who} {'lacks' if count == 1 else 'lack'} {what}")
         case Reason.IMPOSSIBLE:
             most = max(workers, key=lambda worker: (_capacity(worker, what), worker.id))
-            text = f"{who} {have} less than {what} {need:,} in all (the largest, {most.id}: {_capacity(most, what):,})"
+            has = quantity(what, _capacity(most, what))
+            text = f"{who} {have} less than {need} in all (the largest, {most.id}: {has})"
         case Reason.RESERVATION:
             text = f"{who} {are} reserved for others ({what})"
         case Reason.NO_WORKERS:
@@ -159,7 +161,8 @@ def _blocker(room: Room, reason: Reason, what: str, workers: list[Worker]) -> Bl
             text = f"{who} {have} room: it is about to be placed"
         case _:
             most = max(workers, key=lambda worker: (_free(worker, what), worker.id))
-            text = f"{who} {have} less than {what} {need:,} free (most free: {_free(most, what):,} on {most.id})"
+            has = quantity(what, _free(most, what))
+            text = f"{who} {have} less than {need} free (most free: {has} on {most.id})"
     return Blocker(reason, count, text)
 
 
@@ -183,8 +186,8 @@ def _tag_words(tags: list[str]) -> str:
 
 def _short_of(room: Room, worker: Worker, has: Callable[[Worker, str], int]) -> str | None:
     """The first resource of which a worker has too little; ``gpu`` also where its cards have too little memory."""
-    for name, amount in room.plain:
-        if has(worker, name) < amount:
+    for name, count in room.plain:
+        if has(worker, name) < count:
             return name
     if not (room.cards or room.memory_mib):
         return None
@@ -218,7 +221,7 @@ def _free(worker: Worker, name: str) -> int:
 def _nearest(room: Room, workers: list[Worker], *, is_now: bool) -> Nearest | None:
     """Find the one change that would let most workers take it: now, or, where nobody ever can, when they are empty."""
     has = _free if is_now else _capacity
-    changes = [_with_less(name, amount, room, workers, has) for name, amount in room.shape.resources]
+    changes = [_with_less(name, count, room, workers, has) for name, count in room.shape.resources]
     tags = sorted(tag for tag in room.shape.tags if not tag.startswith(EXECUTOR_TAG))
     changes += [_without_tag(tag, room, workers, has) for tag in tags]
     found = [change for change in changes if change is not None]
@@ -226,7 +229,7 @@ def _nearest(room: Room, workers: list[Worker], *, is_now: bool) -> Nearest | No
 
 
 def _with_less(
-    name: str, amount: int, room: Room, workers: list[Worker], has: Callable[[Worker, str], int]
+    name: str, count: int, room: Room, workers: list[Worker], has: Callable[[Worker, str], int]
 ) -> Nearest | None:
     """Suppose that the task asked for less of one resource."""
     if name in (GPU, GPU_MEMORY):  # less of one may still not fit beside the other
@@ -238,10 +241,10 @@ def _with_less(
         if _may_take(room, worker, has) and all(has(worker, other) >= least for other, least in others)
     ]
     most = max(able, default=0)
-    if not 0 < most < amount:
+    if not 0 < most < count:
         return None
     near = [each for each in able if each >= NEAR_SHARE * most]
-    return Nearest(len(near), f"would fit on {_count(near)} with {name} {min(near):,}", name, min(near))
+    return Nearest(len(near), f"would fit on {_count(near)} with {amount(name, min(near))}", name, min(near))
 
 
 def _without_tag(tag: str, room: Room, workers: list[Worker], has: Callable[[Worker, str], int]) -> Nearest | None:
@@ -313,7 +316,7 @@ def _start_of_waiting(state: State, task: Task, room: Room, *, ahead: int) -> St
 
 def _lanes_at_most(room: Room, worker: Worker) -> int:
     """How many tasks of a shape an empty worker could run at once."""
-    shares = [_capacity(worker, name) // amount for name, amount in room.shape.resources if amount]
+    shares = [_capacity(worker, name) // count for name, count in room.shape.resources if count]
     return min([*shares, worker.max_tasks])
 
 
