@@ -29,28 +29,34 @@ CALENDAR: Final = "rota cron add @hourly --name report -- true"
 
 NO_CALENDARS: Final = "rota cron list --json | jq -r '.[].name' | xargs -r rota cron remove"
 
+SWEEP: Final = "rota submit --label job=sweep --output '*.txt' --shell 'pwd > $(basename $PWD).txt' --wait"
+
 CRON_PARTS: Final = ("show", "pause", "resume", "run", "history", "remove")
 
 PREPARED: Final = {
     **{f"cron {part}": CALENDAR for part in CRON_PARTS},
     "cancel": "rota submit --queue batch --delay 1h -- true",
+    "fetch": SWEEP,
     "limits remove": "rota limits set licence-x 3",
     "queues pause": "rota queues set batch --weight 2",
     "queues remove": "rota queues set batch --weight 2",
     "queues resume": "rota queues set batch --pause",
     "reserve end": "rota reserve add demo --resources cpu=1000 --for 1h",
     "resume": "rota drain w1 w2",
+    "wait": f"rota submit --id prepare -- true && {SWEEP}",
 }
 """What has been done before, in the world of an example."""
 
 CLEARED: Final = {
     **dict.fromkeys(("cron", "cron add", *(f"cron {part}" for part in CRON_PARTS)), NO_CALENDARS),
     "drain": "rota resume w1 w2",
+    "fetch": "rm -r results",
     "limits": "rota limits remove licence-x",
     "limits set": "rota limits remove licence-x",
     "queues pause": "rota queues resume batch",
     "reserve add": "rota reserve end nightly; rota reserve end demo",
     "reserve": "rota reserve end nightly",
+    "wait": "rm -r results",
 }
 """What is undone after it, so that the examples of others find room."""
 

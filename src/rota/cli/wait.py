@@ -22,7 +22,7 @@ __all__ = ["command"]
     epilog="""Examples:
 
     \b
-    rota wait t17 t18
+    rota wait prepare
     rota wait --label job=sweep && rota fetch --label job=sweep --to results
     rota wait --queue batch --timeout 1h || echo 'not all is well'
 

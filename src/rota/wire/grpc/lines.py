@@ -19,7 +19,7 @@ from grpc import aio
 from rota.wire.channel import GRPC_PORT, ChannelError
 from rota.wire.grpc.connection import CHANNEL_OPTIONS
 
-__all__ = ["LINE_OPTIONS", "Trouble", "bearer", "find_trouble", "one_line", "open_line", "parse_target"]
+__all__ = ["LINE_OPTIONS", "Unreached", "bearer", "find_trouble", "one_line", "open_line", "parse_target"]
 
 LINE_OPTIONS: Final = (
     *CHANNEL_OPTIONS,
@@ -51,7 +51,7 @@ _TROUBLES: Final = (
 """What is in gRPC's words, what we say, and whether another try can help; the first that fits."""
 
 
-class Trouble(NamedTuple):
+class Unreached(NamedTuple):
     """Why nobody was reached; ``retryable`` if another try can."""
 
     sentence: str
@@ -115,7 +115,7 @@ def _authorities(ca_file: Path | None) -> bytes | None:
 # What went wrong ------------------------------------------------------------------------------
 
 
-def find_trouble(code: grpc.StatusCode, details: str, target: SplitResult) -> Trouble | None:
+def find_trouble(code: grpc.StatusCode, details: str, target: SplitResult) -> Unreached | None:
     """Translate what gRPC says when it has reached nobody; ``None`` if somebody has answered.
 
     It has no other sign than its words for what is wrong with a connection: words that it changes some day are
@@ -127,8 +127,8 @@ def find_trouble(code: grpc.StatusCode, details: str, target: SplitResult) -> Tr
     url = target.geturl()
     for pattern, sentence, retryable in _TROUBLES:
         if match := pattern.search(said):
-            return Trouble(sentence.format(*match.groups(), url=url, host=target.hostname), retryable)
-    return Trouble(f"can't reach {url}: {_NO_CONNECTION.sub('', said)}", retryable=True)
+            return Unreached(sentence.format(*match.groups(), url=url, host=target.hostname), retryable)
+    return Unreached(f"can't reach {url}: {_NO_CONNECTION.sub('', said)}", retryable=True)
 
 
 def one_line(text: str) -> str:
