@@ -183,3 +183,21 @@ def test_worker_takes_the_flags_of_dtask_scheduler() -> None:
     config = worker_config(context.params)
     assert (config.id, config.addr, config.server) == ("w-1", "10.0.0.1:9000", "http://10.0.0.9:8080")
     assert (config.tags, config.max_tasks) == (frozenset({"gpu", "cuda-12.0"}), 30)
+
+
+@pytest.mark.parametrize(
+    "flags,url",
+    [
+        (["--grpc-server", "10.0.0.9:50051"], "grpc://10.0.0.9:50051"),
+        (["--grpc-server", "grpcs://mesh", "--transport", "grpc"], "grpcs://mesh"),
+        (["--transport", "grpc", "--server", "http://10.0.0.9:8080"], "grpc://10.0.0.9:50051"),
+        (["--server", "http://10.0.0.9:8080"], "http://10.0.0.9:8080"),
+    ],
+)
+def test_worker_needs_only_the_address_of_its_transport(flags: list[str], url: str) -> None:
+    assert worker_config(worker_command.make_context("worker", flags).params).channel_url == url
+
+
+def test_address_of_grpc_is_no_use_to_a_worker_over_websocket() -> None:
+    result = CliRunner().invoke(worker_command, ["--grpc-server", "10.0.0.9:50051", "--transport", "websocket"])
+    assert (result.exit_code, "grpc_server goes with transport grpc" in result.stderr) == (2, True)

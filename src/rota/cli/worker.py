@@ -24,7 +24,7 @@ __all__ = ["command", "worker_config"]
     \b
     rota worker --server http://10.0.0.1:8080
     rota worker --max-tasks 4 --tags ssd --overcommit cpu=2
-    rota worker --server http://10.0.0.1:8080 --transport grpc
+    rota worker --grpc-server 10.0.0.1:50051
     rota worker --id gpu7 --tags gpu,cuda-12.0 --resources cpu=8000,memory=32G
     """
 )
@@ -40,9 +40,7 @@ __all__ = ["command", "worker_config"]
 @click.option(
     "--transport",
     type=click.Choice(get_args(Transport)),
-    default="websocket",
-    show_default=True,
-    help="Of the channel to the coordinator.",
+    help="How it speaks to the coordinator.  [default: websocket, or grpc with --grpc-server]",
 )
 @click.option(
     "--grpc-server",
@@ -90,7 +88,7 @@ __all__ = ["command", "worker_config"]
     help="Of the blobs in it: what was used least recently goes first.",
 )
 @click.option(
-    "--ca-file", envvar="ROTA_CA_FILE", type=click.Path(path_type=Path), help="Authority to trust, for https."
+    "--ca-file", envvar="ROTA_CA_FILE", type=click.Path(path_type=Path), help="Authority to trust, for https and grpcs."
 )
 @click.option(
     "--log-format",
@@ -126,7 +124,6 @@ def worker_config(given: dict[str, Any]) -> WorkerConfig:
     token_file = given["token_file"]
     same = (
         "server",
-        "transport",
         "grpc_server",
         "addr",
         "max_tasks",
@@ -139,6 +136,7 @@ def worker_config(given: dict[str, Any]) -> WorkerConfig:
     try:
         return WorkerConfig(
             **{name: given[name] for name in (*same, "log_format", "log_level")},
+            transport=given["transport"] or ("websocket" if given["grpc_server"] is None else "grpc"),
             id=given["id"] if given["id"] is not None else socket.gethostname(),
             overcommit=given["overcommit"] or {},
             gpus=tuple(map(Gpu, given["gpus"])) if given["gpus"] is not None else None,

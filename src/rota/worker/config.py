@@ -48,7 +48,7 @@ class WorkerConfig:
     Args:
         id: By which the coordinator knows it; one living worker for each id.
         server: Base URL of the coordinator.
-        transport: What is under the channel.
+        transport: How all that is said to it travels, blobs included.
         grpc_server: Where the coordinator speaks gRPC (``host:port``, or as a URL with ``grpc`` or ``grpcs``), if that
             is not port 50051 of the host of ``server``.
         addr: An address to show to people; empty if there is none.
@@ -61,7 +61,7 @@ class WorkerConfig:
         output_limit_bytes: How much of each output stream of an attempt is kept.
         cache_dir: For blobs, virtual environments, scratch directories and Go programs; if not given, the user's own.
         cache_limit_bytes: Of the blobs in it.
-        ca_file: The authority to trust for ``https``, instead of the system's.
+        ca_file: The authority to trust for ``https`` and ``grpcs``, instead of the system's.
         log_format: ``auto`` is human on a terminal, JSON elsewhere.
         log_level: The least severe messages to write.
 
