@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from benchmarks import (
+    blob_transfers,
     core_placement,
     functions,
     lanes,
@@ -43,6 +44,7 @@ BENCHMARKS: Final[dict[str, Callable[..., list[Result]]]] = {
     "schedule": schedule.run,
     "peers": peers.run,
     "transports": transports.run,
+    "blob-transfers": blob_transfers.run,
     "core-placement": core_placement.run,
     "simulation": simulation.run,
 }
