@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import uvicorn
 
 from rota.coordinator.http import HttpApp
+from rota.coordinator.main import server_config
 from tests.support.waiting import wait_until_async
 
 __all__ = ["RunningServer", "running_server"]
@@ -71,10 +72,7 @@ async def running_server(
     # Said to be TCP, since asyncio switches Nagle's delay off (40 ms an answer) only where it is said.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app, http="httptools", ws=channels or "none", lifespan="off", log_config=None, access_log=False
-    )
-    server = _Server(config)
+    server = _Server(server_config(app, channels=channels or "none"))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     running = RunningServer(app, listener.getsockname()[1], server, serving)
     try:

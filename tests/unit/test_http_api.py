@@ -221,3 +221,14 @@ def test_every_endpoint_and_parameter_is_documented(endpoint: Any) -> None:
     assert f"`{endpoint.method} {endpoint.shown_path}`" in REFERENCE
     for name in endpoint.query.__struct_fields__:
         assert f"`{name}`" in REFERENCE
+
+
+async def test_a_request_for_a_channel_that_lost_its_upgrade_says_what_a_proxy_must_do(
+    client: httpx.AsyncClient,
+) -> None:
+    answer = await client.get("/api/v1/channel")
+    assert (answer.status_code, answer.headers["upgrade"]) == (426, "websocket")
+    assert answer.json()["code"] == "upgrade_required"
+    assert (
+        "a proxy on the way must use HTTP/1.1 and pass on the headers Upgrade and Connection" in answer.json()["error"]
+    )

@@ -12,6 +12,7 @@ import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any, Final, cast
 from urllib.parse import urljoin, urlsplit
 
@@ -71,6 +72,9 @@ _ERROR_OF_STATUS: Final[Mapping[int, type[RotaError]]] = {
     429: Overloaded,
     503: Unavailable,
 }
+
+_OF_PROXIES: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
+"""What a proxy answers, not as we do, whose coordinator is away."""
 
 _NEXT_LINK = re.compile(r'<([^<>]+)>\s*;[^,]*\brel="?next"?')
 
@@ -149,8 +153,17 @@ class Transport:
             raise self.foreign(response) from None
         raise _error_of(response.status, answer)
 
-    def foreign(self, response: Response) -> NoCoordinator:
+    def foreign(self, response: Response) -> RotaError:
         """Return the error for an answer that no coordinator would give."""
+        if response.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return TooLarge(
+                f"what is before the coordinator at {self.url} takes no request of this size: let that proxy take as "
+                "much as the coordinator does (nginx: client_max_body_size 1g)"
+            )
+        if response.status in _OF_PROXIES:
+            return NoCoordinator(
+                f"{self.url} is a proxy that does not reach its coordinator (status {response.status}): is that running?"
+            )
         return NoCoordinator(
             f"{self.url} answered with status {response.status}, but not as a Rota coordinator does: check ROTA_URL"
         )

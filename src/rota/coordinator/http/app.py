@@ -15,7 +15,7 @@ from rota.coordinator.advice import AdviceDesk
 from rota.coordinator.http.advice_routes import SCHEDULE_TASK, TAKE_HEARTBEAT
 from rota.coordinator.http.answers import send_answer
 from rota.coordinator.http.dispatch import NO_VALUES, Edge, MethodsOfPath, ServedEndpoint
-from rota.coordinator.http.errors import error_answer
+from rota.coordinator.http.errors import error_answer, upgrade_required
 from rota.coordinator.http.guard import Guard, GuardConfig
 from rota.coordinator.http.query import check_path
 from rota.coordinator.http.routes import ENDPOINTS, GET_TASK, SUBMIT_TASKS
@@ -25,6 +25,7 @@ from rota.coordinator.service import Service
 from rota.core.config import SchedulerConfig
 from rota.core.errors import NotFound, RotaError
 from rota.store.blobs import BlobStore
+from rota.wire.channel import CHANNEL_PATH
 
 __all__ = ["HttpApp", "build_app"]
 
@@ -114,7 +115,7 @@ def _not_found(edge: Edge) -> ASGIApp:
             error: RotaError = NotFound(f"there is nothing at {scope['path']}: see /docs")
         except RotaError as bad_path:
             error = bad_path
-        answer = error_answer(error)
+        answer = error_answer(error) if scope["path"] != CHANNEL_PATH else upgrade_required(CHANNEL_PATH)
         edge.counters.count_request("unmatched", "any", answer.status)
         await send_answer(answer, scope, send)
 

@@ -36,6 +36,7 @@ __all__ = [
     "error_answer",
     "internal_error",
     "status_of",
+    "upgrade_required",
 ]
 
 STATUS_OF: Final[Mapping[type[RotaError], int]] = {
@@ -102,6 +103,17 @@ def allowed_only(methods: Iterable[str], *, path: str, method: str) -> Answer:
     allowed = ", ".join(sorted(methods))
     error = ErrorJson(f"{path} does not take {method}: it takes {allowed}", "method_not_allowed", None)
     return _answer(405, error, ((b"allow", allowed.encode()),))
+
+
+def upgrade_required(path: str) -> Answer:
+    """Answer to a plain request where channels are opened: as a rule a proxy has taken the wish for one away."""
+    error = ErrorJson(
+        f"{path} is where workers and clients open a WebSocket, and this request did not ask for one: a proxy on the "
+        "way must use HTTP/1.1 and pass on the headers Upgrade and Connection (docs/operations.md shows how)",
+        "upgrade_required",
+        None,
+    )
+    return _answer(426, error, ((b"upgrade", b"websocket"), (b"connection", b"upgrade")))
 
 
 def internal_error() -> Answer:
