@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from rota.coordinator import loop as loop_module
+from rota.coordinator import pace as pace_module
 from rota.core.errors import LostLeadership, RotaError, StoreBroken, StoreUnavailable
 from rota.core.model import TaskSeq
 from tests.support.inner_coordinator import InnerCoordinator, inner_coordinator
@@ -80,7 +81,9 @@ async def test_a_log_store_without_room_is_one_outage_not_many(tmp_path: Path, m
         assert b"".join(piece.data for piece in page.pieces) == b"longer"
 
 
-async def test_the_pauses_grow_until_a_turn_of_work_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_pauses_grow_until_the_store_has_taken_work_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with inner_coordinator(tmp_path, monkeypatch) as coordinator:
         inbox, loop = coordinator.house._inbox, coordinator.house._loop
         wait_for_arrival, pauses = inbox.arrival, list[float]()
@@ -109,12 +112,16 @@ async def test_the_pauses_grow_until_a_turn_of_work_is_saved(tmp_path: Path, mon
         coordinator.store.commit_failure = None
         await wait_until_async(coordinator.is_ready, what="the coordinator to serve again")
 
-        assert (await coordinator.submit())[0] == 201
-        pauses.clear()
-        coordinator.store.commit_failure = StoreUnavailable("no room left: free some space")
-        assert (await coordinator.submit())[0] == 503
-        await wait_until_async(lambda: pauses, what="a pause")
-        assert pauses[0] == 0.25
+        for settled_s, pause_s in ((600.0, 5.0), (0.0, 0.25)):
+            monkeypatch.setattr(pace_module, "SETTLED_S", settled_s)
+            assert (await coordinator.submit())[0] == 201
+            pauses.clear()
+            coordinator.store.commit_failure = StoreUnavailable("no room left: free some space")
+            assert (await coordinator.submit())[0] == 503
+            await wait_until_async(lambda: pauses, what="a pause")
+            assert pauses[0] == pause_s, "one small write among large ones that fail is no end of an outage"
+            coordinator.store.commit_failure = None
+            await wait_until_async(coordinator.is_ready, what="the coordinator to serve again")
 
 
 async def test_a_chosen_id_that_meets_the_start_of_an_outage_is_refused_at_once(

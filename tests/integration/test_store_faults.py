@@ -239,6 +239,18 @@ async def test_state_directory_is_for_its_owner_alone(tmp_path: Path) -> None:
     assert (tmp_path / "deep" / "state").stat().st_mode & 0o777 == 0o700
 
 
+def modes_in(directory: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
+
+
+async def test_database_is_for_its_owner_alone_in_a_directory_that_was_there(tmp_path: Path) -> None:
+    await asyncio.to_thread(tmp_path.chmod, 0o755)
+    async with leading(lambda: SqliteStore(tmp_path)):
+        modes = modes_in(tmp_path)
+    assert {DATABASE_NAME, f"{DATABASE_NAME}-wal"} <= modes.keys()
+    assert set(modes.values()) == {0o600}, modes
+
+
 async def test_clean_close_leaves_one_file(tmp_path: Path) -> None:
     await make_state(tmp_path)
     assert names_in(tmp_path) == [DATABASE_NAME, "rota.lock"]

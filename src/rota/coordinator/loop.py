@@ -19,6 +19,7 @@ import structlog
 
 from rota.coordinator.inbox import Inbox
 from rota.coordinator.metrics import Counters
+from rota.coordinator.pace import OutagePace
 from rota.coordinator.recorder import Recorder
 from rota.core.changes import Changes
 from rota.core.commands import Command, ObserverStalled, ReplyTo, WorkerBeat
@@ -90,7 +91,7 @@ class Loop:
         self._wake_at: float | None = None
         self._alive_at = steady_s()
         self._stopping = False
-        self._retry_s = RETRY_S_MIN
+        self._pace = OutagePace()
         self._unsaved_output: list[OutputChunk] = []
         self._saving: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
@@ -315,7 +316,7 @@ class Loop:
         finally:
             del saving  # it holds its failure, which holds this frame, and with it the state
         self._number += 1
-        self._retry_s = RETRY_S_MIN
+        self._pace.saved(now=steady_s())
         following = turn.saved()
         if following is not None:
             self._start_saving(following)
@@ -333,10 +334,10 @@ class Loop:
         self.inbox.refuse_all(copy(error))
         self._on_outage(str(error))
         while True:
-            await self.inbox.arrival(self._retry_s)  # nothing arrives without a scheduler, but `stop` ends the pause
+            # Nothing arrives without a scheduler, but `stop` ends the pause.
+            await self.inbox.arrival(self._pace.next_pause_s(least_s=RETRY_S_MIN, most_s=RETRY_S_MAX))
             if self._stopping:
                 return
-            self._retry_s = min(RETRY_S_MAX, 2 * self._retry_s)  # until a turn of work is saved, not just this
             try:
                 # With the output that did not fit: else a full log store would be found out again by the next turn.
                 await self._recorder.save(Changes(output=self._unsaved_output), number=self._number + 1)
@@ -346,5 +347,6 @@ class Loop:
             except StoreUnavailable as again:
                 self._refusal = copy(again)
                 continue
+            self._pace.recovered(now=steady_s())
             log.info("store_available")
             return

@@ -19,7 +19,7 @@ from rota.core.errors import RotaError
 from rota.core.protocol import FromCoordinator
 from rota.process.clock import wall_s
 
-__all__ = ["NODE_WORDS", "LivePerformer"]
+__all__ = ["NODE_WORDS", "LivePerformer", "is_warning"]
 
 NODE_WORDS = {
     "worker_online": "online",
@@ -32,7 +32,22 @@ NODE_WORDS = {
 }
 """Which notices are events that users see, and by which word."""
 
+WARNINGS = frozenset({"worker_suspicious", "worker_disconnected", "blackout", "slots_quarantined", "calendar_missed"})
+"""Notices that are always one; see `is_warning`."""
+
+LEFT = "left"
+"""The detail of a worker that is offline because it wished to be; any other was lost."""
+
 log = structlog.get_logger(__name__)
+
+
+def is_warning(notice: Notice) -> bool:
+    """Say whether an operator may have to do something about it: what is gone against its will, or is not done.
+
+    >>> is_warning(Notice("worker_offline", detail="left")), is_warning(Notice("worker_offline", detail="silent for 20 s"))
+    (False, True)
+    """
+    return notice.event in WARNINGS or (notice.event == "worker_offline" and notice.detail != LEFT)
 
 
 class LivePerformer:
@@ -87,7 +102,8 @@ class LivePerformer:
             fields["worker"] = notice.worker
         if notice.detail:
             fields["detail"] = notice.detail
-        log.info(notice.event, **fields)
+        write = log.warning if is_warning(notice) else log.info
+        write(notice.event, **fields)
         word = NODE_WORDS.get(notice.event)
         if word is not None and notice.worker is not None:
             self._events.publish_node(notice.worker, word, at=wall_s())

@@ -122,8 +122,11 @@ class Session:
 class WorkerSession:
     """A worker on its channel."""
 
-    def __init__(self, number: SessionId, channel: Channel[ToPeer], *, sink: WorkerSink, marks: MarkBoard) -> None:
+    def __init__(
+        self, number: SessionId, channel: Channel[ToPeer], *, name: str, sink: WorkerSink, marks: MarkBoard
+    ) -> None:
         self._number = number
+        self._name = name
         self._channel: Channel[ToPeer] | None = channel
         self._sink = sink
         self._marks = marks
@@ -152,7 +155,7 @@ class WorkerSession:
     def closed(self, reason: str) -> None:
         """Tell the core that the channel is gone."""
         self._channel = None
-        log.info("channel_closed", session=self._number, reason=reason)
+        log.info("channel_closed", worker=self._name, session=self._number, reason=reason)
         self._sink.put(SessionClosed(self._number))
 
     def send(self, message: FromCoordinator) -> None:
@@ -206,7 +209,9 @@ class Sessions:
         """Return who says this first on a channel; ``None`` if it is no hello."""
         match first:
             case Hello():
-                worker = self._workers[number] = WorkerSession(number, channel, sink=self._sink, marks=self._marks)
+                worker = self._workers[number] = WorkerSession(
+                    number, channel, name=first.worker, sink=self._sink, marks=self._marks
+                )
                 self._sink.put(WorkerHello(number, first))
                 return worker
             case ClientHello():

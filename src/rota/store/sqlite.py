@@ -9,6 +9,7 @@ Every error is translated where a connection is used, so nothing of SQLite's lea
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,9 @@ Durability = Literal["full", "relaxed"]
 """``full``: on the disk when a commit returns. ``relaxed``: a power cut may take the last commits, whole ones."""
 
 DATABASE_NAME: Final = "rota.db"
+
+DATABASE_MODE: Final = 0o600
+"""Specs hold what users put into environments."""
 
 BUSY_TIMEOUT_MS: Final = 2_000
 """How long a statement waits for a foreign program that has the file locked; nobody should."""
@@ -177,6 +181,9 @@ class SqliteStore:
     def _connect_writer(self) -> apsw.Connection:
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_NOFOLLOW
         with translated(self._path):
+            # SQLite would make it for all to read, in a directory that somebody else made. Its WAL takes after it.
+            if not self._path.exists():
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, DATABASE_MODE))
             connection = apsw.Connection(str(self._path.resolve()), flags=flags)
             with _closing_on_failure(connection):
                 connection.set_busy_timeout(BUSY_TIMEOUT_MS)
