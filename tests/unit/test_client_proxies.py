@@ -41,8 +41,8 @@ def proxy_that_answers(status: int) -> Iterator[str]:
     "status, error, words",
     [
         (413, TooLarge, "client_max_body_size"),
-        (502, NoCoordinator, "a proxy that does not reach its coordinator"),
-        (504, NoCoordinator, "a proxy that does not reach its coordinator"),
+        (502, NoCoordinator, "a proxy that can't reach its coordinator"),
+        (504, NoCoordinator, "a proxy that can't reach its coordinator"),
         (418, NoCoordinator, "not as a Rota coordinator does: check ROTA_URL"),
     ],
 )

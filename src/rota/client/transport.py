@@ -162,7 +162,7 @@ class Transport:
             )
         if response.status in _OF_PROXIES:
             return NoCoordinator(
-                f"{self.url} is a proxy that does not reach its coordinator (status {response.status}): is that running?"
+                f"{self.url} is a proxy that can't reach its coordinator (status {response.status}): see if that runs"
             )
         return NoCoordinator(
             f"{self.url} answered with status {response.status}, but not as a Rota coordinator does: check ROTA_URL"

@@ -1,4 +1,4 @@
-"""How often a store that took no write is tried again: less often the longer that goes on, also with short spells between.
+"""How often a store that took no write is tried again: the longer that goes on, with or without breaks, the less.
 
 A disk that is nearly full takes small writes and refuses large ones. Each refusal sends all workers and
 clients away, so a client that tries its large one again and again must not do so to everybody each quarter of a second.

@@ -44,7 +44,7 @@ log = structlog.get_logger(__name__)
 def is_warning(notice: Notice) -> bool:
     """Say whether an operator may have to do something about it: what is gone against its will, or is not done.
 
-    >>> is_warning(Notice("worker_offline", detail="left")), is_warning(Notice("worker_offline", detail="silent for 20 s"))
+    >>> is_warning(Notice("worker_offline", detail=LEFT)), is_warning(Notice("worker_offline", detail="silent for 9 s"))
     (False, True)
     """
     return notice.event in WARNINGS or (notice.event == "worker_offline" and notice.detail != LEFT)

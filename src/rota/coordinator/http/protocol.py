@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 __all__ = ["REQUEST_WITHIN_S", "JoiningHttpProtocol"]
 
@@ -37,7 +37,8 @@ class JoiningHttpProtocol(HttpToolsProtocol):
         """Take in what came; it has to become a request soon. The rest of one that is answered already is none."""
         super().data_received(data)
         is_open = self.parser is not None  # neither lost nor handed over
-        if is_open and (self.cycle is None or self.cycle.response_complete):
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # uvicorn's type leaves out that it begins as None
+        if is_open and (cycle is None or cycle.response_complete):
             self._expect_request()
         else:
             self._stop_expecting()
