@@ -159,6 +159,7 @@ def test_a_drained_cluster_finishes_and_takes_nothing_new(rota: Rota) -> None:
     assert "2 draining" in rota.ok("show", waiting)
     assert [line.split("\t")[1] for line in rota.ok("nodes").splitlines()[1:]] == ["draining"] * 2
     go.touch()
+    assert "is empty" in rota.run("drain", "w1", "w2", "--wait").stderr
     wait_for_state(rota, running, "completed")
     assert state_of(rota, waiting) == "pending"
     rota.ok("resume", "w1", "w2")

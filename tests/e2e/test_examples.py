@@ -22,6 +22,9 @@ STARTS: Final = frozenset({"up", "coordinator", "worker", "events"})
 TAKES_LONG: Final = frozenset({"workload", "bench"})
 """Other tests run them, for shorter."""
 
+NEEDS_A_LOSS: Final = frozenset({"forget"})
+"""A worker would have to be lost for them, which takes its time."""
+
 HISTORY: Final = ".local/state/rota"
 """Where the example has the state of a coordinator."""
 
@@ -63,7 +66,7 @@ CLEARED: Final = {
 COMMANDS: Final = [
     (name, example_of(command).lines)
     for name, command in all_commands()
-    if name not in STARTS | TAKES_LONG and name != "completion"
+    if name not in STARTS | TAKES_LONG | NEEDS_A_LOSS and name != "completion"
 ]
 
 

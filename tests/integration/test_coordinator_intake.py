@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rota.coordinator import loop as loop_module
+from rota.core.commands import SessionClosed, SessionId
 from rota.core.errors import StoreUnavailable
 from rota.process.clock import steady_s, wall_s
 from tests.support.http_server import running_server
@@ -119,3 +120,20 @@ async def test_a_submit_that_looked_before_a_reload_is_sent_back(
         assert status == 503
         assert "again" in refusal["error"]
         assert (await coordinator.submit(id="mine"))[0] == 201
+
+
+async def test_a_worker_that_is_gone_is_struck_off_and_its_task_waits_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with inner_coordinator(tmp_path, monkeypatch) as coordinator:
+        coordinator.say_hello(1)
+        assert (await coordinator.submit())[0] == 201
+        status, body = await coordinator.ask("DELETE", "/api/v1/nodes/w1")
+        assert (status, body["code"]) == (409, "conflict")
+        coordinator.put(SessionClosed(SessionId(1)))
+        status, body = await coordinator.ask("DELETE", "/api/v1/nodes/w1")
+        assert (status, body["id"], body["tasks"]) == (200, "w1", 1)
+        assert await coordinator.ask("GET", "/api/v1/nodes") == (200, [])
+        assert (await coordinator.ask("DELETE", "/api/v1/nodes/w1"))[0] == 404
+        _, task = await coordinator.ask("GET", "/api/v1/tasks/t1")
+        assert (task["state"], task["losses_used"]) == ("pending", 1)

@@ -16,6 +16,7 @@ from rota.core.commands import (
     CancelTasks,
     Command,
     Draft,
+    ForgetWorker,
     LeavingArrived,
     PauseCalendar,
     ReplyTo,
@@ -232,6 +233,9 @@ class Core:
 
     def set_drained(self, worker: str, *, drained: bool) -> list[Effect]:
         return self.do(SetDrained(WorkerId(worker), drained, self._next_number()))
+
+    def forget(self, worker: str) -> list[Effect]:
+        return self.do(ForgetWorker(WorkerId(worker), self._next_number()))
 
     def set_queue(self, name: str, **settings: Any) -> list[Effect]:
         """Set a queue; without settings, forget what was set."""

@@ -180,6 +180,14 @@ class FakeService(Service):
     async def resume(self, worker_id: str) -> NodeView:
         return self._set_drained(worker_id, is_drained=False)
 
+    async def forget(self, worker_id: str) -> NodeView:
+        self._fail()
+        if worker_id not in self._nodes:
+            raise NotFound(f"no worker is called {worker_id!r}")
+        if self._nodes[worker_id].state is WorkerState.ONLINE:
+            raise Conflict(f"worker {worker_id!r} is connected: drain it, stop it, and then forget it")
+        return self._nodes.pop(worker_id)
+
     async def events(self, last_id: str | None) -> AsyncIterator[Event | None]:
         self.open_events += 1
         known = [event.id if event is not None else "" for event in self._events]
@@ -235,9 +243,18 @@ class FakeService(Service):
             usage=None,
         )
 
-    def change_node(self, node_id: str, *, usage: Usage | None = None, state: WorkerState = WorkerState.ONLINE) -> None:
+    def change_node(
+        self,
+        node_id: str,
+        *,
+        usage: Usage | None = None,
+        state: WorkerState = WorkerState.ONLINE,
+        tasks: int | None = None,
+    ) -> None:
         """Let a worker be in a state, and say how busy it is."""
-        self._nodes[node_id] = msgspec.structs.replace(self._nodes[node_id], usage=usage, state=state)
+        node = self._nodes[node_id]
+        kept = node.tasks if tasks is None else tasks
+        self._nodes[node_id] = msgspec.structs.replace(node, usage=usage, state=state, tasks=kept)
 
     def start(self, task_id: str, *, worker: str = "w1") -> None:
         """Let the next attempt of a task run."""

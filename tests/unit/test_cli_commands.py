@@ -19,7 +19,7 @@ from rota.cli.choosing import CAUSES
 from rota.cli.main import COMMANDS, cli
 from rota.coordinator.service import Event
 from rota.core.errors import Overloaded, Unavailable
-from rota.core.model import Cause, Gpu, Offer, TaskState
+from rota.core.model import Cause, Gpu, Offer, TaskState, WorkerState
 from tests.support.coordinators import LiveCoordinator, live_coordinator
 from tests.support.network import free_port
 
@@ -559,3 +559,26 @@ def test_workers_are_listed_drained_and_resumed(coordinator: LiveCoordinator, ro
     assert ok(rota("drain", "w1")) == "w1 is draining\n"
     assert json.loads(ok(rota("resume", "w1", "--json")))[0]["state"] == "online"
     assert rota("drain", "w9").exit_code == 1
+    assert rota("drain", "w1", "--timeout", "1s").exit_code == 2
+
+
+def test_workers_that_are_gone_are_forgotten(coordinator: LiveCoordinator, rota: Rota) -> None:
+    coordinator.do(lambda: coordinator.service.add_node("w1", offer=Offer(())))
+    coordinator.do(lambda: coordinator.service.add_node("w2", offer=Offer(())))
+    coordinator.do(lambda: coordinator.service.change_node("w2", state=WorkerState.OFFLINE))
+    refused = rota("forget", "w1", "w2")
+    assert refused.exit_code == 1
+    assert "worker 'w1' is connected: drain it, stop it, and then forget it" in refused.output
+    assert "w2 is forgotten\n" in refused.output
+    assert [line.split("\t")[0] for line in ok(rota("nodes")).splitlines()[1:]] == ["w1"]
+
+
+def test_a_drain_is_waited_for(coordinator: LiveCoordinator, rota: Rota, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rota.cli.drain.LOOK_EVERY_S", 0.01)
+    coordinator.do(lambda: coordinator.service.add_node("w1", offer=Offer(())))
+    late = rota("drain", "w1", "--wait", "--timeout", "50ms")
+    assert late.exit_code == 124
+    assert "w1 has 1 tasks" in late.output
+    assert "not empty in time: w1; they stay drained" in late.output
+    coordinator.do(lambda: coordinator.service.change_node("w1", tasks=0))
+    assert "rota: w1 is empty" in rota("drain", "w1", "--wait").output

@@ -6,7 +6,7 @@ import pytest
 
 from rota.core.commands import LeavingArrived, ObserverStalled, SessionId, SlotsLostArrived, WorkerHello
 from rota.core.config import SchedulerConfig
-from rota.core.effects import Disconnect, Effect, Notice, WorkerKnown
+from rota.core.effects import Disconnect, Effect, Notice, WorkerForgotten, WorkerKnown
 from rota.core.fleet import BLACKOUT_WINDOW_S
 from rota.core.model import Cause, TaskSeq, WorkerId, WorkerState
 from rota.core.protocol import (
@@ -424,6 +424,50 @@ def test_workers_lost_before_the_start_are_not_awaited() -> None:
         again.hello(name)
     said = notices(live(again, OFFLINE_S + 1.0, *names[5:]))
     assert said == ["worker_offline"] * 2
+
+
+# Forgetting
+
+
+@pytest.mark.parametrize("how", ["suspicious", "cut off", "in the grace"])
+def test_worker_that_is_forgotten_loses_what_it_had_at_once(how: str) -> None:
+    core = watching(grace_s=GRACE_S if how == "in the grace" else 0.0)
+    core.hello("w1")
+    seq = only(core.submit())
+    core.hello("w2")
+    if how == "cut off":
+        core.close("w1")
+    else:
+        live(core, SUSPICIOUS_S + 0.1, "w2")
+    effects = core.forget("w1")
+    assert core.answer(effects) == WorkerForgotten()
+    assert notices(effects) == ["worker_offline", "worker_forgotten"]
+    assert [key(given) for given in assignments(effects)] == [(seq, 2)]
+    assert set(core.record.workers) == set(core.state.cluster.workers) == {WorkerId("w2")}
+    assert only(core.record.attempts[seq]).message == "worker w1 was lost (forgotten)"
+    assert core.state.counts.workers_lost == 1
+
+
+def test_lost_worker_can_be_forgotten_and_may_come_back_as_a_new_one() -> None:
+    core = watching()
+    core.hello("w1")
+    core.set_drained("w1", drained=True)
+    core.pass_time(OFFLINE_S + 1.0)
+    assert core.answer(core.forget("w1")) == WorkerForgotten()
+    assert core.record.workers == {}
+    core.hello("w1")
+    assert not core.record.workers[WorkerId("w1")].drained
+
+
+def test_connected_worker_is_not_forgotten() -> None:
+    core = watching()
+    core.hello("w1")
+    seq = only(core.submit())
+    effects = core.forget("w1")
+    answer = core.answer(effects)
+    assert answer == WorkerForgotten("worker 'w1' is connected: drain it, stop it, and then forget it")
+    assert core.states([seq]) == ["assigned"]
+    assert core.answer(core.forget("nobody")) == WorkerForgotten()
 
 
 # Leaving, drains, slots

@@ -58,6 +58,7 @@ COMMANDS: Final = {
         "nodes": "List workers.",
         "drain": "Give workers nothing new.",
         "resume": "Undo a drain.",
+        "forget": "Strike off workers that are gone for good.",
     },
     "Learn": {
         "help": "Show the help of a command.",

@@ -158,6 +158,10 @@ class HttpClient:
         """Return all known workers."""
         return self._list("/api/v1/nodes")
 
+    def node(self, node_id: str) -> Json:
+        """Return a worker."""
+        return self._object("GET", _node_path(node_id))
+
     def drain(self, node_id: str) -> Json:
         """Give a worker nothing new; return it."""
         return self._object("POST", f"{_node_path(node_id)}/drain")
@@ -165,6 +169,10 @@ class HttpClient:
     def resume(self, node_id: str) -> Json:
         """Undo a drain; return the worker."""
         return self._object("POST", f"{_node_path(node_id)}/resume")
+
+    def forget(self, node_id: str) -> Json:
+        """Strike off a worker that is gone; return it as it was."""
+        return self._object("DELETE", _node_path(node_id))
 
     def stats(self) -> Json:
         """Return the coordinator's counts."""

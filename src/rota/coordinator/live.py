@@ -25,9 +25,9 @@ from rota.coordinator.recorder import Recorder
 from rota.coordinator.service import Event, NodeView, Stats, TaskView
 from rota.coordinator.shares import Shares, check_limits
 from rota.coordinator.watches import Watches
-from rota.core.commands import CancelTasks, RetryTask, SetDrained, SubmitTasks
+from rota.core.commands import CancelTasks, ForgetWorker, RetryTask, SetDrained, SubmitTasks
 from rota.core.drafts import draft_of, same_spec
-from rota.core.effects import Accepted, GangRefused, IdsTaken, Settled, WorkerKnown
+from rota.core.effects import Accepted, GangRefused, IdsTaken, Settled, WorkerForgotten, WorkerKnown
 from rota.core.errors import Conflict, NotFound, RotaError
 from rota.core.explain import Explainer, place_in_line, reasons
 from rota.core.model import (
@@ -209,6 +209,18 @@ class LiveService:
     async def resume(self, worker_id: str) -> NodeView:
         """Let a worker work again."""
         return await self._set_drained(WorkerId(worker_id), drained=False)
+
+    async def forget(self, worker_id: str) -> NodeView:
+        """Strike off a worker that is gone."""
+        scheduler = self._loop.scheduler()
+        worker = scheduler.state.cluster.workers.get(WorkerId(worker_id))
+        if worker is None:
+            raise NotFound(f"there is no node {worker_id!r}")
+        view = view_node(worker)
+        answer = await self._loop.ask(lambda to: ForgetWorker(worker.id, to), WorkerForgotten, of=scheduler)
+        if answer.problem is not None:
+            raise Conflict(answer.problem)
+        return view
 
     # The rest
 

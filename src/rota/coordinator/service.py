@@ -180,6 +180,15 @@ class Service(Protocol):
         """Undo a drain. Raises `NotFound`."""
         ...
 
+    async def forget(self, worker_id: str) -> NodeView:
+        """Strike off a worker, and return it as it was; what it had runs elsewhere.
+
+        Raises:
+            NotFound: There is none.
+            Conflict: It is there.
+        """
+        ...
+
     def events(self, last_id: str | None) -> AsyncIterator[Event | None]:
         """Yield events from now, or from after ``last_id``; ``None`` every 15 s without one, to keep the line open."""
         ...

@@ -23,6 +23,7 @@ __all__ = [
     "Command",
     "Draft",
     "DraftGroup",
+    "ForgetWorker",
     "LeavingArrived",
     "ObserverStalled",
     "PauseCalendar",
@@ -188,6 +189,13 @@ class SetDrained(Struct, frozen=True):
     reply_to: ReplyTo
 
 
+class ForgetWorker(Struct, frozen=True):
+    """Strike off a worker that is gone for good, without waiting for its time. Answered by `WorkerForgotten`."""
+
+    worker: WorkerId
+    reply_to: ReplyTo
+
+
 class WorkerHello(Struct, frozen=True):
     """A worker's first message on a new session."""
 
@@ -247,6 +255,7 @@ Command = (
     | CancelTasks
     | RetryTask
     | SetDrained
+    | ForgetWorker
     | SetQueue
     | SetLimit
     | SetReservation

@@ -25,6 +25,7 @@ __all__ = [
     "SettingDone",
     "Settled",
     "WakeAt",
+    "WorkerForgotten",
     "WorkerKnown",
 ]
 
@@ -60,6 +61,12 @@ class WorkerKnown(Struct, frozen=True):
     known: bool
 
 
+class WorkerForgotten(Struct, frozen=True):
+    """Such a worker is not known now; if it still is, ``problem`` says why."""
+
+    problem: str | None = None
+
+
 class SettingDone(Struct, frozen=True):
     """Whether there was such a setting before, and, if it was not changed, why not."""
 
@@ -80,7 +87,17 @@ class NumbersKnown(Struct, frozen=True):
     ranges: list[NumberRange]
 
 
-Answer = Accepted | IdsTaken | GangRefused | Settled | WorkerKnown | NumbersKnown | SettingDone | CalendarRun
+Answer = (
+    Accepted
+    | IdsTaken
+    | GangRefused
+    | Settled
+    | WorkerKnown
+    | WorkerForgotten
+    | NumbersKnown
+    | SettingDone
+    | CalendarRun
+)
 
 
 class Save(Struct, frozen=True):

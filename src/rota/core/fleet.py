@@ -13,6 +13,7 @@ from typing import Final
 
 from rota.core.attempts import Attempts
 from rota.core.commands import (
+    ForgetWorker,
     LeavingArrived,
     ObserverStalled,
     SessionClosed,
@@ -22,7 +23,7 @@ from rota.core.commands import (
     WorkerBeat,
     WorkerHello,
 )
-from rota.core.effects import WorkerKnown
+from rota.core.effects import WorkerForgotten, WorkerKnown
 from rota.core.model import AttemptKey, Cause, LaneId, Progress, WorkerId, WorkerRecord, WorkerState
 from rota.core.protocol import PROTOCOL_VERSION, WORKER_ID_TAKEN, Ended, HeartbeatAck, Hello, Refused, Welcome
 from rota.core.state import State
@@ -177,6 +178,23 @@ class Fleet:
             self._empty_lines(worker)
         self._state.cluster.worker_changed(worker)
         self._state.notes.notice("worker_drained" if worker.drained else "worker_resumed", worker.id)
+
+    def forget(self, command: ForgetWorker) -> None:
+        """Strike off a worker because somebody knows that it is gone: what it had goes elsewhere now.
+
+        One that is heard is refused: it would only come back, and what it runs would have run in vain.
+        """
+        worker = self._state.cluster.workers.get(command.worker)
+        problem = None
+        if worker is not None and worker.session is not None and worker.state is WorkerState.ONLINE:
+            problem = f"worker {worker.id!r} is connected: drain it, stop it, and then forget it"
+        elif worker is not None:
+            if worker.state is not WorkerState.OFFLINE:
+                self._state.counts.workers_lost += 1
+                self._lose(worker, "forgotten")
+            self._forget(worker)
+            self._state.notes.notice("worker_forgotten", worker.id)
+        self._state.notes.replies.append((command.reply_to, WorkerForgotten(problem)))
 
     # From the clock
 
@@ -364,6 +382,7 @@ class Fleet:
             self._attempts.lose(lane, message)
 
     def _forget(self, worker: Worker) -> None:
+        self._awaited.discard(worker.id)
         self._state.cluster.remove(worker)
         self._state.notes.dirty_workers.pop(worker.id, None)
         self._state.notes.changes.workers_gone.append(worker.id)

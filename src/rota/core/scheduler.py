@@ -18,6 +18,7 @@ from rota.core.commands import (
     CancelTasks,
     ClientArrived,
     Command,
+    ForgetWorker,
     LeavingArrived,
     ObserverStalled,
     PauseCalendar,
@@ -211,6 +212,7 @@ class Scheduler:
                 self._intake.retry(command)
             case (
                 SetDrained()
+                | ForgetWorker()
                 | SetQueue()
                 | SetLimit()
                 | SetReservation()
@@ -232,12 +234,21 @@ class Scheduler:
 
     def _operate(
         self,
-        command: SetDrained | SetQueue | SetLimit | SetReservation | SetCalendar | PauseCalendar | RunCalendar,
+        command: SetDrained
+        | ForgetWorker
+        | SetQueue
+        | SetLimit
+        | SetReservation
+        | SetCalendar
+        | PauseCalendar
+        | RunCalendar,
     ) -> None:
         """What operators ask for."""
         match command:
             case SetDrained():
                 self._fleet.set_drained(command)
+            case ForgetWorker():
+                self._fleet.forget(command)
             case SetQueue():
                 self._settings.set_queue(command)
             case SetLimit():

@@ -14,7 +14,17 @@ from rota.core.errors import Conflict, NotFound
 from rota.core.model import WorkerState
 from rota.core.protocol import Usage
 
-__all__ = ["GpuJson", "NodeJson", "UsageJson", "drain_node", "get_node", "list_nodes", "node_json", "resume_node"]
+__all__ = [
+    "GpuJson",
+    "NodeJson",
+    "UsageJson",
+    "drain_node",
+    "forget_node",
+    "get_node",
+    "list_nodes",
+    "node_json",
+    "resume_node",
+]
 
 
 class GpuJson(Struct, frozen=True):
@@ -92,6 +102,19 @@ async def drain_node(call: Call) -> Answer:
 async def resume_node(call: Call) -> Answer:
     """Undo a drain."""
     return await _set_drained(call, call.service.resume)
+
+
+async def forget_node(call: Call) -> Answer:
+    """Strike off a worker that is gone; what it had runs elsewhere."""
+    node_id = call.path_values["id"]
+    try:
+        return json_answer(200, node_json(await call.service.forget(node_id)))
+    except NotFound:
+        if call.advice.find_node(node_id) is None:
+            raise
+        raise Conflict(
+            f"{node_id!r} is a worker of your own, known by its heartbeats: it is forgotten once they stop"
+        ) from None
 
 
 async def _set_drained(call: Call, change: Callable[[str], Awaitable[NodeView]]) -> Answer:

@@ -14,7 +14,7 @@ from rota.coordinator.http.docs import page_endpoints
 from rota.coordinator.http.endpoint import Body, Documented, Endpoint
 from rota.coordinator.http.events import EventJson, EventsQuery, listen_to_events
 from rota.coordinator.http.explain import ExplainJson, explain_task
-from rota.coordinator.http.nodes import NodeJson, drain_node, get_node, list_nodes, resume_node
+from rota.coordinator.http.nodes import NodeJson, drain_node, forget_node, get_node, list_nodes, resume_node
 from rota.coordinator.http.outputs import get_output, list_outputs
 from rota.coordinator.http.render import AttemptJson, OutputJson, TaskJson
 from rota.coordinator.http.results import get_result
@@ -186,6 +186,15 @@ _NODES: Final = (
         handler=get_node,
         answers=(Documented(200, "The worker.", NodeJson),),
         errors=(NotFound,),
+        group="nodes",
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/api/v1/nodes/{id}",
+        summary="Strike off a worker that is gone for good; what it had runs elsewhere",
+        handler=forget_node,
+        answers=(Documented(200, "The worker as it was.", NodeJson),),
+        errors=(NotFound, Conflict, Unavailable),
         group="nodes",
     ),
     Endpoint(
