@@ -25,7 +25,6 @@ from rota.coordinator.config import (
 
 __all__ = [
     "COORDINATOR_OPTIONS",
-    "TOKEN_BYTES_MAX",
     "arguments_of",
     "command",
     "coordinator_config",
@@ -33,9 +32,6 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., None])
-
-TOKEN_BYTES_MAX: Final = 4096
-"""Far over any token, far under what would hurt to read."""
 
 _DEFAULT: Final = CoordinatorConfig()
 
@@ -85,7 +81,11 @@ COORDINATOR_OPTIONS: Final[Sequence[Callable[[Any], Any]]] = (
         help="relaxed may lose the last moments in a power cut, never in a crash.",
     ),
     click.option("--token", envvar="ROTA_TOKEN", help="What every request must carry (better: ROTA_TOKEN)."),
-    click.option("--token-file", type=click.File("r"), help="Read the token from a file."),
+    click.option(
+        "--token-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Read the token from a file; several, one a line, are all taken. A change is noticed.",
+    ),
     click.option("--insecure", is_flag=True, help="Listen beyond this machine without a token."),
     click.option("--allow-host", "allow_hosts", multiple=True, help="A further name that clients may call it by."),
     click.option(
@@ -247,15 +247,17 @@ def coordinator_config(given: dict[str, Any], *, log_level: LogLevel = "info") -
         click.UsageError: They make no sense.
     """
     token_file = given["token_file"]
-    token = token_file.read(TOKEN_BYTES_MAX).strip() if token_file is not None else given["token"]
     same = ("host", "port", "grpc_port", "state_dir", "store", "durability", "insecure", "allow_hosts", "max_pending")
     names = ("placement", "ordering", "shadow", "ageing", "seed", "workload", "log_format")
     if given["algorithm"] is not None:
         given = {**given, **dict(zip(("ordering", "placement"), ALGORITHMS[given["algorithm"]], strict=True))}
     try:
+        token, *more_tokens = (given["token"],) if token_file is None else options.tokens_of(token_file)
         return CoordinatorConfig(
             **{name: given[name] for name in (*same, *names)},
             token=token,
+            more_tokens=tuple(more_tokens),
+            token_file=token_file.absolute() if token_file is not None else None,
             heartbeat_s=given["heartbeat"],
             suspicious_after_s=given["suspicious_after"],
             offline_after_s=given["offline_after"],
@@ -276,7 +278,7 @@ def coordinator_config(given: dict[str, Any], *, log_level: LogLevel = "info") -
 
 
 def arguments_of(config: CoordinatorConfig) -> list[str]:
-    """Return the options that give this configuration, without its token: others can read a command line."""
+    """Return the options that give this configuration, without its tokens: others can read a command line."""
     pairs = {
         "--host": config.host,
         "--port": config.port,
@@ -308,6 +310,7 @@ def arguments_of(config: CoordinatorConfig) -> list[str]:
     arguments += [f"--allow-host={host}" for host in config.allow_hosts]
     arguments += ["--insecure"] if config.insecure else []
     arguments += [f"--shadow={config.shadow}"] if config.shadow is not None else []
+    arguments += [f"--token-file={config.token_file}"] if config.token_file is not None else []
     arguments += ["--workload=true"] if config.workload else []
     return arguments + ([f"--seed={config.seed}"] if config.seed is not None else [])
 

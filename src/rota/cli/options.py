@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
 import click
@@ -12,6 +13,7 @@ import click
 from rota.cli import amounts
 from rota.cli.wording import say_in_options
 from rota.core.errors import RotaError
+from rota.wire.tokens import read_tokens
 
 if TYPE_CHECKING:
     from rota.client.http import HttpClient, Json
@@ -37,6 +39,7 @@ __all__ = [
     "json_option",
     "print_json",
     "print_json_array",
+    "tokens_of",
     "with_client",
 ]
 
@@ -120,6 +123,18 @@ def with_client(function: Callable[Concatenate[HttpClient, P], None]) -> Callabl
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON as the API gives it.")
+
+
+def tokens_of(path: Path) -> tuple[str, ...]:
+    """Return the tokens of a file, at least one.
+
+    Raises:
+        ValueError: It can't be read, or has none that can be used; the sentence names the file.
+    """
+    try:
+        return read_tokens(path)
+    except OSError as error:
+        raise ValueError(f"token file {path} can't be read: {error.strerror}") from error
 
 
 def print_json(value: Json) -> None:

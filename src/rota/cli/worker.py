@@ -9,7 +9,6 @@ from typing import Any, get_args
 import click
 
 from rota.cli import options
-from rota.cli.coordinator import TOKEN_BYTES_MAX
 from rota.cli.wording import in_options
 from rota.core.model import Gpu
 from rota.wire.channel import GRPC_PORT, Transport
@@ -66,7 +65,11 @@ __all__ = ["command", "worker_config"]
 @click.option("--overcommit", type=options.FACTORS, help="Offer more than there is: cpu=2.0 for twice the cores.")
 @click.option("--gpus", type=options.GPUS, help="A number of devices, or the memory of each: 24G,24G. 0 for none.")
 @click.option("--token", envvar="ROTA_TOKEN", help="What the coordinator asks for (better: ROTA_TOKEN).")
-@click.option("--token-file", type=click.File("r"), help="Read the token from a file.")
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Read the token from a file, the first of several; anew for each channel that is opened.",
+)
 @click.option(
     "--output-limit",
     type=options.BYTES,
@@ -141,7 +144,8 @@ def worker_config(given: dict[str, Any]) -> WorkerConfig:
             overcommit=given["overcommit"] or {},
             gpus=tuple(map(Gpu, given["gpus"])) if given["gpus"] is not None else None,
             tags=frozenset(tag.strip() for text in given["tags"] for tag in text.split(",") if tag.strip()),
-            token=token_file.read(TOKEN_BYTES_MAX).strip() if token_file is not None else given["token"],
+            token=options.tokens_of(token_file)[0] if token_file is not None else given["token"],
+            token_file=token_file.absolute() if token_file is not None else None,
             output_limit_bytes=given["output_limit"],
             cache_limit_bytes=given["cache_limit"],
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from rota.wire.channel import GRPC_PORT
+from rota.wire.tokens import check_token
 
 if TYPE_CHECKING:
     from rota.store.base import Retention
@@ -25,7 +26,6 @@ __all__ = [
     "LogLevel",
     "OrderingName",
     "StoreName",
-    "check_token",
 ]
 
 StoreName = Literal["sqlite", "memory"]
@@ -56,6 +56,8 @@ class CoordinatorConfig:
         store: Which backend remembers.
         durability: ``full`` survives a power cut, ``relaxed`` may lose the last moments in one.
         token: What every request must carry, or ``None`` for no check.
+        more_tokens: What it may carry instead.
+        token_file: Where these are from: it is read again when it was changed.
         insecure: Listen beyond this machine even without a token.
         allow_hosts: Further names by which clients may address it (the ``Host`` header).
         max_pending: Over so many waiting tasks, new ones are refused for the time being.
@@ -92,6 +94,8 @@ class CoordinatorConfig:
     store: StoreName = "sqlite"
     durability: Durability = "full"
     token: str | None = field(default=None, repr=False)
+    more_tokens: tuple[str, ...] = field(default=(), repr=False)
+    token_file: Path | None = None
     insecure: bool = False
     allow_hosts: tuple[str, ...] = ()
     max_pending: int = 1_000_000
@@ -121,7 +125,8 @@ class CoordinatorConfig:
         self._check_words()
         self._check_amounts()
         self._check_thresholds()
-        check_token(self.token)
+        if self.token is not None:
+            check_token(self.token)
         if not self.host:
             raise ValueError("host is empty: give an address, such as 127.0.0.1")
         if not self.is_loopback and self.token is None and not self.insecure:
@@ -214,17 +219,3 @@ class CoordinatorConfig:
                 "exclusive_wait_s must be more than lease_s and lease_grace_s together, or an exclusive task could "
                 f"run twice, got {self.exclusive_wait_s:g} for {self.lease_s:g} and {self.lease_grace_s:g}"
             )
-
-
-def check_token(token: str | None) -> None:
-    """Refuse a token that no header could carry.
-
-    Raises:
-        ValueError: It is empty, or has other characters than printable ASCII without spaces.
-    """
-    if token is None:
-        return
-    if not token:
-        raise ValueError("token is empty: give one, or none at all")
-    if not token.isascii() or not token.isprintable() or " " in token:
-        raise ValueError("token must be printable ASCII without spaces")

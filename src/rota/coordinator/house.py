@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -27,6 +28,7 @@ from rota.coordinator.recorder import Recorder
 from rota.coordinator.retention import BlobRetention, RetentionService
 from rota.coordinator.room import WaitingRoom
 from rota.coordinator.sessions import Sessions
+from rota.coordinator.tokens import TokenWatch
 from rota.coordinator.watches import Watches
 from rota.core.config import SchedulerConfig
 from rota.core.errors import Forbidden, RotaError, Unauthorized
@@ -40,6 +42,7 @@ from rota.store.logs import LogStore
 from rota.wire.channel import ChannelHandler
 from rota.wire.handshake import Handshake, Refusal
 from rota.wire.messages import COORDINATOR_CODEC, FromPeer, ToPeer
+from rota.wire.tokens import TokenFile
 from rota.wire.websocket.server import channel_protocol
 
 __all__ = ["House"]
@@ -76,10 +79,14 @@ class House:
             exclusive_wait_s=config.exclusive_wait_s,
             seed=seed,
         )
-        self._guard_config = GuardConfig(
-            host=config.host, allowed_hosts=frozenset(config.allow_hosts), token=config.token
+        self.guard = Guard(
+            GuardConfig(
+                host=config.host,
+                allowed_hosts=frozenset(config.allow_hosts),
+                token=config.token,
+                more_tokens=config.more_tokens,
+            )
         )
-        self.guard = Guard(self._guard_config)
         self._advice = AdviceDesk(self._core_config)
         self._background: list[asyncio.Task[None]] = []
         self.counters = Counters()
@@ -149,7 +156,7 @@ class House:
         )
         self.app: HttpApp = build_app(
             self.service,
-            guard=self._guard_config,
+            guard=self.guard,
             counters=self.counters,
             blobs=self.blobs,
             advice=self._advice,
@@ -174,6 +181,8 @@ class House:
             self._advice.run(),
             _collect_garbage(),
         ]
+        if self._config.token_file is not None:
+            beside.append(self._watch_tokens(self._config.token_file).run())
         if self._config.workload:
             beside.append(Generator(self.service, seed=self._core_config.seed).run())
         self._background = [turning, *map(asyncio.create_task, beside)]
@@ -215,6 +224,13 @@ class House:
         except Unauthorized as error:
             return Refusal(401, error.code, str(error))
         return self.accept_stream(handshake)
+
+    def _watch_tokens(self, path: Path) -> TokenWatch:
+        return TokenWatch(
+            TokenFile(path),
+            use=self.guard.use_tokens,
+            on_withdrawal=lambda: self.close_sessions("a token was withdrawn: come back with one that is taken"),
+        )
 
     async def _sample_rates(self) -> None:
         while True:

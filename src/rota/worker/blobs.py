@@ -167,6 +167,11 @@ class BlobShelf:
         """Ask here what attempts need, before something is removed or tried again."""
         self._in_use = in_use
 
+    async def use_transfer(self, transfer: BlobTransfer) -> None:
+        """Carry blobs another way from now on: the token has changed. What breaks off thereby is tried again."""
+        former, self._transfer = self._transfer, transfer
+        await former.close()
+
     def use_home(self, home: BlobHome | None) -> None:
         """Use the coordinator's own directory, if this is its machine and its files are open to us."""
         path = Path(home.path) if home is not None and _is_ours(home) else None

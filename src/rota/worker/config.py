@@ -58,6 +58,7 @@ class WorkerConfig:
         overcommit: By how much to offer more of a resource than there is: twice the cpu as ``{"cpu": 2.0}``.
         gpus: The devices to offer instead of those that are found; empty for none.
         token: What the coordinator asks for, or ``None``.
+        token_file: Where it is from: it is read again when it was changed.
         output_limit_bytes: How much of each output stream of an attempt is kept.
         cache_dir: For blobs, virtual environments, scratch directories and Go programs; if not given, the user's own.
         cache_limit_bytes: Of the blobs in it.
@@ -80,6 +81,7 @@ class WorkerConfig:
     overcommit: Mapping[str, float] = field(default_factory=dict)
     gpus: tuple[Gpu, ...] | None = None
     token: str | None = field(default=None, repr=False)
+    token_file: Path | None = None
     output_limit_bytes: int = 1 << 20
     cache_dir: Path | None = None
     cache_limit_bytes: int = 4 << 30

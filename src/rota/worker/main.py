@@ -10,6 +10,7 @@ import signal
 import sys
 import uuid
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -24,6 +25,7 @@ from rota.process.limits import raise_file_limit
 from rota.process.logs import set_up_logs
 from rota.wire.backoff import reconnect_delay_s
 from rota.wire.channel import ChannelError
+from rota.wire.tokens import TokenFile
 from rota.worker.blobs import BlobShelf
 from rota.worker.builds import GoBuilds
 from rota.worker.cache import CacheDir
@@ -106,6 +108,7 @@ class _Process:
             self._builds.protect(self._pool.blobs_in_use)
         self._shell.use(self._pool, self._blobs)
         self._dial = dialler(config, timeout_s=CONNECT_TIMEOUT_S)
+        self._token_file = TokenFile(config.token_file) if config.token_file is not None else None
         self._rng = random.Random()
         self._leaving = asyncio.Event()
         self._signals = 0
@@ -156,6 +159,7 @@ class _Process:
 
     async def _serve_once(self) -> str | None:
         """Be connected, if that succeeds, until the channel is lost; return why no other try can succeed, if so."""
+        await self._look_at_token()
         try:
             await self._dial(self._shell)
         except ChannelError as error:
@@ -168,6 +172,19 @@ class _Process:
             self._tries, self._last_problem = 0, ""
             self._farewell.begin_anew()
         return self._shell.final_refusal
+
+    async def _look_at_token(self) -> None:
+        """Show the token that is in the file now. One that can't be read changes nothing."""
+        try:
+            if self._token_file is None or not self._token_file.look():
+                return
+        except (OSError, ValueError) as error:
+            self._tell("token_kept", str(error))
+            return
+        self._config = replace(self._config, token=self._token_file.tokens[0])
+        self._dial = dialler(self._config, timeout_s=CONNECT_TIMEOUT_S)
+        await self._blobs.use_transfer(carrier(self._config))
+        log.info("token_changed")
 
     def _tell(self, event: str, problem: str, **more: object) -> None:
         """Log a problem once, not once for each try."""

@@ -81,19 +81,26 @@ class HttpApp:
 
 
 def build_app(
-    service: Service, *, guard: GuardConfig, counters: Counters, blobs: BlobStore, advice: AdviceDesk | None = None
+    service: Service,
+    *,
+    guard: GuardConfig | Guard,
+    counters: Counters,
+    blobs: BlobStore,
+    advice: AdviceDesk | None = None,
 ) -> HttpApp:
     """Make the HTTP edge of a coordinator.
 
     Args:
         service: What the handlers call.
-        guard: Who may speak to it.
+        guard: Who may speak to it; or the guard itself, if others ask it, too.
         counters: Where requests are counted.
         blobs: What they are put into and read from.
         advice: Who places tasks on workers of others; one of its own if not given.
     """
     desk = advice if advice is not None else AdviceDesk(SchedulerConfig())
-    return HttpApp(Edge(service, counters, blobs=blobs, advice=desk), Guard(guard))
+    return HttpApp(
+        Edge(service, counters, blobs=blobs, advice=desk), guard if isinstance(guard, Guard) else Guard(guard)
+    )
 
 
 def _router(served: list[ServedEndpoint], edge: Edge) -> Router:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hmac
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Final
@@ -46,12 +46,14 @@ class GuardConfig:
             as ``Host`` is ours, and so is the machine's name.
         allowed_hosts: Further names, without port (``--allow-host``).
         token: What ``Authorization: Bearer`` must carry, if anything.
+        more_tokens: What it may carry instead.
         hostname: The name of this machine.
     """
 
     host: str = "127.0.0.1"
     allowed_hosts: frozenset[str] = frozenset()
     token: str | None = field(default=None, repr=False)
+    more_tokens: tuple[str, ...] = field(default=(), repr=False)
     hostname: str = field(default_factory=socket.gethostname)
 
     def __post_init__(self) -> None:
@@ -64,7 +66,7 @@ class GuardConfig:
 class Guard:
     """The check, with what it needs made ready."""
 
-    __slots__ = ("_any_address", "_known_hosts", "_names", "_token")
+    __slots__ = ("_any_address", "_known_hosts", "_names", "_tokens")
 
     def __init__(self, config: GuardConfig) -> None:
         self._any_address = _is_unspecified(config.host)
@@ -72,8 +74,15 @@ class Guard:
         if self._any_address:
             names |= {config.hostname, config.hostname.split(".", 1)[0]}
         self._names = frozenset(_plain_name(name) for name in names if name)
-        self._token = config.token.encode() if config.token is not None else None
+        self._tokens: tuple[bytes, ...] = ()
+        if config.token is not None:
+            self.use_tokens((config.token, *config.more_tokens))
         self._known_hosts: set[bytes] = set()
+
+    def use_tokens(self, tokens: Sequence[str]) -> None:
+        """Take these from now on, and no other. At least one."""
+        assert tokens, "without a token everybody would be let in"
+        self._tokens = tuple(token.encode() for token in tokens)
 
     def check(self, headers: Iterable[tuple[bytes, bytes]], *, path: str, scheme: str) -> None:
         """Raise unless the request may pass. Names of headers are in lower case, as in ASGI.
@@ -126,13 +135,15 @@ class Guard:
         Raises:
             Unauthorized: It is missing or wrong.
         """
-        if self._token is None:
+        if not self._tokens:
             return
         if authorization is None:
             raise Unauthorized("a token is asked for: send `Authorization: Bearer …` (ROTA_TOKEN)")
         scheme, _, given = authorization.partition(b" ")
         # Compared in constant time, so that the time taken does not tell how much of a guess was right.
-        if not hmac.compare_digest(given.strip(), self._token) or scheme.lower() != b"bearer":
+        shown = given.strip()
+        matches = sum(hmac.compare_digest(shown, token) for token in self._tokens)  # all are tried, whichever it is
+        if not matches or scheme.lower() != b"bearer":
             raise Unauthorized("the token is wrong: send the coordinator's as `Authorization: Bearer …` (ROTA_TOKEN)")
 
 
