@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections import defaultdict
@@ -24,7 +25,7 @@ FOREIGN_VARIABLES: Final = ("ROTA_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "
 """Beginnings of variables that would make tests speak to the cluster, or through the proxy, of whoever runs them."""
 
 NO_BYTECODE: Final = "PYTHONDONTWRITEBYTECODE"
-"""With it each of the thousand programs under test would compile all that it imports: a third of its start."""
+"""With it each of the thousand programs under test compiles all that it imports: a third of a coordinator's start."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,6 +41,12 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.dont_write_bytecode = False
     if not hasattr(config, "workerinput"):  # reports of all processes come together in the first one
         config.pluginmanager.register(_TimePerKind(), "rota-time-per-kind")
+
+
+def pytest_collection_finish() -> None:
+    """Spare collections of garbage the thousands of tests, which stay to the end: a full one took 0.3 s."""
+    gc.collect()
+    gc.freeze()
 
 
 class _TimePerKind:

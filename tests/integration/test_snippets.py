@@ -16,6 +16,8 @@ from tests.support.disks import fill, small_disk
 from tests.support.real_cluster import Cluster
 from tests.support.waiting import wait_until
 
+SWEEPS_SOON = "from rota.worker import scratch; scratch.SWEEP_PERIOD_S = 0.1"
+
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
@@ -192,8 +194,8 @@ def lonely(tmp_path: Path) -> Iterator[Cluster]:
         yield running
 
 
-def start_worker(cluster: Cluster, name: str) -> psutil.Process:
-    return psutil.Process(cluster.start_worker(name, f"--cache-dir={cluster.folder}/cache").pid)
+def start_worker(cluster: Cluster, name: str, *, prelude: str = "") -> psutil.Process:
+    return psutil.Process(cluster.start_worker(name, f"--cache-dir={cluster.folder}/cache", prelude=prelude).pid)
 
 
 def leave_something(cluster: Cluster) -> Path:
@@ -225,7 +227,7 @@ def test_what_a_killed_agent_leaves_is_removed_by_its_slot(lonely: Cluster) -> N
 
 
 def test_what_a_killed_slot_leaves_is_removed_by_the_agent(lonely: Cluster) -> None:
-    worker = start_worker(lonely, "w1")
+    worker = start_worker(lonely, "w1", prelude=SWEEPS_SOON)
     path = leave_something(lonely)
     (slot,) = [process for process in worker.children(recursive=True) if process.name() == "rota-slot"]
     slot.kill()

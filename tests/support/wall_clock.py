@@ -1,4 +1,7 @@
-"""A wall clock that a test sets, for the coordinator's process alone: its steady clock and everybody else's go on."""
+"""A wall clock that a test sets, for the coordinator's process alone: its steady clock and everybody else's go on.
+
+The coordinator looks at it more often than usual, so that it sees soon what a test has set.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ def set_time():
     with open({path!r}) as file:
         return real_time() + float(file.read())
 time.time = set_time
+from rota.core import timers
+timers.CALENDAR_LOOK_S = 0.1
 """
 
 
