@@ -34,6 +34,7 @@ from rota.core.config import SchedulerConfig
 from rota.core.errors import Forbidden, RotaError, Unauthorized
 from rota.core.explain import reasons
 from rota.core.model import WorkerState
+from rota.core.placement.guarded import GuardedPolicies
 from rota.core.placement.policies import POLICIES, PolicyFactory
 from rota.store import open_store
 from rota.store.base import Store
@@ -62,7 +63,7 @@ class House:
         self, config: CoordinatorConfig, *, seed: int, policies: Mapping[str, PolicyFactory] = POLICIES
     ) -> None:
         self._config = config
-        self._policies = policies
+        self._policies = GuardedPolicies(policies, default=config.placement)
         self._core_config = SchedulerConfig(
             heartbeat_s=config.heartbeat_s,
             suspicious_after_s=config.suspicious_after_s,
@@ -256,6 +257,7 @@ class House:
         }
         counters.calendar_fires.update(fires)
         counters.results_dropped_stale = counts.reports_stale
+        counters.placement_policies_failed = len(self._policies.failures)
         if self._loop.turn is None:
             return Gauges(
                 tasks_pending={},

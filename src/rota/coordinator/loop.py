@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Final, TypeVar
 
@@ -26,7 +26,7 @@ from rota.core.commands import Command, ObserverStalled, ReplyTo, WorkerBeat
 from rota.core.config import SchedulerConfig
 from rota.core.errors import RotaError, StoreUnavailable, Unavailable
 from rota.core.model import Epoch, TaskSeq
-from rota.core.placement.policies import POLICIES, PolicyFactory
+from rota.core.placement.guarded import GuardedPolicies
 from rota.core.protocol import OutputChunk
 from rota.core.scheduler import Scheduler
 from rota.core.state import Counts
@@ -73,7 +73,7 @@ class Loop:
         config: SchedulerConfig,
         counters: Counters,
         on_outage: Callable[[str], None],
-        policies: Mapping[str, PolicyFactory] = POLICIES,
+        policies: GuardedPolicies,
     ) -> None:
         self.turn: Turn | None = None
         self.inbox = inbox
@@ -236,6 +236,7 @@ class Loop:
             commands = [*self._stall(), *self.inbox.take()]
             changes = self.turn.begin(commands, now=steady_s(), wall=wall_s())
             self._counters.turn_seconds.observe(time.perf_counter() - began)
+            self._tell_of_policies()
             if changes is not None:
                 self._start_saving(changes)
             elif self.turn.is_ahead:
@@ -277,6 +278,17 @@ class Loop:
             return ()
         log.warning("loop_stalled", seconds=round(stalled_s, 3))
         return (ObserverStalled(stalled_s),)
+
+    def _tell_of_policies(self) -> None:
+        """Log the placement policies of other packages that have just failed, each once."""
+        for failure in self.policies.take_news():
+            log.error(
+                "placement_policy_failed",
+                policy=failure.policy,
+                error=failure.problem,
+                stand_in=failure.stand_in,
+                traceback=failure.traceback,
+            )
 
     def _start_saving(self, changes: Changes) -> None:
         self._saving = asyncio.ensure_future(self._save(changes))

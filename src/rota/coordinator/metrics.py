@@ -84,6 +84,7 @@ class Counters:
         "events_dropped",
         "grpc_calls",
         "http_requests",
+        "placement_policies_failed",
         "results_dropped_stale",
         "tasks_cancelled",
         "tasks_completed",
@@ -111,6 +112,7 @@ class Counters:
         self.http_requests: dict[tuple[str, str, int], int] = {}
         self.grpc_calls: dict[tuple[str, str], int] = {}
         self.events_dropped = 0
+        self.placement_policies_failed = 0
 
     def count_request(self, route: str, method: str, status: int) -> None:
         """Count one HTTP request; ``route`` is the pattern, never the path, so that there are few."""
@@ -184,6 +186,11 @@ def _simple_counters(counters: Counters) -> Iterator[Metric]:
         ("results_dropped_stale", "Results of attempts that were no longer current.", counters.results_dropped_stale),
         ("commits", "Commits that are on the record.", counters.commits),
         ("commit_failures", "Commits that the store did not take.", counters.commit_failures),
+        (
+            "placement_policies_failed",
+            "Placement policies of other packages that failed, in whose place one of ours stands in.",
+            counters.placement_policies_failed,
+        ),
         ("events_dropped", "Events not sent to a listener that was too slow.", counters.events_dropped),
     ):
         yield CounterMetricFamily(f"rota_{name}", meaning, value=count)

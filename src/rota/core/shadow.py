@@ -70,6 +70,7 @@ class Shadow:
         self._real = real
         self._queues = Queues()
         placements = Placements(random.Random(seed), default=policy, factories=factories)
+        self._placements = placements
         self._cluster = Cluster(placements, self._queues)
         self._twins: dict[Lane, Lane] = {}
         self._opened: dict[Lane, None] = {}
@@ -124,7 +125,7 @@ class Shadow:
         self._count_time(now)
         passed = max(now - self._began, 1e-9)
         return ShadowReport(
-            policy=self.policy,
+            policy=self.policy if self._placements.policy(None).trouble is None else f"{self.policy} (failed)",
             seconds=now - self._began,
             decisions=self._decisions,
             same=self._same,

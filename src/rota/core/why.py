@@ -92,6 +92,8 @@ def why_it_waits(state: State, task: Task) -> Why:
     if task.hold is not None:
         return Why(reason, text, start=_start_of_held(state, task))
     room = state.cluster.room_of(task.terms)
+    if (trouble := room.policy.trouble) is not None:
+        text = f"{text}; {trouble}"
     place = _place_of(state, task)
     if reason not in _PLACED_BY_ROOM:
         return Why(reason, text, place=place)

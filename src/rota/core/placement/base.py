@@ -76,6 +76,11 @@ class PlacementPolicy(ABC):
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
 
+    @property
+    def trouble(self) -> str | None:
+        """What people who wait for it should know of it; nothing of a policy that does what it should."""
+        return None
+
     @abstractmethod
     def make_index(self, room: Room, workers: Sequence[Worker]) -> RoomIndex:
         """Make an index for a shape that has noted these workers, which have room for it. O(workers)."""
