@@ -8,6 +8,7 @@ import io
 import itertools
 import operator
 import os
+import signal
 import sys
 import threading
 import time
@@ -552,3 +553,23 @@ def test_ctrl_c_in_a_with_block_cancels_what_does_not_run(cluster: Cluster, gate
         interrupted()
     assert futures[-1].cancelled()
     assert sum(future.cancelled() for future in futures) >= 16
+
+
+@pytest.mark.parametrize("method", ["map", "map_unordered"])
+def test_ctrl_c_while_map_waits_stops_what_runs(cluster: Cluster, gate: Door, method: str) -> None:
+    with Client(cluster.url, job=f"interrupted-{method}") as client:
+        job = client.job(f"interrupted-{method}")
+
+        def press() -> None:
+            wait_until(lambda: "running" in job.status(), what="one to run")
+            signal.pthread_kill(main, signal.SIGINT)
+
+        main = threading.get_ident()
+        finger = threading.Thread(target=press)
+        results = getattr(client, method)(waited, [gate.path] * 6)
+        finger.start()
+        with pytest.raises(KeyboardInterrupt):
+            list(results)
+        finger.join()
+        # Nobody opens the gate: they have ended because they were told to.
+        wait_until(lambda: job.status() == {"cancelled": 6}, what="all to be cancelled")

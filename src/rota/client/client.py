@@ -18,12 +18,12 @@ from typing import Any, Final, ParamSpec, Self, TypeVar
 from rota.client.callables import Callables, Template
 from rota.client.calls import encoded_call, warn_of_workers
 from rota.client.default import enter_client, leave_client
-from rota.client.futures import Future, cancel_all
+from rota.client.futures import Future, cancel_all, stop_all
 from rota.client.hub import Hub
 from rota.client.jobs import Job, checked_name, labelled
 from rota.client.link import Address
 from rota.client.local import LocalCluster
-from rota.client.mapping import Feed, ordered, unordered, window_of
+from rota.client.mapping import Enders, Feed, ordered, unordered, window_of
 from rota.client.notebook import client_html
 from rota.client.programs import Files, Program, program_spec
 from rota.client.progress import progress as with_bar
@@ -32,6 +32,7 @@ __all__ = ["CONNECT_S", "DEFAULT_URL", "Client", "address_of"]
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 
+ENDERS: Final = Enders(cancel_all, stop_all)
 CONNECT_S: Final = 10.0
 """How long a new client waits for its coordinator, which may just be starting."""
 
@@ -128,7 +129,8 @@ class Client(concurrent.futures.Executor):
         """Run ``fn`` with the items of the iterables, and yield the results in order.
 
         Items are submitted ahead of what is consumed: a list at once (up to some 100,000), a
-        generator some 10,000 ahead, so it may be endless. When the consumer stops, the rest is cancelled.
+        generator some 10,000 ahead, so it may be endless. When the consumer stops, the rest is cancelled; Ctrl-C
+        while it waits stops what runs, too.
 
         Args:
             fn: The function.
@@ -140,7 +142,7 @@ class Client(concurrent.futures.Executor):
         """
         total = min((len(items) for items in iterables if isinstance(items, Sized)), default=None)
         feed = self._feed(self._job, fn, iterables, chunksize, buffersize)
-        results: Iterator[R] = ordered(feed, timeout=timeout, cancel=cancel_all)
+        results: Iterator[R] = ordered(feed, timeout=timeout, enders=ENDERS)
         return with_bar(results, total) if progress else results
 
     def map_unordered(
@@ -151,7 +153,7 @@ class Client(concurrent.futures.Executor):
         buffersize: int | None = None,
     ) -> Iterator[R]:
         """As `map`, but yield each result as soon as it is there."""
-        return unordered(self._feed(self._job, fn, iterables, 1, buffersize), timeout=timeout, cancel=cancel_all)
+        return unordered(self._feed(self._job, fn, iterables, 1, buffersize), timeout=timeout, enders=ENDERS)
 
     def job(self, name: str) -> Job:
         """Tasks under a name: submit through it, or find those that were, from whatever process."""

@@ -29,7 +29,7 @@ from rota.client.verdicts import error_of, value_of
 from rota.core.client_protocol import Outcome
 from rota.core.model import TaskId, TaskState, generated_task_id
 
-__all__ = ["Future", "FutureHome", "begin", "cancel_all", "finish"]
+__all__ = ["Future", "FutureHome", "begin", "cancel_all", "finish", "stop_all"]
 
 log = logging.getLogger("rota")
 
@@ -434,6 +434,15 @@ def cancel_all(futures: Iterable[Future[Any]]) -> None:
     cancelled += [future for future in watched if future._close(PENDING)]  # noqa: SLF001 - as above
     if cancelled:
         cancelled[0]._home.cancel(cancelled, forget=True)  # noqa: SLF001 - as above
+
+
+def stop_all(futures: Iterable[Future[Any]]) -> None:
+    """Cancel those futures of one client that have not ended, and have ended what runs of them."""
+    left = list(futures)
+    cancel_all(left)
+    running = [future for future in left if not future.done()]
+    if running:
+        running[0]._home.cancel(running, forget=False)  # noqa: SLF001 - a part of Future
 
 
 def _state_of(verdict: Outcome | Rejection | None) -> str:

@@ -2,7 +2,9 @@
 
 A list is submitted as far as `AHEAD_OF_LISTS` at once; what has no length, such as a generator that
 may never end, only as far as `AHEAD_OF_STREAMS`. From then on a block follows whenever one was consumed. When the
-consumer stops, for whatever reason, the rest is cancelled.
+consumer stops, for whatever reason, the rest is cancelled: what runs may end, since a half-done call helps nobody. Only
+Ctrl-C while it waits stops what runs, too: who presses that in a notebook wants the cluster back, and has no future
+to stop it by.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Sized
 from itertools import islice
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-__all__ = ["AHEAD_OF_LISTS", "AHEAD_OF_STREAMS", "BLOCK", "Feed", "ordered", "unordered", "window_of"]
+__all__ = ["AHEAD_OF_LISTS", "AHEAD_OF_STREAMS", "BLOCK", "Enders", "Feed", "ordered", "unordered", "window_of"]
 
 AHEAD_OF_LISTS: Final = 1 << 17
 AHEAD_OF_STREAMS: Final = 10_240
@@ -69,49 +71,65 @@ def window_of(iterables: Sequence[Iterable[Any]], buffersize: int | None) -> int
     return AHEAD_OF_LISTS if any(isinstance(items, Sized) for items in iterables) else AHEAD_OF_STREAMS
 
 
-def ordered(feed: Feed[Any], *, timeout: float | None, cancel: Canceller) -> Iterator[Any]:  # of the function's type
+class Enders(NamedTuple):
+    """What ends tasks that the consumer does not wait for any more."""
+
+    cancel: Canceller
+    """Those that do not run yet."""
+
+    stop: Canceller
+    """Those that run, too."""
+
+
+def ordered(feed: Feed[Any], *, timeout: float | None, enders: Enders) -> Iterator[Any]:  # of the function's type
     """Submit the first items now, and yield results in the order of the items.
 
     Args:
         feed: What to submit.
         timeout: Seconds from now for all.
-        cancel: Ends what the consumer did not wait for.
+        enders: How to end what the consumer did not wait for.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    return _ordered(feed, _begun(feed, cancel), deadline, cancel)
+    return _ordered(feed, _begun(feed, enders), deadline, enders)
 
 
-def unordered(feed: Feed[Any], *, timeout: float | None, cancel: Canceller) -> Iterator[Any]:
+def unordered(feed: Feed[Any], *, timeout: float | None, enders: Enders) -> Iterator[Any]:
     """As `ordered`, but yield each result when it is there."""
     deadline = None if timeout is None else time.monotonic() + timeout
-    return _unordered(feed, _begun(feed, cancel), deadline, cancel)
+    return _unordered(feed, _begun(feed, enders), deadline, enders)
 
 
-def _begun(feed: Feed[Any], cancel: Canceller) -> deque[Any]:
+def _begun(feed: Feed[Any], enders: Enders) -> deque[Any]:
     """Submit the first items. They are cancelled if one of them can't be submitted."""
     ahead: deque[Any] = deque()
     try:
         while block := feed.next_block(len(ahead)):
             ahead.extend(block)
     except BaseException:
-        cancel(ahead)
+        enders.cancel(ahead)
         raise
     return ahead
 
 
-def _ordered(feed: Feed[Any], ahead: deque[Any], deadline: float | None, cancel: Canceller) -> Iterator[Any]:
+def _ordered(feed: Feed[Any], ahead: deque[Any], deadline: float | None, enders: Enders) -> Iterator[Any]:
     next_block, take = feed.next_block, ahead.popleft
     try:
         while ahead:
+            # Waited for while it is among those that are ended if that is interrupted.
+            if not ahead[0].done():
+                ahead[0].exception(None if deadline is None else deadline - time.monotonic())
             # Taken out at once: a result that was consumed is not kept.
             yield take().result(None if deadline is None else deadline - time.monotonic())
             if block := next_block(len(ahead)):
                 ahead.extend(block)
+    except KeyboardInterrupt:
+        enders.stop(ahead)
+        raise
     finally:
-        cancel(ahead)
+        enders.cancel(ahead)
 
 
-def _unordered(feed: Feed[Any], begun: Iterable[Any], deadline: float | None, cancel: Canceller) -> Iterator[Any]:
+def _unordered(feed: Feed[Any], begun: Iterable[Any], deadline: float | None, enders: Enders) -> Iterator[Any]:
     done: queue.SimpleQueue[Any] = queue.SimpleQueue()
     ahead = set(begun)
     try:
@@ -128,5 +146,8 @@ def _unordered(feed: Feed[Any], begun: Iterable[Any], deadline: float | None, ca
             ahead.update(block)
             for another in block:
                 another.add_done_callback(done.put)
+    except KeyboardInterrupt:
+        enders.stop(ahead)
+        raise
     finally:
-        cancel(ahead)
+        enders.cancel(ahead)
