@@ -200,4 +200,4 @@ def test_worker_needs_only_the_address_of_its_transport(flags: list[str], url: s
 
 def test_address_of_grpc_is_no_use_to_a_worker_over_websocket() -> None:
     result = CliRunner().invoke(worker_command, ["--grpc-server", "10.0.0.9:50051", "--transport", "websocket"])
-    assert (result.exit_code, "grpc_server goes with transport grpc" in result.stderr) == (2, True)
+    assert (result.exit_code, "--grpc-server goes with --transport=grpc" in result.stderr) == (2, True)

@@ -115,7 +115,7 @@ SETTINGS = {
     ("worker", "--server", "host:8080"): "--server must be a URL such as http://127.0.0.1:8080, got 'host:8080'",
     ("worker", "--server", "grpc://host:1"): "--server must be a URL such as http://127.0.0.1:8080, got "
     "'grpc://host:1'; where it speaks gRPC is told by --grpc-server",
-    ("worker", "--grpc-server", "host:1"): "--grpc-server goes with --transport=grpc",
+    ("worker", "--transport", "websocket", "--grpc-server", "host:1"): "--grpc-server goes with --transport=grpc",
     ("worker", "--resources", "gpu=1"): "--resources: gpu is matched device by device: leave it out, and say --gpus=1",
     ("worker", "--max-tasks", "0"): "--max-tasks must be 1 to 100,000, got 0",
     ("worker", "--output-limit", "1K"): "--output-limit must be at least 8,192, got 1,024",
@@ -138,5 +138,7 @@ def test_what_came_from_elsewhere_is_told_by_where_it_came_from(tmp_path: Path) 
     file = tmp_path / "token"
     file.write_text("a b")
     assert refused("coordinator", ROTA_TOKEN="a b").startswith("ROTA_TOKEN must be printable ASCII")
-    assert refused("coordinator", "--token-file", str(file)).startswith("--token-file must be printable ASCII")
+    assert refused("coordinator", "--token-file", str(file)).startswith(
+        f"--token-file {file}: a token must be printable ASCII"
+    )
     assert refused("worker", url="nonsense").startswith("ROTA_URL must be a URL such as")
