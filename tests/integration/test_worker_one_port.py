@@ -43,6 +43,16 @@ calls.BlobClient.put = lambda self, digest, size, *, pieces: put(self, digest, s
 """The same, for one whose first blob each way stands still after its first piece until a test lets it go on."""
 
 
+WITHOUT_BLOBS: Final = """
+from rota.coordinator.grpc import contracts
+made = contracts.public_contracts
+def made_before(*given, **named):
+    return [contract for contract in made(*given, **named) if contract.descriptor.name != "Blobs"]
+contracts.public_contracts = made_before
+"""
+"""For a coordinator that is older than its workers."""
+
+
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     with Cluster(tmp_path, transport="grpc", token="s3cret-token") as found:
@@ -55,12 +65,13 @@ def start_worker(cluster: Cluster, name: str, *, prelude: str) -> RunningProcess
     return cluster.start_worker(name, *options, prelude=prelude)
 
 
-def submit_copy(cluster: Cluster, content: bytes) -> str:
+def submit_copy(cluster: Cluster, content: bytes, **fields: object) -> str:
     """Submit a task that brings back the file that goes with it, with some bytes before it."""
     path = cluster.folder / "in"
     path.write_bytes(content)
     files = cluster.client.files.ship({"in": path})
-    return str(cluster.client.submit({"shell": "(echo copy; cat in) > out", "files": files, "outputs": ["out"]})["id"])
+    spec = {"shell": "(echo copy; cat in) > out", "files": files, "outputs": ["out"], **fields}
+    return str(cluster.client.submit(spec)["id"])
 
 
 def left_by(cluster: Cluster, task_id: str) -> bytes:
@@ -124,3 +135,15 @@ def test_a_worker_killed_in_the_middle_of_a_blob_leaves_nothing_of_it(cluster: C
     assert (task["state"], task["losses_used"]) == ("completed", 1)
     [output] = cluster.client.files.outputs(task_id)
     assert output.digest == hashlib.sha256(b"copy\n" + content).hexdigest()
+
+
+def test_a_coordinator_without_the_service_is_named_by_the_tasks_that_need_it(tmp_path: Path) -> None:
+    with Cluster(tmp_path, transport="grpc") as cluster:
+        cluster.start_coordinator(prelude=WITHOUT_BLOBS)
+        worker = start_worker(cluster, "w1", prelude=ELSEWHERE)
+        failed = cluster.wait_for_end(submit_copy(cluster, b"content", losses=0))
+        assert (failed["state"], failed["cause"]) == ("failed", "agent-error")
+        assert "has no rota.v1.Blobs" in failed["message"]
+        assert "update the coordinator" in failed["message"]
+        worker.wait_for_line(r"has no rota\.v1\.Blobs")
+        assert cluster.wait_for_end(cluster.client.submit({"shell": "true"})["id"])["state"] == "completed"

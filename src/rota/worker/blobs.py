@@ -209,6 +209,7 @@ class BlobShelf:
                 if refused.is_gone:
                     message = f"the coordinator no longer has blob {digest}"
                     raise SuppliesFailed(message, cause=Cause.LAUNCH_ERROR) from refused
+                log.warning("transfer_refused", error=str(refused))
                 raise SuppliesFailed(str(refused), cause=Cause.AGENT_ERROR) from refused
             except OSError as error:
                 raise SuppliesFailed(f"blob {digest} can't be kept: {error}", cause=Cause.AGENT_ERROR) from error
@@ -232,6 +233,7 @@ class BlobShelf:
                 self._make_room()
                 return
             except (TransferRefused, OSError) as error:
+                log.warning("transfer_refused", error=str(error))
                 raise SuppliesFailed(str(error), cause=Cause.AGENT_ERROR) from error
             except TransferFailed as failed:
                 tries += 1
