@@ -76,6 +76,9 @@ class GrpcDoor:
         if self._config.grpc_port == "off":
             await self._closing.wait()
             return
+        await self._load_library()
+        if self._closing.is_set():  # told to stop meanwhile: no port is opened that nobody would answer at
+            return
         server, channels = await self._open()
         await self._closing.wait()
         channels.close_all()  # those that were opened since the sessions were told
@@ -86,9 +89,12 @@ class GrpcDoor:
         self._watches.stop()
         self._closing.set()
 
-    async def _open(self) -> tuple[GrpcServer, ChannelService[FromPeer, ToPeer]]:
+    async def _load_library(self) -> None:
         for module in _LIBRARY_USERS:
-            await asyncio.to_thread(importlib.import_module, module)
+            if not self._closing.is_set():
+                await asyncio.to_thread(importlib.import_module, module)
+
+    async def _open(self) -> tuple[GrpcServer, ChannelService[FromPeer, ToPeer]]:
         from rota.coordinator.grpc.contracts import public_contracts  # noqa: PLC0415 - see the top
         from rota.coordinator.grpc.handlers import Contract  # noqa: PLC0415 - see the top
         from rota.coordinator.grpc.server import GrpcServer  # noqa: PLC0415 - see the top
