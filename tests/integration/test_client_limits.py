@@ -8,10 +8,10 @@ from typing import Final
 import msgspec
 import pytest
 
+from rota.core.checks import ARGS_BYTES_MAX
 from rota.core.client_protocol import ClientHello, Follow, FromClient, Submission, Submit
 from rota.core.model import TaskState
 from rota.core.protocol import PROTOCOL_VERSION, Heartbeat, Usage
-from rota.core.requests import ARGS_BYTES_MAX
 from tests.support.raw_client import TRUE, RawClient, template_of
 from tests.support.stage import stage
 from tests.support.waiting import wait_until_async

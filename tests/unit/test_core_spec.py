@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from rota.core.checks import parse_task_id
 from rota.core.errors import BadRequest, BadSpec, TooLarge
 from rota.core.model import Backoff
-from rota.core.requests import parse_requests, parse_task_id
+from rota.core.requests import parse_requests
 from rota.core.spec import (
     SPEC_BYTES_MAX,
     TaskRequest,

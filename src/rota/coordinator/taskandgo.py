@@ -13,9 +13,9 @@ from typing import Final
 from msgspec import Struct
 
 from rota.coordinator.service import NodeView, Service, TaskView
+from rota.core.checks import check_request, parse_task_id
 from rota.core.errors import BadSpec, Conflict, NotFound
 from rota.core.model import TaskState, WorkerState
-from rota.core.requests import check_request, parse_task_id
 from rota.core.spec import PRIORITY_WORDS, TaskRequest, decode_spec
 from rota.store.base import TaskQuery
 

@@ -14,13 +14,14 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from rota.core.checks import ARGS_BYTES_MAX
 from rota.core.client_protocol import Submission
 from rota.core.commands import Draft, DraftGroup
 from rota.core.drafts import draft_of
 from rota.core.errors import BadRequest, BadSpec, RotaError
 from rota.core.files import FILES_BYTES_MAX, sentence_of_too_much
 from rota.core.placement.policies import POLICIES, PolicyFactory, check_placement
-from rota.core.requests import ARGS_BYTES_MAX, check_template
+from rota.core.requests import check_template
 from rota.core.spec import TaskRequest, blobs_of, deadline_time, input_of, start_time
 
 __all__ = ["Problem", "RefusedTasks", "Templates"]

@@ -16,9 +16,9 @@ from rota.coordinator.grpc.watching import OpenWatches
 from rota.coordinator.http.streams import close_iterator
 from rota.coordinator.http.tasks import PAGE_TASKS_MAX, SEQ_MAX, TASKS_MAX, WAIT_S_MAX
 from rota.coordinator.service import Event, Service
+from rota.core.checks import LABELS_MAX
 from rota.core.errors import BadRequest, BadSpec, NotFound, TooLarge
 from rota.core.model import StreamName, TaskSeq, TaskState, WorkerId
-from rota.core.requests import LABELS_MAX
 from rota.core.spec import TaskRequest
 from rota.store.base import TaskQuery
 from rota.v1 import rota_pb2, task_pb2

@@ -1,7 +1,7 @@
 """Specs of tasks between `rota.v1.TaskSpec` and the core's: the same fields by the same names.
 
 Reading goes over the fields that are set, so that a task with a command alone costs one step. What a value may be is
-checked by `rota.core.requests`, as for what comes over REST.
+checked by `rota.core.checks`, as for what comes over REST.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from rota.core.checks import check_request
 from rota.core.errors import BadSpec
 from rota.core.model import GangTerms, InputFile, SyntheticWork, TaskFacts
-from rota.core.requests import check_request
 from rota.core.spec import TaskRequest, TaskSpec, backoff_of, input_of, priority_of
 from rota.v1 import task_pb2
 

@@ -15,10 +15,11 @@ from rota.coordinator.http.body import decoded_body
 from rota.coordinator.http.endpoint import Call
 from rota.coordinator.http.render import TaskJson, rfc3339, task_json
 from rota.core.calendars import Calendar, Misfire, Outcome, Overlap
+from rota.core.checks import LABELS_MAX
 from rota.core.errors import BadRequest, BadSpec, TooLarge
 from rota.core.firing import AT_LABEL, CALENDAR_LABEL
 from rota.core.names import NAME_RULE, is_name
-from rota.core.requests import LABELS_MAX, parse_requests
+from rota.core.requests import parse_requests
 from rota.core.spec import TaskRequest, snippet_kind
 from rota.process.clock import wall_s
 

@@ -13,9 +13,10 @@ from rota.coordinator.http.endpoint import Call
 from rota.coordinator.http.logs import text_of_logs
 from rota.coordinator.http.query import next_page_link
 from rota.coordinator.http.render import attempt_json, find_current_attempt, task_json
+from rota.core.checks import LABELS_MAX
 from rota.core.errors import BadRequest, NotFound
 from rota.core.model import StreamName, TaskSeq, TaskState, WorkerId
-from rota.core.requests import LABELS_MAX, parse_requests
+from rota.core.requests import parse_requests
 from rota.store.base import TaskQuery
 
 __all__ = [
