@@ -169,3 +169,22 @@ async def test_a_transfer_that_is_not_waited_for_any_more_is_broken_off(server: 
         server.gate.set()
         await transfer.upload(DIGEST, blob)
     assert server.blobs == {DIGEST: b"content"}
+
+
+async def test_what_is_under_way_when_the_line_is_closed_can_be_tried_over_another(
+    server: GrpcBlobServer, blob: Path, tmp_path: Path
+) -> None:
+    server.gate.clear()
+    digest = server.add(b"other")
+    async with transfer_to(server.url) as transfer:
+        going = [
+            asyncio.create_task(transfer.upload(DIGEST, blob)),
+            asyncio.create_task(transfer.download(digest, tmp_path / "new")),
+        ]
+        await wait_until_async(lambda: len(server.asked) == 2, what="both to begin")
+        await transfer.close()
+        for task in going:
+            with pytest.raises(TransferFailed, match="closed from this side"):
+                await task
+        with pytest.raises(TransferFailed, match="closed from this side"):
+            await transfer.upload(DIGEST, blob)

@@ -74,6 +74,7 @@ class BlobClient:
         self._ca_file = ca_file
         self._silence_s = silence_s
         self._line: aio.Channel | None = None
+        self._is_closed = False
 
     async def has(self, digest: str) -> bool:
         """Say whether the coordinator has a blob. Raises `BlobCallFailed`."""
@@ -120,12 +121,15 @@ class BlobClient:
             call.cancel()
 
     async def close(self) -> None:
-        """Let go of the line. Calls that are under way are broken off."""
+        """Let go of the line, for good. Calls that are under way fail."""
+        self._is_closed = True
         line, self._line = self._line, None
         if line is not None:
             await line.close()
 
     def _open_line(self) -> aio.Channel:
+        if self._is_closed:
+            raise self._left()
         if self._line is None:
             try:
                 self._line = open_line(parse_target(self._url), self._ca_file, options=BLOB_LINE_OPTIONS)
@@ -142,6 +146,15 @@ class BlobClient:
                 return await step
         except TimeoutError as error:
             raise BlobCallFailed(f"{self._url} stands still for {self._silence_s:g} s", retryable=True) from error
+        except asyncio.CancelledError:
+            here = asyncio.current_task()
+            if here is None or here.cancelling():
+                raise
+            # Not who waits is cancelled but the call, by `close`: taken for the former, it would never be tried again.
+            raise self._left() from None
+
+    def _left(self) -> BlobCallFailed:
+        return BlobCallFailed(f"the line to {self._url} was closed from this side", retryable=True)
 
     def _failed(self, name: str, digest: str, error: aio.AioRpcError) -> BlobCallFailed:
         code, details = error.code(), error.details() or ""
