@@ -38,6 +38,8 @@ BLOB_LINE_OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.dns_min_time_between_resolutions_ms", 1000),
+    # One that lies idle may be forgotten by what is on the way, and takes a place at the coordinator for nothing.
+    ("grpc.client_idle_timeout_ms", 60_000),
 )
 
 _SERVICE: Final = f"/{blobs_pb2.DESCRIPTOR.services_by_name['Blobs'].full_name}/"
