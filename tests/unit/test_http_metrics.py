@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from rota.coordinator.metrics import Counters, Gauges, Histogram, MetricsPage
+from rota.coordinator.metrics import Counters, Gauges, Histogram, MetricsPage, QueueGauge
 from rota.core.model import Cause, Reason, WorkerState
 from tests.support.house import ROOT
 
@@ -24,6 +24,11 @@ GAUGES = Gauges(
     epoch=5,
     own_workers={WorkerState.ONLINE: 2},
     own_waiting=1,
+    is_ready=True,
+    queues=[QueueGauge("batch", 4, 2, 61.5)],
+    slots_quarantined=1,
+    state_bytes={"database": 4096, "logs": 0},
+    free_bytes=1 << 30,
 )
 
 
@@ -56,6 +61,10 @@ def test_what_is_looked_up_is_in_the_units_of_prometheus() -> None:
     found = samples(Counters())
     assert found["rota_tasks_pending,reason=resources"] == 7
     assert found["rota_tasks_pending,reason=tags"] == 0
+    assert found["rota_queue_pending,queue=batch"] == 4
+    assert found["rota_queue_oldest_seconds,queue=batch"] == 61.5
+    assert (found["rota_ready"], found["rota_state_free_bytes"]) == (1, 1 << 30)
+    assert found["rota_state_bytes,part=database"] == 4096
     assert found["rota_workers,state=online"] == 2
     assert found["rota_resource_capacity,resource=cpu,unit=cores"] == 8
     assert found["rota_resource_capacity,resource=memory,unit=bytes"] == 1 << 30

@@ -14,7 +14,9 @@ import structlog
 from rota.coordinator.advice import AdviceDesk
 from rota.coordinator.clients import ClientDesk
 from rota.coordinator.config import CoordinatorConfig
+from rota.coordinator.disk import DiskWatch
 from rota.coordinator.events import EventHub
+from rota.coordinator.gauges import queue_gauges, slots_quarantined, workers_by_state
 from rota.coordinator.generator import Generator
 from rota.coordinator.http.app import HttpApp, build_app
 from rota.coordinator.http.guard import Guard, GuardConfig, check_headers
@@ -33,9 +35,9 @@ from rota.coordinator.watches import Watches
 from rota.core.config import SchedulerConfig
 from rota.core.errors import Forbidden, RotaError, Unauthorized
 from rota.core.explain import reasons
-from rota.core.model import WorkerState
 from rota.core.placement.guarded import GuardedPolicies
 from rota.core.placement.policies import POLICIES, PolicyFactory
+from rota.process.clock import steady_s, wall_s
 from rota.store import open_store
 from rota.store.base import Store
 from rota.store.blobs import BlobStore
@@ -102,6 +104,8 @@ class House:
         config = self._config
         self._store: Store = open_store(config.store, config.state_dir, config.durability)
         leadership = await self._store.campaign(candidate)
+        self._epoch = leadership.epoch
+        self._disk = DiskWatch(config.state_dir)
         is_kept = config.store != "memory"
         self.blobs = BlobStore(config.state_dir / "blobs" if is_kept else None, durable=config.durability == "full")
         await asyncio.to_thread(self.blobs.open)
@@ -180,6 +184,7 @@ class House:
             self._blob_retention.run(),
             self._sample_rates(),
             self._advice.run(),
+            self._disk.run(),
             _collect_garbage(),
         ]
         if self._config.token_file is not None:
@@ -258,43 +263,29 @@ class House:
         counters.calendar_fires.update(fires)
         counters.results_dropped_stale = counts.reports_stale
         counters.placement_policies_failed = len(self._policies.failures)
-        if self._loop.turn is None:
-            return Gauges(
-                tasks_pending={},
-                tasks_active=0,
-                workers={},
-                capacity={},
-                used={},
-                loop_lag_s=self._loop.lag_s,
-                event_listeners=self._events.listeners,
-                clients=len(self._clients),
-                calendars=0,
-                blobs=self.blobs.count,
-                blob_bytes=self.blobs.total_bytes,
-                epoch=0,
-                own_workers=self._advice.count_by_state(),
-                own_waiting=self._advice.waiting,
-            )
-        state = self._loop.turn.scheduler.state
-        waiting = reasons(state)
-        workers: dict[WorkerState, int] = {}
-        for worker in state.cluster.workers.values():
-            workers[worker.shown_state] = workers.get(worker.shown_state, 0) + 1
+        counters.workers_lost, counters.blackouts = counts.workers_lost, counts.blackouts
+        state = self._loop.turn.scheduler.state if self._loop.turn is not None else None
+        waiting = reasons(state) if state is not None else {}
         return Gauges(
             tasks_pending=waiting,
-            tasks_active=len(state.tasks) - sum(waiting.values()),
-            workers=workers,
-            capacity=state.cluster.capacity(),
-            used=state.cluster.used(),
+            tasks_active=len(state.tasks) - sum(waiting.values()) if state is not None else 0,
+            workers=workers_by_state(state) if state is not None else {},
+            capacity=state.cluster.capacity() if state is not None else {},
+            used=state.cluster.used() if state is not None else {},
             loop_lag_s=self._loop.lag_s,
             event_listeners=self._events.listeners,
             clients=len(self._clients),
-            calendars=len(state.calendars),
+            calendars=len(state.calendars) if state is not None else 0,
             blobs=self.blobs.count,
             blob_bytes=self.blobs.total_bytes,
-            epoch=state.epoch,
+            epoch=self._epoch,
             own_workers=self._advice.count_by_state(),
             own_waiting=self._advice.waiting,
+            is_ready=self._loop.is_serving,
+            queues=queue_gauges(state, now=steady_s(), wall=wall_s()) if state is not None else [],
+            slots_quarantined=slots_quarantined(state) if state is not None else 0,
+            state_bytes=self._disk.used_bytes,
+            free_bytes=self._disk.free_bytes(),
         )
 
 

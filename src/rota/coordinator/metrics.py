@@ -10,7 +10,7 @@ Every metric stands in ``docs/reference/metrics.md``; a test holds this.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -27,7 +27,7 @@ from prometheus_client.registry import Collector
 from rota import __version__
 from rota.core.model import Cause, Reason, WorkerState
 
-__all__ = ["Counters", "Gauges", "Histogram", "MetricsPage"]
+__all__ = ["Counters", "Gauges", "Histogram", "MetricsPage", "QueueGauge"]
 
 SECONDS_BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """Of commits and turns: an fsync takes 0.2 ms on a good disk and 30 on a bad one; at 0.5 s a loop is sick."""
@@ -76,6 +76,7 @@ class Counters:
     __slots__ = (
         "attempts_lost",
         "attempts_started",
+        "blackouts",
         "calendar_fires",
         "commit_failures",
         "commit_seconds",
@@ -92,6 +93,7 @@ class Counters:
         "tasks_submitted",
         "tasks_submitted_channel",
         "turn_seconds",
+        "workers_lost",
     )
 
     def __init__(self) -> None:
@@ -103,6 +105,8 @@ class Counters:
         self.attempts_started = 0
         self.calendar_fires: dict[str, int] = dict.fromkeys(("fired", "skipped", "missed"), 0)
         self.attempts_lost = 0
+        self.workers_lost = 0
+        self.blackouts = 0
         self.results_dropped_stale = 0
         self.commits = 0
         self.commit_failures = 0
@@ -125,6 +129,15 @@ class Counters:
         self.grpc_calls[key] = self.grpc_calls.get(key, 0) + 1
 
 
+class QueueGauge(Struct, frozen=True):
+    """A queue: how many tasks wait for a worker, how many attempts are live, how long the first has waited."""
+
+    name: str
+    pending: int
+    running: int
+    oldest_s: float
+
+
 class Gauges(Struct, frozen=True, kw_only=True):
     """What is looked up when the page is read. Amounts of resources are in our smallest units."""
 
@@ -142,6 +155,11 @@ class Gauges(Struct, frozen=True, kw_only=True):
     epoch: int
     own_workers: Mapping[WorkerState, int]
     own_waiting: int
+    is_ready: bool
+    queues: Sequence[QueueGauge]
+    slots_quarantined: int
+    state_bytes: Mapping[str, int]
+    free_bytes: int | None
 
 
 class MetricsPage:
@@ -183,6 +201,8 @@ def _simple_counters(counters: Counters) -> Iterator[Metric]:
         ("tasks_cancelled", "Tasks that ended because somebody wished it.", counters.tasks_cancelled),
         ("attempts_started", "Attempts given to workers.", counters.attempts_started),
         ("attempts_lost", "Attempts lost with their worker.", counters.attempts_lost),
+        ("workers_lost", "Workers that were given up.", counters.workers_lost),
+        ("blackouts", "Times at which so many fell silent that nobody was given up.", counters.blackouts),
         ("results_dropped_stale", "Results of attempts that were no longer current.", counters.results_dropped_stale),
         ("commits", "Commits that are on the record.", counters.commits),
         ("commit_failures", "Commits that the store did not take.", counters.commit_failures),
@@ -254,7 +274,29 @@ def _gauges(now: Gauges) -> Iterator[Metric]:
     yield GaugeMetricFamily("rota_blob_bytes", "How much they hold.", value=now.blob_bytes)
     yield GaugeMetricFamily("rota_clients", "Clients that have a channel open.", value=now.clients)
     yield GaugeMetricFamily("rota_calendars", "Calendars that are set.", value=now.calendars)
+    yield GaugeMetricFamily("rota_ready", "Whether tasks are accepted.", value=int(now.is_ready))
+    yield GaugeMetricFamily("rota_slots_quarantined", "Slots that could not be emptied.", value=now.slots_quarantined)
+    yield from _queues(now.queues)
+    used = GaugeMetricFamily("rota_state_bytes", "What the state directory holds.", labels=["part"])
+    for part, size in now.state_bytes.items():
+        used.add_metric([part], size)
+    yield used
+    if now.free_bytes is not None:
+        yield GaugeMetricFamily("rota_state_free_bytes", "What can be written there still.", value=now.free_bytes)
     yield GaugeMetricFamily("rota_epoch", "The number of this reign.", value=now.epoch)
+
+
+def _queues(queues: Sequence[QueueGauge]) -> Iterator[Metric]:
+    pending = GaugeMetricFamily("rota_queue_pending", "Tasks of a queue that wait for a worker.", labels=["queue"])
+    running = GaugeMetricFamily("rota_queue_running", "Attempts of a queue that are live.", labels=["queue"])
+    oldest = GaugeMetricFamily(
+        "rota_queue_oldest_seconds", "How long the first task of a queue has waited for a worker.", labels=["queue"]
+    )
+    for queue in queues:
+        pending.add_metric([queue.name], queue.pending)
+        running.add_metric([queue.name], queue.running)
+        oldest.add_metric([queue.name], queue.oldest_s)
+    yield from (pending, running, oldest)
 
 
 def _resources(name: str, meaning: str, amounts: Mapping[str, int]) -> Metric:
