@@ -346,6 +346,17 @@ class Core:
             effects += self.report(self.worker_of(seq), started=[self.key_of(seq)])
         return effects
 
+    def end_together(self, *seqs: TaskSeq, then: Sequence[Command] = ()) -> list[Effect]:
+        """Let tasks end well on their workers, and other things happen, all in one turn."""
+        ends = dict.fromkeys(self.worker_of(seq) for seq in seqs)
+        reports: list[Command] = []
+        for worker in ends:
+            number = self._reports[worker] = self._reports.get(worker, 0) + 1
+            keys = [self.key_of(seq) for seq in seqs if self.worker_of(seq) == worker]
+            ended = [Ended(task, attempt, None, run_s=10.0) for task, attempt in keys]
+            reports.append(ReportArrived(self.sessions[worker], Report(number, [], ended, [])))
+        return self.do(*reports, *then)
+
     def end(self, seq: TaskSeq, cause: Cause | str | None = None, **fields: Any) -> list[Effect]:
         """Let the worker that has a task report its end, well unless a cause is given.
 

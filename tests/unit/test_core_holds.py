@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from rota.core.commands import ReplyTo, SubmitTasks
 from rota.core.explain import explain_wait
 from rota.core.holds import HOLD_AFTER_S, HOLDS_MAX, REVIEW_EVERY_S
 from rota.core.model import TaskSeq, WorkerId
-from tests.support.core import QUIET, Core, assignments, only
+from tests.support.core import QUIET, Core, assignments, drafts_of, only
 
 LONG_S = HOLD_AFTER_S + REVIEW_EVERY_S
 
@@ -83,6 +84,24 @@ def test_task_that_fits_elsewhere_first_goes_there_and_frees_what_was_kept() -> 
     effects = core.hello("w2")
     assert core.worker_of(large) == "w2"
     assert len(assignments(effects)) == 2
+
+
+def test_a_hold_whose_task_is_placed_elsewhere_keeps_nobody_out_for_a_later_one_of_its_kind() -> None:
+    core = Core(config=replace(QUIET, ordering="fcfs"))
+    core.hello("w1")
+    core.hello("w2")
+    running = core.submit(8)
+    core.submit(1, delay=3600)  # so that something needs less
+    holder = only(core.submit(resources={"cpu": 2000}))
+    core.pass_time(LONG_S)
+    second = only(core.submit(resources={"cpu": 2000}, priority="low"))
+    (kept,) = (worker.id for worker in core.state.holds.workers)
+    there = [seq for seq in running if core.worker_of(seq) == kept]
+    elsewhere = [seq for seq in running if core.worker_of(seq) != kept]
+    third = SubmitTasks(drafts_of(1, core.wall, resources={"cpu": 2000}), ReplyTo(10**6))
+    # The other worker is loaded less: the holder goes there, and the one that was kept has room, too.
+    core.end_together(*there[:2], *elsewhere[:3], then=[third])
+    assert (core.worker_of(holder), core.worker_of(second)) == (core.worker_of(elsewhere[3]), kept)
 
 
 @pytest.mark.parametrize("how", ["cancelled", "expired", "drained", "away", "replaced"])

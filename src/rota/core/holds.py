@@ -52,6 +52,16 @@ class _Hold(Struct, frozen=True):
     shadow: float
     has_preempted: bool = False
 
+    @property
+    def is_served(self) -> bool:
+        """Whether its holder was placed in this pass: whoever comes after it in its group is no holder.
+
+        Such a hold is let go of when the pass is over. Until then it keeps nobody out: else a later task of its own
+        group would be let in before others that go first.
+        """
+        head = self.group.head()
+        return head is None or head.seq != self.head
+
 
 class Holds:
     """Who keeps which worker."""
@@ -87,14 +97,14 @@ class Holds:
     def may_keep_out(self, worker: Worker, group: Group, rank: Rank) -> bool:
         """Say whether a worker is kept for another task, so that this group goes first only without delaying it."""
         hold = self._holds.get(worker)
-        if hold is None or hold.group is group:
+        if hold is None or hold.group is group or hold.is_served:
             return False
         return self._rank_of(hold) < rank or (hold.has_preempted and group.stream.priority < hold.group.stream.priority)
 
     def keeps_gang_out(self, worker: Worker, rank: Rank, priority: int) -> bool:
         """Say whether a worker is kept from a gang: it does not go first, because nobody reckons when it ends."""
         hold = self._holds.get(worker)
-        if hold is None:
+        if hold is None or hold.is_served:
             return False
         return self._rank_of(hold) < rank or (hold.has_preempted and priority < hold.group.stream.priority)
 
@@ -136,8 +146,8 @@ class Holds:
         if not self._holds:  # asked twice a turn
             return
         for worker, hold in list(self._holds.items()):
-            head = hold.group.head() if hold.group in self._pending.waiting_for_room else None
-            if head is None or head.seq != hold.head or not _will_have_room(worker, hold.group.room):
+            is_waiting = hold.group in self._pending.waiting_for_room and not hold.is_served
+            if not is_waiting or not _will_have_room(worker, hold.group.room):
                 self._let_go(worker)
 
     def _long_waiting(self, now: float) -> list[tuple[Rank, Group, TaskSeq]]:
