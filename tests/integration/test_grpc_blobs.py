@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import os
 import tracemalloc
@@ -362,3 +363,31 @@ async def test_garbage_puts_nothing_and_harms_nobody(stage: Stage, junk: bytes) 
     writer.close()
     assert stage.incoming() == []
     assert (await stage.put(pieces_of(b"next"))).is_new
+
+
+async def test_calls_leave_nothing_of_ours_for_the_cyclic_collector(stage: Stage) -> None:
+    there, one, other = (os.urandom(300_000) for _ in range(3))
+    await stage.put(pieces_of(there))
+
+    async def all_ends() -> None:
+        await stage.put(pieces_of(there))
+        await stage.content(digest_of(there))
+        for refused_one in ([], [Piece(digest=digest_of(one), data=b"x")], [*pieces_of(one), *pieces_of(other)]):
+            await refused(stage.put(refused_one))
+        await refused(stage.content(digest_of(one)))
+
+    await all_ends()
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        for _ in range(5):
+            await all_ends()
+        gc.collect()
+        left = {type(found).__name__ for found in gc.garbage}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    # What the client in this process and the library leave is theirs.
+    assert not left & {"BadRequest", "BlobPortions", "FileIO", "IncomingBlob", "NotFound"}
