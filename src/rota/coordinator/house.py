@@ -91,6 +91,7 @@ class House:
             )
         )
         self._advice = AdviceDesk(self._core_config)
+        self._disk = DiskWatch(config.state_dir)
         self._background: list[asyncio.Task[None]] = []
         self.counters = Counters()
         self.channel_protocol = channel_protocol(self._accept_channel, COORDINATOR_CODEC)
@@ -105,7 +106,6 @@ class House:
         self._store: Store = open_store(config.store, config.state_dir, config.durability)
         leadership = await self._store.campaign(candidate)
         self._epoch = leadership.epoch
-        self._disk = DiskWatch(config.state_dir)
         is_kept = config.store != "memory"
         self.blobs = BlobStore(config.state_dir / "blobs" if is_kept else None, durable=config.durability == "full")
         await asyncio.to_thread(self.blobs.open)
