@@ -71,6 +71,7 @@ PROCESS_COMMANDS: Final = ("rota.cli.coordinator", "rota.cli.worker", "rota.cli.
 
 LOCAL_COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "rota.cli.simulated": ("rota.core", "rota.simulator", "rota.workloads", "rota.store", "rota.plugins", "rota.cli"),
+    "rota.cli.backup": (*LAYERS["cli"], "rota.store"),
     "rota.cli.reports": (*LAYERS["cli"], "rota.simulator"),
     "rota.cli.generated": (*LAYERS["cli"], "rota.workloads"),
 }

@@ -15,7 +15,7 @@ from typing import Final
 from rota.core.errors import StoreHeld, StoreUnusable
 from rota.store.failures import translated
 
-__all__ = ["StateLock", "file_system_of", "make_state_dir", "refuse_network_file_system", "sync_directory"]
+__all__ = ["LOCK_NAME", "StateLock", "file_system_of", "make_state_dir", "refuse_network_file_system", "sync_directory"]
 
 LOCK_NAME: Final = "rota.lock"
 STATE_DIR_MODE: Final = 0o700

@@ -19,7 +19,7 @@ import structlog
 from rota.core.errors import StoreUnusable
 from rota.store.locking import make_state_dir, sync_directory
 
-__all__ = ["claim_log_directory"]
+__all__ = ["OWNER_NAME", "claim_log_directory"]
 
 OWNER_NAME: Final = "cluster"
 
