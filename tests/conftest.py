@@ -43,6 +43,17 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(_TimePerKind(), "rota-time-per-kind")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep those that share a fixture of their module in one process: a cluster of several tests is started once."""
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("xdist_group") is None:
+            fixtures = item._fixtureinfo.name2fixturedefs.values()
+            if any(
+                one.scope == "module" and item.nodeid.startswith(one.baseid) for (*_, one) in fixtures if one.baseid
+            ):
+                item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
 def pytest_collection_finish() -> None:
     """Spare collections of garbage the thousands of tests, which stay to the end: a full one took 0.3 s."""
     gc.collect()
