@@ -36,7 +36,7 @@ def test_a_stop_hands_back_what_runs_and_the_next_start_goes_on(tmp_path: Path) 
         waiting = rota.ok("submit", "--delay", "1h", "--", "true").strip()
         wait_for_state(rota, long, "running")
         up.send_signal(signal.SIGINT)
-        assert up.wait_for_exit(timeout_s=20) == 0
+        assert up.wait_for_exit(timeout_s=60.0) == 0
         assert "stopping; Ctrl-C again to stop at once" in up.output()
     with running_cluster(tmp_path) as (rota, _):
         assert rota.ok("logs", ended).endswith("\n3000\n")
@@ -54,7 +54,7 @@ def test_a_short_task_may_finish_while_the_cluster_stops(tmp_path: Path) -> None
         short = rota.ok("submit", "--shell", f"touch {tmp_path}/on; sleep 1").strip()
         wait_until((tmp_path / "on").exists, what="the task to run")
         up.send_signal(signal.SIGTERM)
-        assert up.wait_for_exit(timeout_s=20) == 0
+        assert up.wait_for_exit(timeout_s=60.0) == 0
     with running_cluster(tmp_path, "--workers", "0") as (rota, _):
         assert (task(rota, short)["state"], task(rota, short)["attempt"]) == ("completed", 1)
 

@@ -98,16 +98,16 @@ def test_a_mistake_is_told_in_a_line(rota: Rota, arguments: list[str], says: str
 
 def test_a_restart_of_the_coordinator_costs_the_load_nothing(rota: Rota) -> None:
     with rota.start("coordinator", "--port", "0", "--state-dir", "other", name="before") as before:
-        url = before.wait_for_line(r"listening on (http://\S+)$", timeout_s=30.0)[1]
+        url = before.wait_for_line(r"listening on (http://\S+)$", timeout_s=60.0)[1]
         other = Rota(url, rota.folder)
         with other.start("workload", "--mix", "io", "--rate", "20", "--duration", "3s", "--mean-duration", "1ms",
                          name="load") as load:  # fmt: skip
             wait_until(lambda: len(listed(other)) >= 5, what="some of the load")
             before.send_signal(signal.SIGTERM)
-            assert before.wait_for_exit(timeout_s=30.0) == 0
+            assert before.wait_for_exit(timeout_s=60.0) == 0
             port = url.rpartition(":")[2]
             with other.start("coordinator", "--port", port, "--state-dir", "other", name="after") as after:
-                after.wait_for_line("listening on", timeout_s=30.0)
+                after.wait_for_line("listening on", timeout_s=60.0)
                 with other.start("worker", "--server", url, "--id", "w1", name="worker"):
                     assert load.wait_for_exit(timeout_s=60.0) == 0
     assert "60 completed, 0 failed, 0 cancelled" in load.output()
@@ -116,11 +116,11 @@ def test_a_restart_of_the_coordinator_costs_the_load_nothing(rota: Rota) -> None
 def test_a_coordinator_that_is_full_holds_the_load_back(rota: Rota) -> None:
     small = ("coordinator", "--port", "0", "--state-dir", "small", "--max-pending", "100")
     with rota.start(*small, name="small") as coordinator:
-        url = coordinator.wait_for_line(r"listening on (http://\S+)$", timeout_s=30.0)[1]
+        url = coordinator.wait_for_line(r"listening on (http://\S+)$", timeout_s=60.0)[1]
         narrow = Rota(url, rota.folder)
         with narrow.start("workload", "--mix", "io", "--rate", "120", "--duration", "1s", "--mean-duration", "1ms",
                           name="held") as load:  # fmt: skip
-            load.wait_for_line("trying again", timeout_s=30.0)
+            load.wait_for_line("trying again", timeout_s=60.0)
             with narrow.start("worker", "--server", url, "--id", "w1", name="late"):
                 assert load.wait_for_exit(timeout_s=60.0) == 0
     assert "120 completed, 0 failed, 0 cancelled" in load.output()
@@ -134,7 +134,7 @@ def test_a_cluster_can_put_a_load_on_itself(tmp_path_factory: pytest.TempPathFac
         )
         assert rota.ok("run", "--", "echo", "meanwhile") == "meanwhile\n"
         up.send_signal(signal.SIGINT)
-        assert up.wait_for_exit(timeout_s=30.0) == 0
+        assert up.wait_for_exit(timeout_s=60.0) == 0
         assert "Traceback" not in up.output()
 
 

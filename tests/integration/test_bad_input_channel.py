@@ -173,7 +173,7 @@ def test_a_taken_id_is_refused_until_its_owner_has_left(cluster: Cluster, tmp_pa
         second.wait_for_line("another worker is connected as 'contested': give this one another --id")
         assert cluster.node("contested")["instance"] == node["instance"]  # type: ignore[index]  # it is there
         owner.kill()
-        second.wait_for_line("registered", timeout_s=20.0)
+        second.wait_for_line("registered", timeout_s=60.0)
         second.kill()
 
 

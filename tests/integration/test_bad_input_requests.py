@@ -53,7 +53,7 @@ def refused(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
 
 def talk(port: int, data: bytes) -> bytes:
     """Send raw bytes and return what comes back until the other side closes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10.0) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60.0) as connection:
         connection.sendall(data)
         answer = b""
         while piece := connection.recv(65_536):
@@ -243,7 +243,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_body_leaves_nothing(client: htt
         b"POST /api/v1/ta",
     )
     for head in heads:
-        with socket.create_connection(("127.0.0.1", cluster.port), timeout=10.0) as connection:
+        with socket.create_connection(("127.0.0.1", cluster.port), timeout=60.0) as connection:
             connection.sendall(head + body)
     refused(client.get("/tasks/half"), 404, "not_found")
 
@@ -271,7 +271,7 @@ def test_what_is_no_request_is_answered_or_cut_and_harms_nobody(
 
 
 def test_many_who_connect_and_say_nothing_harm_nobody(client: httpx.Client, cluster: Cluster) -> None:
-    silent = [socket.create_connection(("127.0.0.1", cluster.port), timeout=10.0) for _ in range(200)]
+    silent = [socket.create_connection(("127.0.0.1", cluster.port), timeout=60.0) for _ in range(200)]
     try:
         wait_until(lambda: client.get("/stats").status_code == 200, what="an answer")
     finally:

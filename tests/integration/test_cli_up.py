@@ -84,7 +84,7 @@ def test_a_worker_that_is_killed_is_started_again_and_its_task_runs_at_once(tmp_
             worker.kill()
             cluster.wait_for_line("rota: worker w1 ended by signal 9; starting it again")
             # Before a worker is given up for its silence alone.
-            wait_until(lambda: began.read_text() == "\n\n", what="the task to run again", timeout_s=15.0)
+            wait_until(lambda: began.read_text() == "\n\n", what="the task to run again", timeout_s=60.0)
             gate.touch()
             assert run.wait_for_exit(timeout_s=START_S_MAX) == 0
 

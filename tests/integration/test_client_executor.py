@@ -140,7 +140,7 @@ def test_map_refuses_a_chunksize_of_nothing(client: Client) -> None:
 
 
 def test_map_whose_time_is_over_raises_and_cancels_the_rest(client: Client, gate: Door) -> None:
-    results = client.map(lambda path: waited(path) if path else 1, ["", "", gate.path], timeout=1.0)
+    results = client.map(lambda path: waited(path) if path else 1, ["", "", gate.path], timeout=3.0)
     assert [next(results), next(results)] == [1, 1]
     with pytest.raises(TimeoutError):
         next(results)
@@ -260,7 +260,8 @@ def test_as_completed_gives_each_once(client: Client) -> None:
 def test_as_completed_whose_time_is_over(client: Client, gate: Door) -> None:
     slow = client.submit(waited, gate.path)
     quick = client.submit(mul, 1, 1)
-    completed = as_completed([slow, quick], timeout=0.5)
+    assert quick.result(SOON_S) == 1
+    completed = as_completed([slow, quick], timeout=0.1)
     assert next(completed) is quick
     with pytest.raises(TimeoutError):
         next(completed)

@@ -260,7 +260,7 @@ async def test_a_hundred_thousand_tasks_in_flight_are_told_once_each(
         template = on.function()
         batches = [client.submit(template, args=[b"%d" % number for number in range(20_000)]) for _ in range(5)]
         numbers = [number for batch in batches for number in batch]
-        seqs = await client.wait_for_tasks(numbers, timeout_s=30.0)
+        seqs = await client.wait_for_tasks(numbers, timeout_s=60.0)
         assert len(set(seqs)) == 100_000
         worker.is_eager = True
         worker.end()

@@ -37,7 +37,7 @@ async def return_of(client: RawClient) -> None:
         await client.come_back()
         return True
 
-    await wait_until_async(try_it, what="the client to be let in", timeout_s=20.0, ignoring=(ChannelError,))
+    await wait_until_async(try_it, what="the client to be let in", timeout_s=60.0, ignoring=(ChannelError,))
 
 
 async def test_tasks_are_accepted_run_and_told_of(cluster: Cluster) -> None:
@@ -104,7 +104,7 @@ async def test_a_killed_coordinator_is_asked_again_for_what_ended_meanwhile(tmp_
         await wait_until_async(lambda: len(witness.ends()) >= 4, what="what runs to end without a coordinator")
         late = client.submit(template_of(shell=witness.shell()))  # nobody hears it
         await asyncio.to_thread(cluster.start_coordinator)
-        await asyncio.to_thread(cluster.wait_for_all, 8, timeout_s=20.0)
+        await asyncio.to_thread(cluster.wait_for_all, 8, timeout_s=60.0)
         await return_of(client)  # to be told of what ended before it came, and of the rest
         await return_of(watcher)
         outcomes = await client.wait_for_outcomes([*numbers, *late])

@@ -45,7 +45,7 @@ signal.signal(signal.SIGUSR1, collect)
 LEFT_OF_A_CALL: Final = 5
 """Objects, if the client sends no metadata of its own."""
 
-TASKS: Final = 2_000
+TASKS: Final = 500
 REQUESTS: Final = 60
 
 TOKEN: Final = "of-some-letters"
@@ -73,7 +73,7 @@ def run_tasks(cluster: Cluster, client: httpx.Client) -> None:
     before = cluster.count("completed")
     body = msgspec.json.encode([{"name": "brief", "command": ["true"]}] * TASKS)
     assert client.post("/tasks", content=body).status_code == 201
-    cluster.wait_for_all(before + TASKS, timeout_s=30.0)
+    cluster.wait_for_all(before + TASKS, timeout_s=60.0)
 
 
 def read_and_wait(cluster: Cluster, client: httpx.Client) -> None:
@@ -98,7 +98,7 @@ def give_up_waiting(cluster: Cluster, client: httpx.Client) -> None:
     task = client.post("/tasks", json={"shell": "sleep 60"}).json()
     for path in ("?wait=30", "/logs?follow=1"):
         for _ in range(REQUESTS):
-            with socket.create_connection(("127.0.0.1", cluster.port), timeout=10.0) as connection:
+            with socket.create_connection(("127.0.0.1", cluster.port), timeout=60.0) as connection:
                 connection.sendall(f"GET /api/v1/tasks/{task['id']}{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     for _ in range(REQUESTS):
         assert client.get(f"/tasks/{task['id']}", params={"wait": 0.001}).status_code == 200
@@ -117,7 +117,7 @@ def break_channels(cluster: Cluster, client: httpx.Client) -> None:
     for way in ("closed", "junk", "reset", "refused"):
         for _ in range(REQUESTS // 3):
             path = "/api/v1/channel" if way != "refused" else "/nowhere"
-            with socket.create_connection(("127.0.0.1", cluster.port), timeout=10.0) as connection:
+            with socket.create_connection(("127.0.0.1", cluster.port), timeout=60.0) as connection:
                 connection.sendall(f"GET {path} HTTP/1.1\r\n".encode() + UPGRADE)
                 assert connection.recv(4096).startswith(b"HTTP/1.1 404" if way == "refused" else b"HTTP/1.1 101")
                 if way == "junk":
@@ -168,7 +168,7 @@ async def read(stream: Stream) -> bytes:
 
 
 def lose_workers(cluster: Cluster, client: httpx.Client) -> None:
-    for _ in range(3):
+    for _ in range(2):
         with Gate(cluster.folder / f"gate-{uuid.uuid4().hex}") as gate:
             worker = cluster.start_worker("doomed", "--resources=cpu=8000,memory=1G,special=8")
             spec = {"shell": gate.shell, "resources": {"special": 1}, "losses": 0}

@@ -89,7 +89,7 @@ class Bench:
         return InputFile(self.put(given), executable=given.startswith(b"#!"))
 
     async def end_of(self, key: AttemptKey) -> Ended:
-        await wait_until_async(lambda: key in self.ends, what=f"the end of {key}", timeout_s=30.0)
+        await wait_until_async(lambda: key in self.ends, what=f"the end of {key}", timeout_s=60.0)
         return self.ends[key]
 
     async def run(self, shell: str | None = None, **options: Any) -> Ended:

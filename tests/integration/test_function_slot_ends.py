@@ -190,7 +190,7 @@ async def test_a_call_that_does_not_listen_is_killed_after_the_grace(
     keys = bench.run([bench.order(function, timeout_s=0.1), bench.order(same, 2)])
     end = await bench.end_of(keys[0])
     assert (end.cause, end.signal) == (Cause.TIMEOUT, signal.SIGKILL)
-    assert 0.4 <= time.monotonic() - began < 5
+    assert 0.4 <= time.monotonic() - began < 30
     assert bench.value_of(await bench.end_of(keys[1])) == 2
 
 
@@ -239,7 +239,7 @@ async def test_a_second_stop_can_only_shorten_the_grace(bench: FunctionBench, tm
     bench.link.send(("stop", *key, "preempted", 0.1))
     end = await bench.end_of(key)
     assert end.cause is Cause.CANCELLED
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 async def test_a_stop_reaches_what_waits_and_leaves_the_rest(bench: FunctionBench, tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ async def test_a_clock_that_a_function_has_bent_times_no_other_call(bench: Funct
     await bench.result(bend)
     end = await bench.result(time.sleep, 60, timeout_s=0.2)
     assert end.cause == Cause.TIMEOUT
-    assert 0.2 <= end.run_s < 5.0
+    assert 0.2 <= end.run_s < 30.0
 
 
 async def test_a_process_that_stands_still_between_calls_is_replaced(
@@ -167,4 +167,4 @@ async def test_a_process_that_stands_still_between_calls_is_replaced(
     async with function_bench(tmp_path) as bench:
         stopped = await bench.value(os.getpid)
         os.kill(stopped, signal.SIGSTOP)
-        assert await bench.value(os.getpid, timeout_s=1.0) != stopped
+        assert await bench.value(os.getpid, timeout_s=30.0) != stopped

@@ -102,7 +102,7 @@ class Bench:
         return work.key
 
     async def end_of(self, key: AttemptKey) -> Ended:
-        await wait_until_async(lambda: key in self.ends, what=f"the end of {key}", timeout_s=30.0)
+        await wait_until_async(lambda: key in self.ends, what=f"the end of {key}", timeout_s=60.0)
         return self.ends[key]
 
     async def value_of(self, key: AttemptKey) -> Any:
@@ -339,7 +339,7 @@ async def test_when_the_keeper_of_functions_dies_the_next_makes_slots(bench: Ben
     for keeper in _keepers():
         keeper.kill()
     # What was in the middle of it may be handed back; a moment later all is well again.
-    await wait_until_async(lambda: _succeeds(bench), what="a function in a new slot", timeout_s=20.0)
+    await wait_until_async(lambda: _succeeds(bench), what="a function in a new slot", timeout_s=60.0)
 
 
 async def _succeeds(bench: Bench) -> bool:

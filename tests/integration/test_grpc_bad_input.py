@@ -47,7 +47,7 @@ def tell(address: str, *parts: bytes) -> bytes:
     """Send bytes as they are, end the sending side, and return what comes back until the other side ends, too."""
     host, _, port = address.rpartition(":")
     heard = b""
-    with socket.create_connection((host, int(port)), timeout=10.0) as connection:
+    with socket.create_connection((host, int(port)), timeout=60.0) as connection:
         try:
             for part in parts:
                 connection.sendall(part)

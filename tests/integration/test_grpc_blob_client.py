@@ -77,7 +77,7 @@ async def test_an_address_where_nobody_listens_is_tried_again_and_soon_found_whe
             with pytest.raises(TransferFailed, match=f"nobody listens at grpc://127.0.0.1:{port}"):
                 await transfer.upload(DIGEST, blob)
         with running_grpc_blob_server(port) as server:
-            await wait_until_async(lambda: uploaded(transfer, blob), what="the blob to get there", timeout_s=10.0)
+            await wait_until_async(lambda: uploaded(transfer, blob), what="the blob to get there", timeout_s=60.0)
             assert server.blobs == {DIGEST: b"content"}
 
 

@@ -48,10 +48,10 @@ def test_a_limit_bounds_what_runs_and_a_killed_worker_gives_it_back(cluster: Clu
         shares.remove_limit("licence-x")
     worker.kill()
     cluster.start_worker("w2", "--resources=cpu=4000,memory=1G")
-    cluster.wait_for_state(first["id"], "running", timeout_s=30.0)
+    cluster.wait_for_state(first["id"], "running", timeout_s=60.0)
     assert client.task(second["id"])["state"] == "pending"
     client.cancel(first["id"])
-    cluster.wait_for_state(second["id"], "running", timeout_s=30.0)
+    cluster.wait_for_state(second["id"], "running", timeout_s=60.0)
     client.cancel(second["id"])
 
 

@@ -147,7 +147,7 @@ async def test_a_quick_attempt_reports_no_start_of_its_own(bench: Bench) -> None
 async def test_an_attempt_that_goes_on_is_reported_as_started(bench: Bench) -> None:
     key = bench.submit(command=["sleep", "30"])
     start = await bench.start_of(key)
-    assert start.at == pytest.approx(time.time(), abs=5)
+    assert start.at == pytest.approx(time.time(), abs=30)
     assert key not in bench.ended
 
 
@@ -313,9 +313,9 @@ async def test_a_flood_takes_no_memory_and_delays_no_stop(bench: Bench) -> None:
     assert read >= 0
     assert slot.memory_info().rss - before < 4 << 20
     began = time.monotonic()
-    bench.pool.stop(key, cause=Cause.CANCELLED, grace_s=5.0)
+    bench.pool.stop(key, cause=Cause.CANCELLED, grace_s=60.0)
     end = await bench.end_of(key)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30
     assert end.cause is Cause.CANCELLED
     assert end.stdout_bytes + end.stderr_bytes > 50 << 20
 
@@ -334,7 +334,7 @@ async def test_a_stalled_agent_blocks_no_slot(bench: Bench, tmp_path: Path) -> N
     works.append(bench.work(command=["touch", str(done)]))
     bench.pool.run(works)
     await bench.start_of(bench.submit(lane=2, command=["sleep", "30"]))
-    gives_up_at = time.monotonic() + 10
+    gives_up_at = time.monotonic() + 60
     while not done.exists() and time.monotonic() < gives_up_at:
         time.sleep(0.01)  # noqa: ASYNC251 - the stall is what is tested
     assert done.exists()
@@ -346,9 +346,9 @@ async def test_a_stalled_agent_blocks_no_slot(bench: Bench, tmp_path: Path) -> N
 
 
 async def test_timeout_asks_first(bench: Bench) -> None:
-    end = await bench.result(shell="trap 'echo bye; exit 0' TERM; while :; do sleep 0.01; done", timeout=0.1)
+    end = await bench.result(shell="trap 'echo bye; exit 0' TERM; while :; do sleep 0.01; done", timeout=0.5)
     assert (end.cause, end.exit_code, end.stdout) == (Cause.TIMEOUT, 0, b"bye\n")
-    assert "timeout of 0.1 s" in (end.message or "")
+    assert "timeout of 0.5 s" in (end.message or "")
 
 
 async def test_what_ignores_the_request_is_killed_after_the_grace(bench: Bench) -> None:

@@ -131,7 +131,7 @@ def test_one_that_hangs_is_ended_and_its_children_with_it(cluster: Cluster, tmp_
         "            time.sleep(0.01)\n"
         "time.sleep(600)\n"
     )
-    task = run(cluster, code, timeout=1.5, command=[str(tmp_path)])
+    task = run(cluster, code, timeout=2.5, command=[str(tmp_path)])
     assert (task["state"], task["cause"]) == ("failed", "timeout")
     pids = [int(path.name) for path in tmp_path.iterdir()]
     assert len(pids) == 20
@@ -231,7 +231,7 @@ def test_what_a_killed_slot_leaves_is_removed_by_the_agent(lonely: Cluster) -> N
     path = leave_something(lonely)
     (slot,) = [process for process in worker.children(recursive=True) if process.name() == "rota-slot"]
     slot.kill()
-    wait_until(lambda: not path.exists(), what="the removal of the directory", timeout_s=30.0)
+    wait_until(lambda: not path.exists(), what="the removal of the directory", timeout_s=60.0)
 
 
 # A disk that is full

@@ -65,7 +65,7 @@ def test_a_snippet_is_built_and_runs_as_a_program(cluster: Cluster) -> None:
         fmt.Println(os.WriteFile("file", []byte("x"), 0o600))
         os.Exit(3)"""
     code = program(body, "fmt", "io", "os")
-    task = run(cluster, code, command=["one", "two words"], stdin="to be read", timeout=5.0, resources={"memory": 50})
+    task = run(cluster, code, command=["one", "two words"], stdin="to be read", timeout=60.0, resources={"memory": 50})
     assert (task["kind"], task["cause"], task["exit_code"], task["message"]) == ("go", "exit", 3, None)
     assert output(cluster, task) == "3 [one two words] to be read true\n<nil>\n"
     assert [path.name for path in (cluster.folder / "cache" / "scratch-1").iterdir()] == ["lock"]
@@ -150,10 +150,10 @@ def test_a_build_stops_when_nobody_wants_it_any_more(cluster: Cluster) -> None:
     code = f"package main\nfunc f0(x int) int {{ return x }}\n{lines}\nfunc main() {{ println(f8999(1)) }}\n"
     work = cluster.folder / "cache" / "go-1" / "work"
     task_id = submit(cluster, code)
-    wait_until(lambda: list(work.glob("*/main.go")), what="the build", timeout_s=30.0)
+    wait_until(lambda: list(work.glob("*/main.go")), what="the build", timeout_s=60.0)
     cluster.client.cancel(task_id)
     assert cluster.wait_for_end(task_id)["state"] == "cancelled"
-    wait_until(lambda: not list(work.iterdir()), what="the end of the build", timeout_s=10.0)
+    wait_until(lambda: not list(work.iterdir()), what="the end of the build", timeout_s=60.0)
     assert run(cluster, program("println(1)"))["state"] == "completed", "and others go on"
 
 

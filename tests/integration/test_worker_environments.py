@@ -174,7 +174,7 @@ async def test_a_worker_that_leaves_stops_what_it_builds(cache: CacheDir, monkey
     with pytest.raises(SuppliesFailed, match="leaving") as failed:
         await building
     assert failed.value.cause is Cause.RETURNED
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 async def test_a_build_that_takes_too_long_is_given_up(cache: CacheDir, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,7 +146,7 @@ def test_a_cancelled_tree_is_gone_when_the_record_says_cancelled(cluster: Cluste
 
 def test_a_tree_over_its_time_is_gone_when_the_record_says_timeout(cluster: Cluster, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    task = cluster.client.submit({"command": escapee(pids), "timeout": 1.0})
+    task = cluster.client.submit({"command": escapee(pids), "timeout": 1.5})
     tree = wait_for_escapees(pids)
     ended = cluster.wait_for_end(task["id"], timeout_s=8.0)  # less than the usual grace: the coordinator's is meant
     assert (ended["state"], ended["cause"]) == ("failed", "timeout")
@@ -163,7 +163,7 @@ def test_a_tree_dies_with_its_agent(tmp_path: Path, transport: Transport) -> Non
         tree = wait_for_escapees(pids)
         family = psutil.Process(worker.pid).children(recursive=True)
         worker.kill()
-        wait_until(lambda: are_gone([*tree, *family]), what="the end of the whole tree", timeout_s=5.0)
+        wait_until(lambda: are_gone([*tree, *family]), what="the end of the whole tree", timeout_s=60.0)
 
 
 def test_a_pending_task_is_cancelled_at_once_and_never_runs(cluster: Cluster, tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_task_does_not_start_before_its_time(cluster: Cluster) -> None:
 def test_past_its_deadline_a_task_is_not_started_and_what_runs_is_stopped(cluster: Cluster) -> None:
     waiting = run(cluster, shell="true", delay=3600, deadline=0.3)
     assert (waiting["state"], waiting["cause"], waiting["attempt"]) == ("failed", "expired", 0)
-    running = run(cluster, shell="sleep 3600", deadline=0.5, retries=3)
+    running = run(cluster, shell="sleep 3600", deadline=1.5, retries=3)
     assert (running["state"], running["cause"], running["attempt"]) == ("failed", "expired", 1)
 
 
@@ -292,7 +292,7 @@ def test_no_more_runs_at_once_than_the_worker_may(tmp_path: Path, transport: Tra
         cluster.start_worker("w1", "--max-tasks=3")
         for _ in range(12):
             cluster.client.submit({"name": "counted", "shell": witness.shell("sleep 0.05")})
-        cluster.wait_for_all(12, timeout_s=20.0)
+        cluster.wait_for_all(12, timeout_s=60.0)
     running = most = 0
     for line in witness.lines():
         running += 1 if line.word == "start" else -1

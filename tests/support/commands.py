@@ -17,10 +17,10 @@ __all__ = ["BIN", "Rota", "running_cluster"]
 BIN: Final = Path(sys.executable).parent
 """Where the environment has its commands."""
 
-COMMAND_TIMEOUT_S: Final = 60.0
+COMMAND_TIMEOUT_S: Final = 100.0
 """For one command: far more than any takes, so that a hang fails the test and not the whole run."""
 
-START_S_MAX: Final = 30.0
+START_S_MAX: Final = 60.0
 
 GREETING: Final = r"^rota is up at (http://\S+) with \d+ worker"
 

@@ -61,7 +61,7 @@ class EagerWorker:
     async def enter(self, url: str) -> None:
         """Open a channel, say hello, and wait until it is let in."""
         self._is_welcome = False
-        await connect(url, self, codec=WORKER_CODEC, token=None, timeout_s=10.0)
+        await connect(url, self, codec=WORKER_CODEC, token=None, timeout_s=60.0)
         hello = Hello(PROTOCOL_VERSION, WorkerId(self.name), "one", self._offer, None, [], [], wall_s())
         self.send(hello)
         await wait_until_async(lambda: self._is_welcome, what="the worker's welcome")

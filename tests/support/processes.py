@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from tests.support.waiting import GaveUp, wait_until
+from tests.support.waiting import TIMEOUT_S, GaveUp, wait_until
 
 __all__ = ["RunningProcess", "running_rota"]
 
@@ -27,10 +27,10 @@ T = TypeVar("T")
 TAIL_LINES: Final = 60
 """Lines of output shown with a failure: a traceback with what led to it."""
 
-STOP_TIMEOUT_S: Final = 10.0
+STOP_TIMEOUT_S: Final = 30.0
 """From SIGTERM to SIGKILL: more than a graceful stop may take."""
 
-KILL_TIMEOUT_S: Final = 10.0
+KILL_TIMEOUT_S: Final = 60.0
 """For the kernel to end a killed process, on a machine that is busy."""
 
 
@@ -95,7 +95,7 @@ class RunningProcess:
         state = "running" if self.is_running() else f"ended with {self.return_code}"
         return "\n".join([f"--- {' '.join(self.argv)} (pid {self.pid}, {state}) wrote:", *lines, "---"])
 
-    def wait_for_line(self, pattern: str, *, timeout_s: float = 10.0) -> re.Match[str]:
+    def wait_for_line(self, pattern: str, *, timeout_s: float = TIMEOUT_S) -> re.Match[str]:
         """Return the first match of a regular expression in a line of its output.
 
         Raises:
@@ -112,7 +112,7 @@ class RunningProcess:
             raise GaveUp(f"a line like {pattern!r}\n{self.tail()}", timeout_s=timeout_s, last="its end")
         return found
 
-    def wait_for_exit(self, *, timeout_s: float = 10.0) -> int:
+    def wait_for_exit(self, *, timeout_s: float = TIMEOUT_S) -> int:
         """Return its exit code once it has ended by itself; -N for signal N."""
         self._wait(lambda: not self.is_running(), what=f"the end of pid {self.pid}", timeout_s=timeout_s)
         return self._process.wait()

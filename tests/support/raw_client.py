@@ -31,7 +31,7 @@ from rota.core.spec import TaskSpec, encode_spec
 from rota.wire.channel import Channel, CloseCode
 from rota.wire.messages import CLIENT_CODEC
 from rota.wire.websocket.client import connect
-from tests.support.waiting import wait_until_async
+from tests.support.waiting import TIMEOUT_S, wait_until_async
 
 __all__ = ["TRUE", "RawClient", "template_of"]
 
@@ -93,7 +93,7 @@ class RawClient:
         """Open a channel and say hello. What was heard of before is said to be known."""
         self._ear = _Ear(self._hear)
         self._ears.append(self._ear)
-        await connect(url or self.url, self._ear, codec=CLIENT_CODEC, token=None, timeout_s=10.0)
+        await connect(url or self.url, self._ear, codec=CLIENT_CODEC, token=None, timeout_s=60.0)
         self.send(ClientHello(version, self.session, self.known_through, list(self.awaits)))
 
     async def enter(self, **options: Any) -> ClientWelcome:
@@ -173,14 +173,14 @@ class RawClient:
 
     # What it waits for
 
-    async def wait_for_tasks(self, numbers: Sequence[int], *, timeout_s: float = 10.0) -> list[TaskSeq]:
+    async def wait_for_tasks(self, numbers: Sequence[int], *, timeout_s: float = TIMEOUT_S) -> list[TaskSeq]:
         """Return the tasks that these numbers became."""
         await self.wait_until(
             lambda: all(number in self.seqs for number in numbers), what="the tasks to be accepted", timeout_s=timeout_s
         )
         return [self.seqs[number] for number in numbers]
 
-    async def wait_for_outcomes(self, numbers: Sequence[int], *, timeout_s: float = 20.0) -> list[Outcome]:
+    async def wait_for_outcomes(self, numbers: Sequence[int], *, timeout_s: float = TIMEOUT_S) -> list[Outcome]:
         """Return how the tasks of these numbers ended."""
         seqs = await self.wait_for_tasks(numbers, timeout_s=timeout_s)
         await self.wait_until(
@@ -192,7 +192,7 @@ class RawClient:
         """Submit tasks and return how they ended."""
         return await self.wait_for_outcomes(self.submit(*templates, args=args))
 
-    async def wait_until(self, condition: Callable[[], object], *, what: str, timeout_s: float = 10.0) -> None:
+    async def wait_until(self, condition: Callable[[], object], *, what: str, timeout_s: float = TIMEOUT_S) -> None:
         await wait_until_async(condition, what=what, timeout_s=timeout_s)
 
     # What it hears

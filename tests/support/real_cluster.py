@@ -26,19 +26,22 @@ from rota.wire.channel import Transport
 from tests.support.network import free_port
 from tests.support.processes import RunningProcess
 from tests.support.proxy import Proxy
-from tests.support.waiting import wait_until
+from tests.support.waiting import TIMEOUT_S, wait_until
 
 __all__ = ["ENDED", "QUICK", "START_S_MAX", "Cluster", "Gate", "Line", "Witness", "check_record", "over_both"]
 
 QUICK: Final = ("--heartbeat=250ms", "--suspicious-after=1200ms", "--offline-after=2500ms", "--grace=2s")
 """A tenth of the usual thresholds: a loss is noticed while a test waits for it, a busy machine is no loss."""
 
+BACK_SOON: Final = "from rota.wire import backoff; backoff.RECONNECT_CAP_S = 0.5"
+"""For workers: tests that restart a coordinator wait for them to come back, up to 5 s as they usually do."""
+
 over_both: Final = pytest.mark.parametrize("transport", ["websocket", "grpc"])
 """For tests of what holds over whichever transport a worker has: pass it on to `Cluster`."""
 
 ENDED: Final = ("completed", "failed", "cancelled")
 
-START_S_MAX: Final = 30.0
+START_S_MAX: Final = 60.0
 """For a process to import and listen, on a machine that runs other tests."""
 
 PAGE: Final = 1000
@@ -127,7 +130,7 @@ class Cluster:
             through: A bad network before the coordinator, if there is one.
             prelude: Python that its process runs first, to let a test look inside.
         """
-        script = f"{prelude}\nfrom rota.cli.main import main\nmain()"
+        script = f"{BACK_SOON}\n{prelude}\nfrom rota.cli.main import main\nmain()"
         process = RunningProcess(
             [sys.executable, "-c", script, "worker", f"--id={name}", *self.addresses(through), *options],
             log_path=self.folder / f"{name}.log",
@@ -155,7 +158,7 @@ class Cluster:
         """Return a worker as the coordinator sees it."""
         return next((node for node in self.client.nodes() if node["id"] == name), None)
 
-    def wait_for_node(self, name: str, state: str, *, timeout_s: float = 15.0) -> None:
+    def wait_for_node(self, name: str, state: str, *, timeout_s: float = TIMEOUT_S) -> None:
         """Wait until a worker is in a state."""
         wait_until(
             lambda: (node := self.node(name)) is not None and node["state"] == state,
@@ -176,13 +179,13 @@ class Cluster:
         by_state = self.client.stats()["tasks"]
         return sum(by_state.get(state, 0) for state in states)
 
-    def wait_for_end(self, task_id: str, *, timeout_s: float = 20.0) -> Json:
+    def wait_for_end(self, task_id: str, *, timeout_s: float = TIMEOUT_S) -> Json:
         """Return a task when it has ended."""
         task = self.client.wait(task_id, timeout_s=timeout_s)
         assert task["state"] in ENDED, task
         return task
 
-    def wait_for_state(self, task_id: str, state: str, *, timeout_s: float = 15.0) -> Json:
+    def wait_for_state(self, task_id: str, state: str, *, timeout_s: float = TIMEOUT_S) -> Json:
         """Return a task when it is in a state."""
 
         def look() -> Json | None:
@@ -249,7 +252,7 @@ class Witness:
         """Return how often each task has come to its end."""
         return self._count("end")
 
-    def wait_for_starts(self, count: int, *, timeout_s: float = 20.0) -> None:
+    def wait_for_starts(self, count: int, *, timeout_s: float = TIMEOUT_S) -> None:
         """Wait until so many tasks have begun."""
         wait_until(lambda: len(self.starts()) >= count, what=f"{count} tasks to begin", timeout_s=timeout_s)
 
