@@ -103,7 +103,7 @@ def python_modules(*folders: str) -> tuple[Module, ...]:
     return tuple(
         sorted(
             (
-                Module(path, _dotted(path, folder))
+                _module(path, _dotted(path, folder))
                 for folder in folders
                 for path in (ROOT / folder).rglob("*.py")
                 if "node_modules" not in path.parts and not path.stem.endswith("_pb2")
@@ -111,6 +111,12 @@ def python_modules(*folders: str) -> tuple[Module, ...]:
             key=lambda module: module.name,
         )
     )
+
+
+@cache
+def _module(path: Path, name: str) -> Module:
+    """The same one for all who ask: it is parsed once."""
+    return Module(path, name)
 
 
 @cache

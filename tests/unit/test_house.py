@@ -10,12 +10,16 @@ import re
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from typing import Final
 
 import pytest
 
 from tests.support.house import ROOT, Definition, Function, Import, Module, parts_of, python_modules, text_files
+
+pytestmark = pytest.mark.xdist_group("house")
+"""Where all modules are read once for all of them."""
 
 FILE_LINES_MAX: Final = 600
 FUNCTION_LINES_MAX: Final = 70
@@ -134,6 +138,7 @@ def breaks_purity(found: Import) -> bool:
     return is_within(found.importer, ("rota.core",)) and found.imported.split(".")[0] in IMPURE
 
 
+@cache
 def all_imports() -> list[Import]:
     return [found for module in SOURCES for found in module.imports()]
 
