@@ -178,6 +178,17 @@ async def test_a_worker_that_was_never_welcome_leaves_at_once(tmp_path: Path, tr
             assert "run the same version" in worker.output()
 
 
+async def test_a_worker_that_has_left_waits_for_no_other_try(tmp_path: Path, transport: Transport) -> None:
+    prelude = "import os\nmain.reconnect_delay_s = lambda *_: os._exit(3)"
+    async with serve_channels(transport) as end:
+        with start_worker(tmp_path, end, prelude=prelude) as worker:
+            session = await welcome(end)
+            worker.send_signal(signal.SIGTERM)
+            await first(session, Leaving)
+            session.line.close(code=CloseCode.NORMAL, reason="left")
+            assert await wait_for_exit(worker) == 0
+
+
 async def test_the_farewell_counts_from_when_nothing_runs_and_nobody_is_there(
     tmp_path: Path, transport: Transport
 ) -> None:

@@ -152,6 +152,8 @@ class _Process:
                 return EXIT_REFUSED
             if refusal is not None:
                 self._tell("refused_for_good", refusal, running=self._agent.holds, next_try_s=HOPELESS_PAUSE_S)
+            if self._agent.is_done:
+                continue  # it may go: whoever stops it need not wait for a pause before a try that never comes
             self._tries += 1
             await self._pause(reconnect_delay_s(self._tries, self._rng) if refusal is None else HOPELESS_PAUSE_S)
         log.info("worker_left")
