@@ -17,9 +17,10 @@ from rota.worker.blobs import BlobShelf
 from rota.worker.cache import CacheDir
 from rota.worker.http_transfer import HttpTransfer
 from rota.worker.scratch import ScratchFolder
+from rota.worker.slots import control
 from rota.worker.slots.base import Stock, Work
 from rota.worker.slots.pool import SlotPool
-from tests.integration.test_slots_crash import pids_in
+from tests.integration.test_slots_crash import GIVES_UP_SOON, pids_in
 from tests.support.blob_server import BlobServer, running_blob_server
 from tests.support.disks import small_disk
 from tests.support.tracing import traced
@@ -182,17 +183,21 @@ async def test_nothing_is_kept_before_all_of_the_attempt_is_gone(bench: Bench) -
 
 
 @pytest.mark.slow
-async def test_where_something_can_t_be_ended_nothing_is_read_and_that_is_said(bench: Bench, tmp_path: Path) -> None:
-    bench.may_lose_slots = True
+async def test_where_something_can_t_be_ended_nothing_is_read_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_PROGRAM", GIVES_UP_SOON)
     pids = tmp_path / "pids"
     pids.mkdir()
     leaving = f"sh -c ': > {pids}/$$; exec sleep 60' & while [ ! -e {pids}/go ]; do sleep 0.01; done; echo > out"
-    key = bench.submit(leaving, outputs=["out"])
-    await wait_until_async(lambda: any(pids.iterdir()), what="a pid")
-    (victim,) = pids_in(pids)
-    with traced(victim):
-        (pids / "go").touch()
-        end = await bench.end_of(key)
+    async with running(tmp_path) as bench:
+        bench.may_lose_slots = True
+        key = bench.submit(leaving, outputs=["out"])
+        await wait_until_async(lambda: any(pids.iterdir()), what="a pid")
+        (victim,) = pids_in(pids)
+        with traced(victim):
+            (pids / "go").touch()
+            end = await bench.end_of(key)
     assert (end.cause, end.exit_code, end.outputs) == (Cause.AGENT_ERROR, 0, ())
     assert "could not be killed" in (end.message or "")
     assert (end.message or "").endswith("; its outputs were not kept")

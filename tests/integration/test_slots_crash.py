@@ -41,6 +41,16 @@ async def main():
 asyncio.run(main())
 """
 
+GIVES_UP_SOON = """
+import sys
+sys.path.append(sys.argv[1])
+from rota.worker.slots import slot
+slot.EMPTY_WITHIN_S = 0.5
+from rota.worker.slots.keeper import main
+main()
+"""
+"""The program of the keeper, whose slots wait half a second for the end of a tree that was killed, not five."""
+
 STUBBORN = """
 trap '' TERM INT HUP
 (setsid sh -c 'trap "" TERM; : > {folder}/$$; while :; do sleep 1; done' &) &
@@ -95,9 +105,9 @@ def test_a_killed_agent_takes_everything_with_it(tmp_path: Path) -> None:
         assert agent.output() == ""
 
 
-@pytest.mark.slow
-async def test_a_tree_that_cannot_be_emptied_costs_the_slot(tmp_path: Path) -> None:
+async def test_a_tree_that_cannot_be_emptied_costs_the_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that is traced from outside stays a zombie for its parent, as one in state D stays alive."""
+    monkeypatch.setattr(control, "_PROGRAM", GIVES_UP_SOON)
     events = Events()
     pool = SlotPool(events=events, worker_id="w1", grace_s=0.1)
     await pool.start()
