@@ -184,6 +184,20 @@ def test_a_gang_that_does_not_agree_with_itself_is_named_among_many(client: http
     assert error["details"] == {"field": None, "index": 2}
 
 
+def test_a_page_of_large_tasks_is_bounded_by_bytes_and_the_next_goes_on(client: httpx.Client) -> None:
+    large = {**TRUE, "name": "heavy", "stdin": "x" * 1_000_000, "tags": ["nowhere"]}
+    ids = [client.post("/tasks", json=large).json()["id"] for _ in range(20)]
+    pages, path = [], "/tasks?name=heavy&limit=1000"
+    while path:
+        answer = client.get(path)
+        pages.append([task["id"] for task in answer.json()])
+        path = answer.links["next"]["url"].removeprefix("/api/v1") if "next" in answer.links else ""
+    assert [len(page) for page in pages] == [8, 8, 4]
+    assert [task_id for page in pages for task_id in page] == ids[::-1]
+    for task_id in ids:
+        client.delete(f"/tasks/{task_id}")
+
+
 def test_the_largest_task_that_is_taken_runs(client: httpx.Client, cluster: Cluster) -> None:
     stdin = "x" * (SPEC_BYTES_MAX - 1_000)
     task = client.post("/tasks", json={"command": ["wc", "-c"], "stdin": stdin}).json()

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from rota import __version__
 from rota.coordinator.calendars import CalendarDesk
 from rota.coordinator.clients import ClientDesk
@@ -48,6 +50,9 @@ from rota.process.clock import steady_s, wall_s
 from rota.store.base import Leadership, TaskQuery
 
 __all__ = ["LiveService"]
+
+PAGE_BYTES_MAX: Final = 8 << 20
+"""Of specs and results on one page of tasks: a thousand of the largest would be a gigabyte in this process."""
 
 TRIES: Final = 3
 """Of a submit whose chosen id is taken just then: the next look finds the task that has it."""
@@ -152,7 +157,7 @@ class LiveService:
 
     async def history(self, query: TaskQuery) -> tuple[list[TaskView], TaskSeq | None]:
         """Return tasks, newest first."""
-        page = await self._recorder.store.history(query)
+        page = await self._recorder.store.history(replace(query, bytes_max=PAGE_BYTES_MAX))
         return self._views(page.tasks), page.next_before
 
     async def attempts(self, task_id: str) -> list[AttemptRecord]:

@@ -144,7 +144,10 @@ class Service(Protocol):
         ...
 
     async def history(self, query: TaskQuery) -> tuple[list[TaskView], TaskSeq | None]:
-        """Return tasks, newest first, and the cursor of the next page if there is one."""
+        """Return tasks, newest first, and the cursor of the next page if there is one.
+
+        A page may hold fewer than asked for, though more follow: it is bounded by bytes, too.
+        """
         ...
 
     async def attempts(self, task_id: str) -> list[AttemptRecord]:

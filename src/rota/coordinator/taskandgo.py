@@ -15,7 +15,7 @@ from msgspec import Struct
 from rota.coordinator.service import NodeView, Service, TaskView
 from rota.core.checks import check_request, parse_task_id
 from rota.core.errors import BadSpec, Conflict, NotFound
-from rota.core.model import TaskState, WorkerState
+from rota.core.model import TaskSeq, TaskState, WorkerState
 from rota.core.spec import PRIORITY_WORDS, TaskRequest, decode_spec
 from rota.store.base import TaskQuery
 
@@ -114,14 +114,17 @@ async def list_newest(service: Service) -> list[ListedTask]:
 
     ``data`` is empty for what is no snippet, and for the rest once `LISTED_DATA_BYTES_MAX` of it is listed.
     """
-    views, _ = await service.history(TaskQuery(limit=LISTED_MAX))
-    listed = []
+    listed: list[ListedTask] = []
     bytes_left = LISTED_DATA_BYTES_MAX
-    for view in views:
-        task = _listed(view, bytes_left)
-        bytes_left -= len(task.data.encode())
-        listed.append(task)
-    return listed
+    before: TaskSeq | None = None
+    while True:
+        views, before = await service.history(TaskQuery(limit=LISTED_MAX - len(listed), before=before))
+        for view in views:
+            task = _listed(view, bytes_left)
+            bytes_left -= len(task.data.encode())
+            listed.append(task)
+        if before is None or len(listed) >= LISTED_MAX:
+            return listed
 
 
 async def list_usage(service: Service) -> list[NodeLoad]:

@@ -52,7 +52,8 @@ class TaskQuery(Struct, frozen=True, kw_only=True):
     Every condition that is given must hold. ``name`` matches exactly, or as a prefix when it ends
     in ``*``. ``labels`` must all be there. ``since`` and ``until`` (wall clock, seconds) bound
     ``created_at``: since <= created_at < until. ``before`` is where the page starts: the last seq of
-    the page before. ``limit`` is 1 to 1,000.
+    the page before. ``limit`` is 1 to 1,000. With ``bytes_max`` a page ends before what is stored of its tasks would be
+    more, specs and results above all; one task it holds in any case.
     """
 
     states: frozenset[TaskState] | None = None
@@ -64,6 +65,7 @@ class TaskQuery(Struct, frozen=True, kw_only=True):
     until: float | None = None
     before: TaskSeq | None = None
     limit: int = 100
+    bytes_max: int | None = None
 
 
 class Page(Struct, frozen=True):

@@ -128,10 +128,15 @@ class MemoryStore:
 
     async def history(self, query: TaskQuery) -> Page:
         self._refuse_if_closed()
-        found = list(islice(self._matching(query), query.limit + 1))
-        if len(found) <= query.limit:
-            return Page(found, None)
-        return Page(found[: query.limit], found[query.limit - 1].facts.seq)
+        found: list[TaskRecord] = []
+        total = 0
+        for record in self._matching(query):
+            total += len(record.facts.spec) + len(self._shelf.progress[record.facts.seq])
+            is_full = len(found) == query.limit or (query.bytes_max is not None and total > query.bytes_max)
+            if found and is_full:
+                return Page(found, found[-1].facts.seq)
+            found.append(record)
+        return Page(found, None)
 
     async def find_tasks(self, ids: Sequence[str]) -> dict[str, TaskRecord]:
         self._refuse_if_closed()

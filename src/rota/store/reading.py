@@ -16,7 +16,7 @@ from rota.store import queries, rows
 from rota.store.base import Leadership
 from rota.store.history import Bindings
 
-__all__ = ["load_batch", "read_fence", "read_sized", "read_tasks", "read_text"]
+__all__ = ["load_batch", "read_fence", "read_page", "read_sized", "read_tasks", "read_text"]
 
 FETCH_BYTES_MAX: Final = 8 << 20
 """Of specs and progress in one answer of SQLite's, which is one text with the bytes in hex."""
@@ -43,8 +43,34 @@ def read_sized(connection: apsw.Connection, statement: str, parameters: Paramete
 
 def read_tasks(connection: apsw.Connection, statement: str, parameters: Parameters) -> list[TaskRecord]:
     """Return the tasks that a statement names by seq and bytes, in its order."""
+    return _fetch(connection, read_sized(connection, statement, parameters))
+
+
+def read_page(
+    connection: apsw.Connection, statement: str, parameters: Parameters, *, limit: int, bytes_max: int | None
+) -> tuple[list[TaskRecord], bool]:
+    """Return the first of the tasks that a statement names by seq and bytes, and whether it names more.
+
+    Args:
+        connection: In its thread.
+        statement: Names up to one more than ``limit``.
+        parameters: Of the statement.
+        limit: How many at most.
+        bytes_max: How large they may be together, unless the first is larger.
+    """
+    sized = read_sized(connection, statement, parameters)
+    count, total = 0, 0
+    for _, size in sized[:limit]:
+        total += size
+        if count and bytes_max is not None and total > bytes_max:
+            break
+        count += 1
+    return _fetch(connection, sized[:count]), count < len(sized)
+
+
+def _fetch(connection: apsw.Connection, sized: Sequence[tuple[int, int]]) -> list[TaskRecord]:
     found: list[TaskRecord] = []
-    for seqs in _portions(read_sized(connection, statement, parameters)):
+    for seqs in _portions(sized):
         found += rows.decode_fetched(read_text(connection, queries.FETCH, (rows.encode_seqs(seqs),)))
     return found
 

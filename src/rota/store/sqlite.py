@@ -35,7 +35,7 @@ from rota.store.base import Leadership, Page, Retention, TaskQuery
 from rota.store.failures import translated
 from rota.store.history import pick_page
 from rota.store.locking import StateLock, make_state_dir, refuse_network_file_system, sync_directory
-from rota.store.reading import load_batch, read_tasks, read_text
+from rota.store.reading import load_batch, read_page, read_tasks, read_text
 from rota.store.schema import check_schema, prepare_schema
 from rota.store.threads import SqlThread
 from rota.store.writing import commit_turn, install_leader, prune
@@ -128,10 +128,10 @@ class SqliteStore:
     async def history(self, query: TaskQuery) -> Page:
         """Return a page; a state that few tasks are in costs no more than one that many are in."""
         statement, bindings = pick_page(query)
-        tasks = await self._run(self._walks, read_tasks, statement, bindings)
-        if len(tasks) <= query.limit:
-            return Page(tasks, None)
-        return Page(tasks[: query.limit], tasks[query.limit - 1].facts.seq)
+        tasks, has_more = await self._run(
+            self._walks, read_page, statement, bindings, limit=query.limit, bytes_max=query.bytes_max
+        )
+        return Page(tasks, tasks[-1].facts.seq if has_more else None)
 
     async def find_tasks(self, ids: Sequence[str]) -> dict[str, TaskRecord]:
         by_seq = [seq for seq in map(find_generated_seq, ids) if seq is not None]

@@ -80,6 +80,22 @@ class FindingSuite:
             assert [len(page.tasks) for page in pages] == [10, 10, 5]
             assert [seq for page in pages for seq in seqs_of(page)] == list(range(25, 0, -1))
 
+    async def test_a_page_is_bounded_by_bytes_too_and_holds_one_task_at_least(
+        self, store_factory: StoreFactory
+    ) -> None:
+        async with leading(store_factory) as leader:
+            sizes = [1_000, 1_000, 50_000, 1_000, 1_000, 1_000]
+            await leader.accept(*(make_facts(seq, spec=bytes(size)) for seq, size in enumerate(sizes, start=1)))
+            pages = []
+            before = None
+            while True:
+                query = TaskQuery(limit=4, bytes_max=2_900, before=before)
+                pages.append(await leader.store.history(query))
+                if (before := pages[-1].next_before) is None:
+                    break
+            assert [seqs_of(page) for page in pages] == [[6, 5], [4], [3], [2, 1]]
+            assert seqs_of(await leader.store.history(TaskQuery(limit=4, bytes_max=1 << 20))) == [6, 5, 4, 3]
+
     async def test_a_page_that_is_just_full_has_no_next(self, store_factory: StoreFactory) -> None:
         async with leading(store_factory) as leader:
             await leader.accept(*(make_facts(seq) for seq in range(1, 11)))
