@@ -253,3 +253,25 @@ def test_a_snippet_that_fills_its_directory_fails_alone(lonely: Cluster, tmp_pat
         command = lonely.client.submit({"command": ["true"]})
         assert lonely.wait_for_end(command["id"])["state"] == "completed", "what needs no directory goes on"
         assert scratch_of(lonely) == []
+
+
+def test_one_that_fills_its_directory_is_ended_at_the_limit_of_its_worker(tmp_path: Path) -> None:
+    with Cluster(tmp_path) as cluster:
+        cluster.start_coordinator()
+        cluster.start_worker(
+            "w1", "--resources=cpu=2000,memory=1G", "--scratch-limit=8M", f"--cache-dir={tmp_path}/cache"
+        )
+        code = "import subprocess\nopen('big', 'wb').write(bytes(12 << 20))\nsubprocess.run(['sleep', '600'])"
+        over = cluster.client.submit({"kind": "python", "code": code, "outputs": ["none"]})
+        fits = cluster.client.submit(
+            {"shell": "head -c 6000000 /dev/zero > part; sleep 2.5; rm part; head -c 6000000 /dev/zero > out"}
+            | {"outputs": ["out"]}
+        )
+        ended = cluster.wait_for_end(over["id"])
+        assert (ended["state"], ended["cause"]) == ("failed", "error")
+        assert (
+            "its scratch directory held 13 MiB, and this worker's limit is 8 MiB (--scratch-limit)" in ended["message"]
+        )
+        ended = cluster.wait_for_end(fits["id"])
+        assert (ended["state"], [output["name"] for output in ended["output_files"]]) == ("completed", ["out"])
+        wait_until(lambda: not scratch_of(cluster), what="nothing to be left")

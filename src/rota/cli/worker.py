@@ -91,6 +91,11 @@ __all__ = ["command", "worker_config"]
     help="Of the blobs in it: what was used least recently goes first.",
 )
 @click.option(
+    "--scratch-limit",
+    type=options.BYTES,
+    help="Of what a task has in its scratch directory at once; one with more is ended.  [default: none]",
+)
+@click.option(
     "--ca-file", envvar="ROTA_CA_FILE", type=click.Path(path_type=Path), help="Authority to trust, for https and grpcs."
 )
 @click.option(
@@ -148,6 +153,7 @@ def worker_config(given: dict[str, Any]) -> WorkerConfig:
             token_file=token_file.absolute() if token_file is not None else None,
             output_limit_bytes=given["output_limit"],
             cache_limit_bytes=given["cache_limit"],
+            scratch_limit_bytes=given["scratch_limit"],
         )
     except ValueError as error:
         raise click.UsageError(in_options(str(error))) from error

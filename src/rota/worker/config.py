@@ -27,6 +27,9 @@ OUTPUT_LIMIT_BYTES_MIN: Final = 8 * 1024
 
 CACHE_LIMIT_BYTES_MIN: Final = 1 << 20
 
+SCRATCH_LIMIT_BYTES_MIN: Final = 1 << 20
+"""It is counted in MiB; the code of a snippet alone may be one."""
+
 MAX_TASKS_MAX: Final = 100_000
 """Lanes of one worker: more than any machine could run at once."""
 
@@ -62,6 +65,7 @@ class WorkerConfig:
         output_limit_bytes: How much of each output stream of an attempt is kept.
         cache_dir: For blobs, virtual environments, scratch directories and Go programs; if not given, the user's own.
         cache_limit_bytes: Of the blobs in it.
+        scratch_limit_bytes: Of what an attempt has in its scratch directory at once; none if not given.
         ca_file: The authority to trust for ``https`` and ``grpcs``, instead of the system's.
         log_format: ``auto`` is human on a terminal, JSON elsewhere.
         log_level: The least severe messages to write.
@@ -85,6 +89,7 @@ class WorkerConfig:
     output_limit_bytes: int = 1 << 20
     cache_dir: Path | None = None
     cache_limit_bytes: int = 4 << 30
+    scratch_limit_bytes: int | None = None
     ca_file: Path | None = None
     log_format: LogFormat = "auto"
     log_level: LogLevel = "info"
@@ -176,6 +181,10 @@ class WorkerConfig:
         if self.cache_limit_bytes < CACHE_LIMIT_BYTES_MIN:
             raise ValueError(
                 f"cache_limit_bytes must be at least {CACHE_LIMIT_BYTES_MIN:,}, got {self.cache_limit_bytes:,}"
+            )
+        if self.scratch_limit_bytes is not None and self.scratch_limit_bytes < SCRATCH_LIMIT_BYTES_MIN:
+            raise ValueError(
+                f"scratch_limit_bytes must be at least {SCRATCH_LIMIT_BYTES_MIN:,}, got {self.scratch_limit_bytes:,}"
             )
         if self.cache_dir is None:
             return

@@ -99,6 +99,7 @@ class _Process:
             worker_id=config.id,
             has_gpus=bool(self._offer.gpus),
             output_limit_bytes=config.output_limit_bytes,
+            scratch_limit_mib=None if config.scratch_limit_bytes is None else config.scratch_limit_bytes >> 20,
             file_limit=raise_file_limit(),
             stock=Stock(self._blobs, self._environments, self._scratch, self._builds),
         )

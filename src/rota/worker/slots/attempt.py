@@ -9,6 +9,7 @@ import os
 import time
 from resource import RUSAGE_SELF, getrusage
 
+from rota.worker.slots.filling import FillingWatch
 from rota.worker.slots.frames import Order
 from rota.worker.slots.linux import SIGKILL, SIGTERM
 from rota.worker.slots.memory import MemoryWatch, kernel_killed_for_memory
@@ -34,6 +35,7 @@ class Attempt:
     __slots__ = (
         "cause",
         "deadline",
+        "filling",
         "grace_s",
         "is_reported",
         "kill_at",
@@ -59,6 +61,7 @@ class Attempt:
         self.message: str | None = None
         self.is_reported = False
         self.memory: MemoryWatch | None = None
+        self.filling: FillingWatch | None = None
 
     def stop(self, cause: str, grace_s: float, *, now: float) -> None:
         """Ask the process group to end, and set the time at which the whole tree is killed.
@@ -74,7 +77,7 @@ class Attempt:
             self.kill_at = kill_at
 
     def must_be_killed(self, now: float) -> bool:
-        """Look at the clock and the memory: whether the tree is to be killed now."""
+        """Look at the clock, the memory and the scratch directory: whether the tree is to be killed now."""
         if self.deadline is not None and now >= self.deadline:
             self.message = f"ran longer than its timeout of {self.deadline - self.started:g} s"
             self.deadline = None
@@ -83,6 +86,10 @@ class Attempt:
             return True
         if self.memory is not None and self.cause != "oom" and (message := self.memory.look(now)) is not None:
             self.cause = "oom"
+            self.message = message
+            return True
+        if self.filling is not None and self.cause is None and (message := self.filling.look(now)) is not None:
+            self.cause = "error"
             self.message = message
             return True
         return False

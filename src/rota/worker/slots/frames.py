@@ -8,6 +8,7 @@ close on exec.
 Agent to slot:
 
 - ``("setup", output limit in bytes, grace_s of time-outs, base environment)``, once, first
+- ``("scratch-limit", MiB)``, to slots of programs, where there is one: of what an attempt has in its scratch directory
 - ``("run", [order, …])``: they join the line; for the fields see `Order`
 - ``("stop", task, attempt, cause, grace_s)``
 - ``("take-back", [(task, attempt), …])``

@@ -100,6 +100,7 @@ class SlotPool:
         grace_s: From SIGTERM to SIGKILL for an attempt that is over its time-out.
         file_limit: How many files an attempt may open; as many as this process if not given.
         stock: What attempts need besides a slot.
+        scratch_limit_mib: How much an attempt may have in its scratch directory at once; any amount if not given.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class SlotPool:
         grace_s: float = 10.0,
         file_limit: int | None = None,
         stock: Stock = _NOTHING,
+        scratch_limit_mib: int | None = None,
     ) -> None:
         if not OUTPUT_LIMIT_BYTES_MIN <= output_limit_bytes <= OUTPUT_LIMIT_BYTES_MAX:
             raise ValueError(
@@ -126,6 +128,7 @@ class SlotPool:
                 output_limit_bytes=output_limit_bytes,
                 grace_s=grace_s,
                 file_limit=file_limit or resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+                scratch_limit_mib=scratch_limit_mib,
             ),
             events=self,
             functions=FunctionExecutor(worker_id=worker_id, has_gpus=has_gpus),

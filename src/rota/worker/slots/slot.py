@@ -18,6 +18,7 @@ import time
 from _socket import socket
 
 from rota.worker.slots.attempt import Attempt, ended_unstarted
+from rota.worker.slots.filling import FillingWatch
 from rota.worker.slots.frames import Order, Unpacker, pack
 from rota.worker.slots.linux import become_subreaper, hold_child_signals, limit_files, name_process, wait_for_child
 from rota.worker.slots.memory import MemoryWatch, watch_kernel
@@ -78,6 +79,7 @@ class Slot:
         self._outgoing = bytearray()
         self._is_leaving = False
         self._is_orphaned = False
+        self._scratch_limit_mib: int | None = None
         self._attempt: Attempt | None = None
         self._idle_poll = select.poll()
         self._idle_poll.register(self._socket_fd, select.POLLIN)
@@ -131,8 +133,12 @@ class Slot:
         if not self._ends_quickly(attempt):
             self._open_pid(pid)
             self._attempt = attempt
+            if order[8] is not None and self._scratch_limit_mib is not None:
+                attempt.filling = FillingWatch(order[8][0], self._scratch_limit_mib, started=started)
             self._watch(attempt, memory_mib=order[7])
             self._attempt = None
+            if attempt.filling is not None:
+                attempt.filling.close()
             os.close(self._pid_fd)
         self._finish(attempt, scratch)
 
@@ -183,6 +189,8 @@ class Slot:
         if self._started or self._output or (self._ended and now >= self._held_until):
             self._flush()
         due = [memory.next_look, attempt.deadline, attempt.kill_at, self._out.next_due(), self._err.next_due()]
+        if attempt.filling is not None:
+            due.append(attempt.filling.next_look)
         if self._ended:
             due.append(self._held_until)
         if not attempt.is_reported:
@@ -310,6 +318,8 @@ class Slot:
                 self._take_back(keys)
             case ("setup", int(output_limit_bytes), float(grace_s), dict(base_env)):
                 self._set_up(output_limit_bytes, grace_s, base_env)
+            case ("scratch-limit", int(limit_mib)):
+                self._scratch_limit_mib = limit_mib
             case ("grace", float(grace_s)):
                 self._grace_s = grace_s
             case ("exit",):

@@ -32,12 +32,19 @@ class SlotSettings:
     """What all slots of a worker are told. ``grace_s`` is of time-outs; the others never change."""
 
     def __init__(
-        self, *, environment: Mapping[str, str], output_limit_bytes: int, grace_s: float, file_limit: int
+        self,
+        *,
+        environment: Mapping[str, str],
+        output_limit_bytes: int,
+        grace_s: float,
+        file_limit: int,
+        scratch_limit_mib: int | None = None,
     ) -> None:
         self.environment = dict(environment)
         self.output_limit_bytes = output_limit_bytes
         self.grace_s = float(grace_s)
         self.file_limit = file_limit
+        self.scratch_limit_mib = scratch_limit_mib
 
 
 class SourceEvents(Protocol):
@@ -153,6 +160,8 @@ class SlotSource:
         self._links[link.number] = link
         settings = self._settings
         link.send(("setup", settings.output_limit_bytes, settings.grace_s, self._environment))
+        if self.kind == "process" and settings.scratch_limit_mib is not None:
+            link.send(("scratch-limit", settings.scratch_limit_mib))
         self._control.fork(link.number, link.take_far_end())
         return link
 
