@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.commands import BIN, Rota, running_cluster
+from tests.support.terminal import Terminal
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.xdist_group("e2e-commands")
@@ -245,3 +246,16 @@ def test_reserve_says_where_it_is_in_force_and_what_is_missing(rota: Rota) -> No
 def test_a_queue_that_is_removed_has_the_defaults_again(rota: Rota) -> None:
     rota.ok("queues", "set", "once", "--weight", "3")
     assert rota.ok("queues", "remove", "once") == "queue once has the defaults again\n"
+
+
+def test_top_shows_what_comes_until_q(rota: Rota) -> None:
+    env = {**os.environ, **rota.env, "ROTA_URL": rota.url}
+    with Terminal(
+        ["env", "TERM=xterm", str(BIN / "rota"), "top", "--every", "200ms"], env=env, cwd=rota.folder
+    ) as screen:
+        screen.wait_for("workers: 2")
+        waiting = submitted(rota, "--tag", "nowhere", "--", "true")
+        screen.wait_for(f"tags +{waiting} +no worker has the tag nowhere")
+        rota.ok("cancel", waiting)
+        screen.type("q")
+        assert screen.exit_code() == 0

@@ -61,3 +61,12 @@ class Terminal:
             if select.select([self._fd], [], [], 0.1)[0]:
                 self._shown += os.read(self._fd, 65536).decode(errors="replace")
         return text
+
+    def exit_code(self) -> int:
+        """Return what the program leaves with, once it has."""
+        try:
+            while True:  # what it still writes must go somewhere, or it never ends
+                assert select.select([self._fd], [], [], SEEN_S_MAX)[0], "the program does not end"
+                os.read(self._fd, 65536)
+        except OSError:  # nobody has the other end any more
+            return self._process.wait(SEEN_S_MAX)

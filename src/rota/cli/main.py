@@ -38,6 +38,7 @@ COMMANDS: Final = {
         "workload": "Put a made-up load on the cluster.",
     },
     "Look": {
+        "top": "Show what the cluster does, again and again.",
         "ps": "List tasks, newest first.",
         "show": "Show all about a task.",
         "why": "Say why a task waits.",

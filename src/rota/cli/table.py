@@ -12,13 +12,16 @@ import itertools
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from rota.cli.text import escaped, one_line
 
-__all__ = ["STATE_STYLES", "fitted", "print_table", "styled_state"]
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["STATE_STYLES", "fitted", "print_table", "styled_state", "terminal_table"]
 
 STATE_STYLES: Final[Mapping[str, str]] = {
     "pending": "yellow",
@@ -101,25 +104,39 @@ def colours_are_wanted() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def _print_on_terminal(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], *, wide: Sequence[str], spare: Sequence[str]
-) -> None:
+def terminal_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    width: int,
+    wide: Sequence[str] = (),
+    spare: Sequence[str] = (),
+) -> Table:
+    """Make a table that fits a terminal of so many columns; the rest as in `print_table`."""
     # Only here: rich takes a while to import, and pipes and JSON do without.
-    from rich.console import Console  # noqa: PLC0415 - see above
     from rich.table import Table  # noqa: PLC0415 - see above
     from rich.text import Text  # noqa: PLC0415 - see above
 
-    console = Console(highlight=False)
     cells = [[Text(one_line(cell)) for cell in row] for row in rows]
     natural = {title: max([len(title), *(row[index].cell_len for row in cells)]) for index, title in enumerate(columns)}
-    widths = fitted(natural, console.width, wide=wide, spare=spare)
+    widths = fitted(natural, width, wide=wide, spare=spare)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
-    for title, width in widths.items():
-        table.add_column(title, no_wrap=True, overflow="ellipsis", width=width)
+    for title, column_width in widths.items():
+        table.add_column(title, no_wrap=True, overflow="ellipsis", width=column_width)
     for row in cells:
         shown = [cell for title, cell in zip(columns, row, strict=True) if title in widths]
         for title, cell in zip(widths, shown, strict=True):
             if title == "STATE":
                 cell.stylize(STATE_STYLES.get(cell.plain, ""))
         table.add_row(*shown)
+    return table
+
+
+def _print_on_terminal(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, wide: Sequence[str], spare: Sequence[str]
+) -> None:
+    from rich.console import Console  # noqa: PLC0415 - as above
+
+    console = Console(highlight=False)
+    table = terminal_table(columns, rows, width=console.width, wide=wide, spare=spare)
     console.print(table, soft_wrap=False, crop=False)
