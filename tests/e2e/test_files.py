@@ -209,3 +209,19 @@ def test_what_has_not_ended_keeps_the_rest_from_nothing(rota: Rota) -> None:
     assert f"{empty} has brought nothing back: it was submitted without --output" in result.stderr
     assert rota.ok("fetch", done, "--list")
     rota.ok("cancel", "--label", "job=part")
+
+
+def test_a_pipeline_over_many_files(rota: Rota) -> None:
+    (rota.folder / "in").mkdir()
+    for name in ("a", "b;c"):
+        (rota.folder / "in" / f"{name}.txt").write_text(f"2 {name}\n1 {name}\n")
+    (rota.folder / "sort.sh").write_text("#!/bin/sh\nsort $1 > $2\n")
+    (rota.folder / "sort.sh").chmod(0o755)
+    options = ("--label", "job=sort", "--file", "{}", "--file", "sort.sh", "--output", "{/.}.sorted", "--wait")
+    result = rota.run(
+        "submit", "--each-line", "-", *options, "--", "./sort.sh", "{/}", "{/.}.sorted", stdin="in/a.txt\nin/b;c.txt\n"
+    )
+    assert (result.returncode, result.stderr) == (0, "rota: 2 completed\n")
+    rota.ok("fetch", "--label", "job=sort", "--to", "out")
+    assert (rota.folder / "out" / "a.sorted").read_text() == "1 a\n2 a\n"
+    assert (rota.folder / "out" / "b;c.sorted").read_text() == "1 b;c\n2 b;c\n"

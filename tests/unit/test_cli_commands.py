@@ -8,18 +8,16 @@ import shlex
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from rota.cli.choosing import CAUSES
 from rota.cli.main import COMMANDS, cli
 from rota.coordinator.service import Event
 from rota.core.errors import Overloaded, Unavailable
-from rota.core.model import Cause, Gpu, Offer, TaskState, WorkerState
+from rota.core.model import Gpu, Offer, TaskState, WorkerState
 from tests.support.coordinators import LiveCoordinator, live_coordinator
 from tests.support.network import free_port
 
@@ -469,72 +467,6 @@ def test_retry_brings_back_all_that_match(coordinator: LiveCoordinator, rota: Ro
 @pytest.mark.parametrize("arguments", [[], ["t1", "--state", "failed"], ["--name", "x"], ["--state", "running"]])
 def test_retry_wants_to_be_told_which(rota: Rota, arguments: list[str]) -> None:
     assert rota("retry", *arguments).exit_code == 2
-
-
-def test_cancel_ends_all_that_match_and_have_not_ended(coordinator: LiveCoordinator, rota: Rota) -> None:
-    for label in ("job=a", "job=a", "job=b", "job=a"):
-        submitted(rota, "--label", label, "false")
-    coordinator.do(partial(coordinator.service.start, "t1"))
-    coordinator.do(partial(coordinator.service.end, "t1", state=TaskState.FAILED, exit_code=1))
-    result = rota("cancel", "--label", "job=a")
-    assert ok(result).splitlines() == ["t2 is cancelled", "t4 is cancelled"]
-    assert result.stderr == "rota: 2 cancelled\n"
-    assert rota("cancel", "--label", "job=a").stderr == "rota: no task matches that has not ended\n"
-
-
-@pytest.mark.parametrize("arguments", [[], ["t1", "--label", "a=b"], ["--state", "failed"], ["--cause", "oom"]])
-def test_cancel_wants_to_be_told_which(rota: Rota, arguments: list[str]) -> None:
-    assert rota("cancel", *arguments).exit_code == 2
-
-
-def test_tasks_are_chosen_by_the_cause_of_their_end(coordinator: LiveCoordinator, rota: Rota) -> None:
-    for name, cause in (("t1", Cause.OOM), ("t2", Cause.EXIT), ("t3", Cause.OOM)):
-        submitted(rota, "false")
-        coordinator.do(partial(coordinator.service.start, name))
-        coordinator.do(partial(coordinator.service.end, name, state=TaskState.FAILED, cause=cause, exit_code=1))
-    listed = ok(rota("ps", "--cause", "oom", "--limit", "1", "--json"))
-    assert [task["id"] for task in json.loads(listed)] == ["t3"]
-    assert "newest 1;" in rota("ps", "--cause", "oom", "--limit", "1").stderr
-    assert ok(rota("retry", "--cause", "oom")).splitlines() == ["t1 is pending", "t3 is pending"]
-
-
-def test_causes_that_can_be_asked_for_are_those_that_there_are() -> None:
-    assert set(CAUSES) <= set(Cause)
-
-
-def test_wait_counts_how_tasks_have_ended(coordinator: LiveCoordinator, rota: Rota) -> None:
-    for name, state in (("t1", TaskState.COMPLETED), ("t2", TaskState.FAILED)):
-        submitted(rota, "--label", "job=a", "false")
-        coordinator.do(partial(coordinator.service.start, name))
-        coordinator.do(partial(coordinator.service.end, name, state=state, exit_code=int(state is TaskState.FAILED)))
-    result = rota("wait", "--label", "job=a")
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "rota: t2 failed: exit 1\nrota: 1 completed, 1 failed\n"
-    assert rota("wait", "t1").exit_code == 0
-    assert [task["id"] for task in json.loads(ok(rota("wait", "t1", "t1", "--json")))] == ["t1"]
-    assert rota("wait", "t9").exit_code == 1
-    assert rota("wait").exit_code == 2
-    assert rota("wait", "--label", "job=none").stderr == "rota: no task matches\n"
-
-
-def test_wait_leaves_when_its_time_is_over(coordinator: LiveCoordinator, rota: Rota) -> None:
-    submitted(rota, "--label", "job=a", "false")
-    result = rota("wait", "t1", "--timeout", "50ms")
-    assert (result.exit_code, result.stderr) == (124, "rota: t1 has not ended\n")
-    submitted(rota, "--label", "job=a", "false")
-    result = rota("wait", "--label", "job=a", "--timeout", "50ms")
-    assert (result.exit_code, result.stderr) == (124, "rota: 2 left\n")
-
-
-def test_wait_hears_of_ends_that_come(coordinator: LiveCoordinator, rota: Rota) -> None:
-    for name in ("t1", "t2"):
-        submitted(rota, "--label", "job=a", "true")
-        coordinator.do(partial(coordinator.service.start, name))
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(rota, "wait", "--label", "job=a")
-        for name in ("t1", "t2"):
-            coordinator.do(partial(coordinator.service.end, name))
-        assert waiting.result(timeout=30).stderr == "rota: 2 completed\n"
 
 
 def test_workers_of_others_are_listed_as_such(coordinator: LiveCoordinator, rota: Rota) -> None:

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from rota.core.errors import BadRequest, TooLarge
 
-__all__ = ["Batch", "cut_into_batches", "read_specs"]
+__all__ = ["Batch", "PlacedSpec", "cut_into_batches", "read_specs"]
 
 BATCH_TASKS_MAX: Final = 1000
 """One commit for so many: more is hardly quicker, and the first ids come later. The API takes 10,000."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
 
-from rota.cli.batches import Batch, cut_into_batches, read_specs
+from rota.cli.batches import Batch, PlacedSpec, cut_into_batches, read_specs
+from rota.cli.each import check_marks, specs_of_lines
 from rota.cli.ends import wait_and_tell
 from rota.cli.exits import REFUSED
 from rota.cli.files import ship_files
@@ -38,11 +39,19 @@ PATIENCE_S: Final = 600.0
     rota submit --file train.py --output 'model-*' -- python3 train.py
     rota submit --shell 'zcat /data/*.gz | wc -l' --wait
     rota submit --python digits.py -- 1000
+    ls in/*.csv | rota submit --each-line - --file {} --output '*.png' --file plot.py -- python3 plot.py {/}
+    seq 200 | rota submit --each-line - --label job=sweep --id 'fit-{}' -- ./fit.sh --seed {}
     seq 100 | jq -c '{command: ["echo", "\\(.)"]}' | rota submit --from - --wait
     """,
 )
 @click.option(
     "--from", "source", type=click.File("rb"), help="Tasks in JSON: one, an array, or one a line; - is stdin."
+)
+@click.option(
+    "--each-line",
+    "lines",
+    type=click.File("rb"),
+    help="A task for each line of a text, which stands for {} in the other options; - is stdin.",
 )
 @click.option("--wait", "is_waited_for", is_flag=True, help="Wait for the end; exit with 1 unless all completed.")
 @json_option
@@ -54,6 +63,7 @@ def command(
     /,
     *,
     source: BinaryIO | None,
+    lines: BinaryIO | None,
     is_waited_for: bool,
     as_json: bool,
     arguments: tuple[str, ...],
@@ -64,42 +74,55 @@ def command(
     --from FILE reads tasks in JSON: one a line, one array, or one object; - is standard input. Options are for all
     tasks that do not say otherwise. They are sent in requests of at most 1,000 tasks, each accepted whole or not at
     all, while the file is read; when too many tasks wait already, it holds back until there is room.
+
+    --each-line FILE makes one task of each line: in the command and in the options {} is the line, {/} the last part
+    of a path, {.} the path without its extension, {/.} both, and {#} the number of the line.
     """
+    if source is not None and lines is not None:
+        raise click.UsageError("--from and --each-line both say which tasks: give one of them")
     if source is not None:
-        _refuse_what_is_of_one(arguments, fields, source)
+        _refuse_what_is_of_one(arguments, fields)
+    if sys.stdin.buffer in (source, lines):
+        readers = [option for name, option in READERS.items() if fields[name] == "-"]
+        refuse_second_reader(["--from" if source is not None else "--each-line", *readers])
     spec = spec_from(arguments, fields)
-    if source is None:
-        refuse_nothing(spec)
-        ship_files(client, spec)
-        accepted: Iterable[Json] = [client.submit(spec)]
-    else:
-        ship_files(client, spec)
-        accepted = _submit_all(client, source, spec)
-    ids = _tell(accepted, is_array=source is not None, as_json=as_json and not is_waited_for, is_told=not as_json)
+    accepted = _submitted(client, spec, source, lines)
+    is_array = (source or lines) is not None
+    ids = _tell(accepted, is_array=is_array, as_json=as_json and not is_waited_for, is_told=not as_json)
     if not is_waited_for or not ids:
         return
     is_complete = wait_and_tell(client, ids)["completed"] == len(ids)
     if as_json:
         tasks = (client.task(task_id) for task_id in ids)
-        print_json_array(tasks) if source is not None else print_json(next(tasks))
+        print_json_array(tasks) if is_array else print_json(next(tasks))
     if not is_complete:
         raise click.exceptions.Exit(REFUSED)
 
 
-def _refuse_what_is_of_one(arguments: Sequence[str], fields: Mapping[str, Any], source: BinaryIO) -> None:
+def _submitted(client: HttpClient, spec: Json, source: BinaryIO | None, lines: BinaryIO | None) -> Iterable[Json]:
+    """Submit what the command line says, and yield the tasks as they are accepted."""
+    if source is not None:
+        ship_files(client, spec)
+        return _submit_all(client, read_specs(source, spec), spec)
+    refuse_nothing(spec)
+    if lines is None:
+        ship_files(client, spec)
+        return [client.submit(spec)]
+    check_marks(spec)
+    return _submit_all(client, specs_of_lines(client, lines, spec), spec)
+
+
+def _refuse_what_is_of_one(arguments: Sequence[str], fields: Mapping[str, Any]) -> None:
     if arguments:
         raise click.UsageError("give a command or --from, not both")
     if fields["task_id"] is not None:
         raise click.UsageError("--id is of one task: with --from, say ids in the file")
-    if source is sys.stdin.buffer:
-        readers = [option for name, option in READERS.items() if fields[name] == "-"]
-        refuse_second_reader(["--from", *readers])
 
 
-def _submit_all(client: HttpClient, source: BinaryIO, defaults: Json) -> Iterator[Json]:
+def _submit_all(client: HttpClient, specs: Iterable[PlacedSpec], defaults: Json) -> Iterator[Json]:
     accepted = 0
     try:
-        for batch in cut_into_batches(read_specs(source, defaults)):
+        for batch in cut_into_batches(specs):
             yield from _submit_batch(client, batch, defaults)
             accepted += batch.count
     except RotaError:
