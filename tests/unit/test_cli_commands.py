@@ -51,6 +51,11 @@ def submitted(rota: Rota, *arguments: str) -> str:
     return ok(rota("submit", *arguments)).strip()
 
 
+def test_the_first_word_of_a_sentence_is_no_letter_of_an_option() -> None:
+    with live_coordinator(token="t") as coordinator:
+        assert run_rota(coordinator.url, "ps").stderr.startswith("rota: a token is asked for")
+
+
 # The whole --------------------------------------------------------------------------------
 
 

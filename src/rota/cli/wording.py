@@ -85,7 +85,9 @@ def _options_of(ctx: click.Context) -> Mapping[str, str]:
     options: dict[str, str] = {}
     for param in ctx.command.params:
         shown = _shown(param, ctx)
-        for name in (param.name, *(text.lstrip("-").replace("-", "_") for text in param.opts)):
+        # No letters: -a of `ps` would stand for the first word of "a token is asked for".
+        words = (text.removeprefix("--").replace("-", "_") for text in param.opts if text.startswith("--"))
+        for name in (param.name, *words):
             for unit in UNITS if name else ():
                 options.setdefault(f"{name}{unit}", shown)
     return options
