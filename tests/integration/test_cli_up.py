@@ -103,17 +103,54 @@ def test_a_worker_that_ends_again_at_once_is_given_up(tmp_path: Path) -> None:
         cluster.wait_for_line("rota: worker w2 ended by signal 9; 1 left")
 
 
-def test_a_coordinator_that_dies_ends_the_cluster_at_once(tmp_path: Path) -> None:
-    began = tmp_path / "began"
+def coordinator_of(cluster: RunningProcess) -> psutil.Process:
+    def found() -> psutil.Process | None:
+        children = psutil.Process(cluster.pid).children()
+        return next((one for one in children if one.is_running() and "coordinator" in one.cmdline()), None)
+
+    wait_until(lambda: found() is not None, what="a coordinator")
+    coordinator = found()
+    assert coordinator is not None
+    return coordinator
+
+
+def test_a_coordinator_that_is_killed_is_started_again_and_what_runs_goes_on(tmp_path: Path) -> None:
+    gate, began = tmp_path / "gate", tmp_path / "began"
+    line = f"echo >> {began}; while [ ! -e {gate} ]; do sleep 0.05; done; echo done"
     with up(tmp_path, "--port", "0", "--workers", "1") as cluster:
+        url = cluster.wait_for_line(GREETING, timeout_s=START_S_MAX)[1]
+        with running_rota("run", "--shell", line, log_path=tmp_path / "run.log", env={"ROTA_URL": url}) as run:
+            wait_until(began.exists, what="the task to run", timeout_s=START_S_MAX)
+            first = coordinator_of(cluster)
+            first.kill()
+            cluster.wait_for_line("rota: the coordinator ended by signal 9; starting it again, and what runs goes on")
+            gate.touch()
+            # It found the same address again, and the worker its coordinator.
+            assert run.wait_for_exit(timeout_s=START_S_MAX) == 0
+        assert began.read_text() == "\n", "the task ran once"
+
+
+def test_a_coordinator_that_ends_again_at_once_ends_the_cluster(tmp_path: Path) -> None:
+    with up(tmp_path, "--port", "0", "--workers", "1") as cluster:
+        cluster.wait_for_line(GREETING, timeout_s=START_S_MAX)
+        coordinator_of(cluster).kill()
+        cluster.wait_for_line("rota: the coordinator ended by signal 9; starting it again")
+        processes = children_of(cluster)
+        coordinator_of(cluster).kill()
+        assert cluster.wait_for_exit(timeout_s=START_S_MAX) == 1
+        wait_until(lambda: are_gone(processes), what="the end of all its processes")
+
+
+def test_a_coordinator_without_a_memory_ends_the_cluster_at_once(tmp_path: Path) -> None:
+    began = tmp_path / "began"
+    with up(tmp_path, "--port", "0", "--workers", "1", "--store", "memory") as cluster:
         url = cluster.wait_for_line(GREETING, timeout_s=START_S_MAX)[1]
         line = f"echo > {began}; sleep 1000"
         with running_rota("submit", "--shell", line, log_path=tmp_path / "submit.log", env={"ROTA_URL": url}) as submit:
             assert submit.wait_for_exit(timeout_s=START_S_MAX) == 0
         wait_until(began.exists, what="the task to run", timeout_s=START_S_MAX)
         processes = children_of(cluster)
-        coordinator = next(process for process in processes if "coordinator" in process.cmdline())
-        coordinator.kill()
+        coordinator_of(cluster).kill()
         # Not after the seconds that workers are given to hand back what they have: nobody is there to take it.
         assert cluster.wait_for_exit(timeout_s=3.0) == 1
         assert "rota: the coordinator ended by signal 9" in cluster.output()

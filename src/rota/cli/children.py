@@ -68,6 +68,11 @@ class Child:
         return self._process.returncode not in {None, 0}
 
     @property
+    def was_killed(self) -> bool:
+        """Whether a signal ended it."""
+        return (self._process.returncode or 0) < 0
+
+    @property
     def ending(self) -> str:
         """How it ended, in words."""
         code = self._process.returncode

@@ -41,7 +41,8 @@ def show(finished: Sequence[Finished], *, history: History | None, as_json: bool
             print_table(QUEUE_COLUMNS, [row for report in reports for row in _queue_rows(report)])
         for report in reports:
             for what, plight in _plights(report):
-                name = f"{report.ordering}:{report.placement}"
+                same = report.ordering == report.placement  # of what really was, which had no policies that we know of
+                name = report.placement if same else f"{report.ordering}:{report.placement}"
                 click.echo(f"{escaped(name)}: {what} {_told(plight)}", err=True)
     else:
         for line in _lines(reports[0]):

@@ -12,6 +12,7 @@ import os
 import re
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NoReturn, get_args
 from urllib.parse import urlsplit
@@ -56,7 +57,7 @@ WATCH_S: Final = 60.0
 """Between looks while nothing happens: signals wake us."""
 
 RESTART_S_MIN: Final = 5.0
-"""A worker that was started again and did not live so long is given up: it would end again."""
+"""A process that was started again and did not live so long is given up: it would end again."""
 
 _LISTENING = re.compile(r"listening on http://.*:(\d+)$", re.MULTILINE)
 """What a coordinator writes to stdout when it can be reached."""
@@ -99,8 +100,8 @@ def command(
     """Start a whole cluster on this machine: a coordinator and workers, which share its resources.
 
     Ctrl-C stops it: what runs has 3 seconds to end, else the next start runs it again, and goes on with what was
-    waiting. A second Ctrl-C kills at once. A worker that was killed or has crashed is started again, unless that one
-    ends within 5 seconds, too.
+    waiting. A second Ctrl-C kills at once. A worker that was killed or has crashed is started again, and so is a
+    coordinator that was killed, unless that one ends within 5 seconds, too.
 
     Each worker gets whole cores while there are enough; more workers than cores share them, a core each. Limits of a
     container count as the machine's size. GPUs are offered by the first worker.
@@ -132,8 +133,8 @@ class _Cluster:
         self._env.pop("ROTA_TOKEN", None)
         if config.token is not None:
             self._env["ROTA_TOKEN"] = config.token
-        arguments = ["coordinator", *arguments_of(config)]
-        self._coordinator = start_child("coordinator", arguments, env=self._env, is_heard=True)
+        self._coordinator = self._start_coordinator()
+        self._is_settled = False
         self._worker_arguments: dict[str, list[str]] = {}
         self._restarted_at: dict[str, float] = {}
         self._workers: list[Child] = []
@@ -146,6 +147,7 @@ class _Cluster:
             for given in workers:
                 self._start_worker(url, given)
             self._wait_for_workers(url)
+            self._settle()
             self._greet(url)
             self._watch()
         except _Stop:
@@ -159,6 +161,17 @@ class _Cluster:
             # The workers first: they hand back what they have while there is somebody to take it.
             is_urgent = stop_children(self._workers, terms_s=(FINISH_S, STOP_S), is_urgent=is_urgent)
             stop_children([self._coordinator], terms_s=(STOP_S,), is_urgent=is_urgent)
+
+    def _start_coordinator(self) -> Child:
+        return start_child("coordinator", ["coordinator", *arguments_of(self._config)], env=self._env, is_heard=True)
+
+    def _settle(self) -> None:
+        """Keep the ports that were found: a coordinator that is started again must be where everybody looks for it."""
+        grpc_port = self._config.grpc_port
+        if grpc_port != "off":
+            grpc_port = int(self._wait_for_word(_SERVING_GRPC))
+        self._config = replace(self._config, port=int(self._wait_for_word(_LISTENING)), grpc_port=grpc_port)
+        self._is_settled = True
 
     def _start_worker(self, url: str, given: list[str]) -> None:
         name = f"w{len(self._worker_arguments) + 1}"
@@ -230,23 +243,43 @@ class _Cluster:
         if wait_for_signal(seconds):
             raise _Stop
         if self._coordinator.has_ended:
-            raise _CoordinatorGone(f"the coordinator ended {self._coordinator.ending}; what it wrote above says why")
+            self._replace_coordinator()
         for worker in [worker for worker in self._workers if worker.has_ended]:
             self._workers.remove(worker)
             self._replace(worker)
+
+    def _replace_coordinator(self) -> None:
+        """Start a coordinator again that was killed: what it accepted is on the disk, and its workers wait for it.
+
+        One that left by itself has said why, and would do so again.
+
+        Raises:
+            _CoordinatorGone: Another would be of no use.
+        """
+        ending = self._coordinator.ending
+        is_worth_it = self._is_settled and self._coordinator.was_killed and self._config.store != "memory"
+        if not (is_worth_it and self._lived_long_enough("coordinator")):
+            raise _CoordinatorGone(f"the coordinator ended {ending}; what it wrote above says why")
+        click.echo(f"rota: the coordinator ended {ending}; starting it again, and what runs goes on", err=True)
+        self._coordinator = self._start_coordinator()
+
+    def _lived_long_enough(self, name: str) -> bool:
+        """Whether one that has ended is to be started again; notes that it is."""
+        now = time.monotonic()
+        is_enough = now - self._restarted_at.get(name, -math.inf) >= RESTART_S_MIN
+        if is_enough:
+            self._restarted_at[name] = now
+        return is_enough
 
     def _replace(self, worker: Child) -> None:
         """Start a worker again that was killed or has crashed.
 
         What it ran is known to be lost as soon as its successor reports, instead of after a long silence.
         """
-        now = time.monotonic()
-        lived_s = now - self._restarted_at.get(worker.name, -math.inf)
-        is_worth_it = worker.has_failed and lived_s >= RESTART_S_MIN
+        is_worth_it = worker.has_failed and self._lived_long_enough(worker.name)
         then = "starting it again" if is_worth_it else f"{len(self._workers)} left"
         click.echo(f"rota: worker {worker.name} ended {worker.ending}; {then}", err=True)
         if is_worth_it:
-            self._restarted_at[worker.name] = now
             self._launch_worker(worker.name)
 
 
