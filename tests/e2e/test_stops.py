@@ -127,7 +127,7 @@ def refuse_strangers(folder: Path, url: str) -> None:
         (["up", "--host", "0.0.0.0", "--port", "0"], "set a token (--token, --token-file or ROTA_TOKEN)"),
         (["coordinator", "--host", "0.0.0.0", "--port", "0"], "set a token (--token, --token-file or ROTA_TOKEN)"),
         (["up", "--port", "99999"], "port must be 0 to 65535"),
-        (["up", "--heartbeat", "10s", "--suspicious-after", "1s"], "suspicious_after"),
+        (["up", "--heartbeat", "10s", "--suspicious-after", "1s"], "--suspicious-after must be at least twice"),
         (["worker", "--resources", "cpu=much"], "must be a whole number"),
         (["submit", "--memory", "5X", "--", "true"], "'5X' is not a size"),
         (["ps", "--stat", "failed"], "Did you mean '--state'?"),
