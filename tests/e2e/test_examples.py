@@ -12,7 +12,7 @@ import pytest
 from scripts.make_reference import all_commands, example_of
 from tests.support.commands import Rota, running_cluster
 from tests.support.debian import require_program
-from tests.support.examples import FILES
+from tests.support.examples import write_files
 
 pytestmark = pytest.mark.xdist_group("e2e-examples")
 
@@ -76,9 +76,7 @@ def rota(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rota]:
     if any("--go " in line for _, lines in COMMANDS for line in lines):
         require_program("go", package="golang-go")  # before the workers look for it
     folder = tmp_path_factory.mktemp("cluster")
-    for name, content in FILES.items():
-        (folder / name).write_text(content)
-        (folder / name).chmod(0o755)
+    write_files(folder)
     options = ("--workers", "2", "--resources", "cpu=16000,memory=64G", "--tags", "gpu,ssd")
     with running_cluster(folder, *options) as (rota, _):
         # Tasks 1 to 20, which all fail: so they can be shown, explained, cancelled and retried.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 from typing import Final
 
 from tests.support.house import ROOT
 
-__all__ = ["FILES", "calls_in"]
+__all__ = ["calls_in", "write_files"]
 
 FILES: Final = {
     "a.csv": "2\n1\n",
@@ -16,9 +17,12 @@ FILES: Final = {
     "big.txt": "b\na\nb\n",
     "data": "1\n",
     "digits.py": "import sys\nprint(sys.argv[1])\n",
+    "fit.sh": "#!/bin/sh\necho fitted $2\n",
     "hello.go": 'package main\n\nimport "os"\n\nfunc main() { println("hello", os.Args[1]) }\n',
+    "in/a.csv": "2\n1\n",
     "job.py": "import sys\nprint(open(sys.argv[1]).read())\n",
     "jobs.swf": "1 0 -1 10 1 -1 -1 1 10 -1 1 1 1 1 1 -1 -1 -1\n2 5 -1 10 1 -1 -1 1 10 -1 1 1 1 1 1 -1 -1 -1\n",
+    "plot.py": "import sys\nopen(sys.argv[1] + '.png', 'w').close()\n",
     "scenario.yaml": (ROOT / "examples" / "scenarios" / "bursts.yaml").read_text(),
     "token": "secret\n",
     "train.py": "print('trained')\n",
@@ -27,6 +31,15 @@ FILES: Final = {
 """What the reader of the examples is thought to have in the folder."""
 
 _VARIABLE: Final = re.compile(r"[A-Z_]+=")
+
+
+def write_files(folder: Path) -> None:
+    """Put there what the reader has."""
+    for name, content in FILES.items():
+        file = folder / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(content)
+        file.chmod(0o755)
 
 
 def calls_in(line: str) -> list[list[str]]:

@@ -10,7 +10,7 @@ import pytest
 
 from rota.cli.main import cli
 from scripts.make_reference import all_commands, example_of
-from tests.support.examples import FILES, calls_in
+from tests.support.examples import calls_in, write_files
 
 COMMANDS = list(all_commands())
 EXAMPLES = [(name, line) for name, command in COMMANDS for line in example_of(command).lines]
@@ -32,8 +32,7 @@ def test_no_example_has_words_that_are_not_typed() -> None:
 
 @pytest.mark.parametrize("name,line", EXAMPLES)
 def test_the_parser_takes_every_example(name: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for file, content in FILES.items():
-        (tmp_path / file).write_text(content)
+    write_files(tmp_path)
     (tmp_path / ".local/state/rota").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     calls = calls_in(line)
