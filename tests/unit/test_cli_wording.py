@@ -138,7 +138,10 @@ def test_what_came_from_elsewhere_is_told_by_where_it_came_from(tmp_path: Path) 
     file = tmp_path / "token"
     file.write_text("a b")
     assert refused("coordinator", ROTA_TOKEN="a b").startswith("ROTA_TOKEN must be printable ASCII")
-    assert refused("coordinator", "--token-file", str(file)).startswith(
-        f"--token-file {file}: a token must be printable ASCII"
+    assert refused("coordinator", "--token-file", str(file)) == (
+        f"--token-file '{file}': a token must be printable ASCII without spaces"
+    )
+    assert refused("worker", "--token-file", f"{file}_file") == (
+        f"--token-file '{file}_file' can't be read: No such file or directory"
     )
     assert refused("worker", url="nonsense").startswith("ROTA_URL must be a URL such as")

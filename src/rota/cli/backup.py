@@ -24,9 +24,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.argument("target", type=FOLDER)
 @click.option("--state-dir", type=FOLDER, default=Path(".rota"), show_default=True, help="Of the coordinator.")
 def command(target: Path, *, state_dir: Path) -> None:
-    """Copy a coordinator's state while it works.
-
-    TARGET gets the database, the blobs and the output, as of one moment; one that has stopped can be copied, too.
+    """Copy a coordinator's state, while it works or not: database, blobs and output go to TARGET, as of one moment.
 
     Type it on the coordinator's machine, as its user. An earlier copy is brought up to date. A coordinator can be
     started from a copy of it: 'rota coordinator --state-dir COPY'.

@@ -26,7 +26,7 @@ COMMANDS: Final = {
         "up": "Start a whole cluster on this machine.",
         "coordinator": "Start a coordinator.",
         "worker": "Start a worker.",
-        "backup": "Copy a coordinator's state while it works.",
+        "backup": "Copy a coordinator's state, while it works or not.",
     },
     "Run": {
         "run": "Run a command on the cluster as if it ran here.",

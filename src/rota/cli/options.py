@@ -134,7 +134,7 @@ def tokens_of(path: Path) -> tuple[str, ...]:
     try:
         return read_tokens(path)
     except OSError as error:
-        raise ValueError(f"token_file {path} can't be read: {error.strerror}") from error
+        raise ValueError(f"token_file {str(path)!r} can't be read: {error.strerror}") from error
 
 
 def print_json(value: Json) -> None:

@@ -56,18 +56,18 @@ def read_tokens(path: Path) -> tuple[str, ...]:
     with path.open("rb") as file:
         data = file.read(FILE_BYTES_MAX + 1)
     if len(data) > FILE_BYTES_MAX:
-        raise ValueError(f"token_file {path} has more than {FILE_BYTES_MAX:,} bytes: put one token on a line")
+        raise ValueError(f"token_file {str(path)!r} has more than {FILE_BYTES_MAX:,} bytes: put one token on a line")
     lines = [line.strip() for line in data.decode("utf-8", "replace").splitlines()]
     tokens = tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
     if not tokens:
-        raise ValueError(f"token_file {path} has no token: put one on a line")
+        raise ValueError(f"token_file {str(path)!r} has no token: put one on a line")
     if len(tokens) > TOKENS_MAX:
-        raise ValueError(f"token_file {path} has {len(tokens)} tokens: at most {TOKENS_MAX} are taken")
+        raise ValueError(f"token_file {str(path)!r} has {len(tokens)} tokens: at most {TOKENS_MAX} are taken")
     for token in tokens:
         try:
             check_token(token)
         except ValueError as error:
-            raise ValueError(f"token_file {path}: a {error}") from None
+            raise ValueError(f"token_file {str(path)!r}: a {error}") from None
     return tokens
 
 
