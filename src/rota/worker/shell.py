@@ -27,7 +27,7 @@ from rota.core.agent_commands import (
     StopAttempt,
     TakeBack,
 )
-from rota.core.model import LaneId
+from rota.core.model import Cause, LaneId
 from rota.core.protocol import Ended, FromCoordinator, FromWorker, Mark, OutputChunk, Started, Welcome
 from rota.process.clock import steady_s, wall_s
 from rota.wire.channel import Channel, CloseCode
@@ -39,6 +39,9 @@ __all__ = ["AgentShell"]
 
 LEASE_LOOK_S: Final = 1.0
 """Between looks at whether the lease is over, while something is leased: timers stand still while a machine sleeps."""
+
+TELL_EVERY_S: Final = 10.0
+"""Between two words about tasks that can't be run here: a disk that is full may fail thousands."""
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +62,7 @@ class AgentShell:
         self._pool: SlotPool | None = None
         self._blobs: BlobShelf | None = None
         self._told: set[str] = set()
+        self._tells_again_at = 0.0
         self._lease_watch: asyncio.TimerHandle | None = None
 
     def use(self, pool: SlotPool, blobs: BlobShelf) -> None:
@@ -123,7 +127,17 @@ class AgentShell:
 
     def on_events(self, started: list[Started], ended: list[Ended], output: list[OutputChunk]) -> None:
         """Hand what happened to the agent."""
+        for end in ended:
+            if end.cause is Cause.AGENT_ERROR:
+                self._tell_of_trouble(end)
         self.do(SlotsReported(started, ended, output))
+
+    def _tell_of_trouble(self, end: Ended) -> None:
+        """Log what kept a task from running that is no fault of its own: a full disk, say. Not each of thousands."""
+        now = steady_s()
+        if now >= self._tells_again_at:
+            self._tells_again_at = now + TELL_EVERY_S
+            log.warning("task_not_run", task_number=end.task, attempt=end.attempt, error=end.message)
 
     def on_marks(self, marks: list[Mark]) -> None:
         """Tell how far attempts say they are."""
