@@ -32,7 +32,7 @@ NODE_WORDS = {
 }
 """Which notices are events that users see, and by which word."""
 
-WARNINGS = frozenset({"worker_suspicious", "worker_disconnected", "blackout", "slots_quarantined", "calendar_missed"})
+WARNINGS = frozenset({"worker_suspicious", "blackout", "slots_quarantined", "calendar_missed"})
 """Notices that are always one; see `is_warning`."""
 
 LEFT = "left"
