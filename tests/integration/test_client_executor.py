@@ -540,6 +540,30 @@ def test_typing_of_submit_follows_the_function(client: Client) -> None:
     assert sys.getrefcount(number) > 0
 
 
+def test_the_traceback_of_a_failed_function_is_in_its_log(client: Client) -> None:
+    future = client.submit(operator.truediv, 1, 0)
+    with pytest.raises(ZeroDivisionError):
+        future.result(SOON_S)
+    assert future.logs() == "ZeroDivisionError: division by zero\n"
+
+    def deep() -> int:
+        print("before")
+        numbers: list[int] = []
+        return numbers[7]
+
+    future = client.submit(deep)
+    with pytest.raises(IndexError):
+        future.result(SOON_S)
+    before, header, *frames, last = future.logs().splitlines()
+    assert (before, header, last) == (
+        "before",
+        "Traceback (most recent call last):",
+        "IndexError: list index out of range",
+    )
+    assert "in deep" in frames[0]
+    assert not any("rota/" in line and "/tests/" not in line for line in frames), "our own frames tell nobody anything"
+
+
 def test_ctrl_c_in_a_with_block_cancels_what_does_not_run(cluster: Cluster, gate: Door) -> None:
     futures: list[Future[Any]] = []
 

@@ -79,7 +79,8 @@ def _facts(task: ShownTask, now: float) -> Iterator[tuple[str, str]]:
     if task.cpu_seconds is not None or task.peak_memory is not None:
         yield "used", ", ".join(_usage(task))
     if task.stdout_bytes or task.stderr_bytes:
-        yield "output", f"{size(task.stdout_bytes)} to stdout, {size(task.stderr_bytes)} to stderr"
+        sizes = f"{size(task.stdout_bytes)} to stdout, {size(task.stderr_bytes)} to stderr"
+        yield "output", f"{sizes}, see 'rota logs {escaped(task.id)}'"
     yield from _files(task)
 
 

@@ -18,7 +18,15 @@ import cloudpickle
 
 from rota.functions.pickling import PROTOCOL, dump_value, load_pickle, load_value
 
-__all__ = ["LostException", "RemoteTraceback", "describe_failure", "dump_failure", "load_failure", "sendable"]
+__all__ = [
+    "LostException",
+    "RemoteTraceback",
+    "describe_failure",
+    "dump_failure",
+    "load_failure",
+    "sendable",
+    "traceback_text",
+]
 
 TEXT_CHARS_MAX: Final = 32_000
 """Of a traceback: beyond, its middle is left out."""
@@ -67,7 +75,7 @@ def sendable(text: str) -> str:
 
 def dump_failure(error: BaseException) -> list[bytes | memoryview]:
     """Lay out an exception; one that can't be pickled is told of in words."""
-    text = _text_of(error)
+    text = traceback_text(error)
     try:
         pickled = _pickled(error)
     except BaseException:  # noqa: BLE001 - as above
@@ -206,8 +214,8 @@ def _set(error: BaseException, attributes: Any) -> None:
         vars(error).update(attributes)
 
 
-def _text_of(error: BaseException) -> str:
-    """The traceback without our own frames at its beginning."""
+def traceback_text(error: BaseException) -> str:
+    """The traceback without our own frames at its beginning, as Python prints it."""
     trace = error.__traceback__
     while trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith("rota."):
         trace = trace.tb_next

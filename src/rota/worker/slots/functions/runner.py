@@ -29,7 +29,7 @@ from time import time as wall_time
 from typing import Final, NoReturn
 
 from rota.functions.context import CurrentGang, CurrentTask, TaskCancelled, provide_current
-from rota.functions.failure import describe_failure, sendable
+from rota.functions.failure import describe_failure, sendable, traceback_text
 from rota.worker.slots.frames import FunctionOrder, decode_orders, encode
 from rota.worker.slots.functions.children import kill_children
 from rota.worker.slots.functions.console import Console
@@ -213,6 +213,7 @@ class Runner:
                 _leave_copy(error)
             # What is missing here, or only half imported, may be well in a new process.
             self._is_spent = function is None or isinstance(error, MemoryError)
+            _print_traceback(error)
             return _failure(error)
         if self._is_copy:
             _leave_copy(None)
@@ -314,6 +315,18 @@ def _failure(error: BaseException) -> _Outcome:
     elif str(shown) != str(error):
         shown.add_note(str(error))
     return error.word, str(error)[:1000], dump_error(shown), ()
+
+
+def _print_traceback(error: BaseException) -> None:
+    """Leave it in the task's output, as any program does: whoever looks at a failure next morning has no future to ask.
+
+    What is ours, a refused argument say, has nothing of theirs to show, and who cancelled it knows why it ended.
+    """
+    if isinstance(error, CallFailed | TaskCancelled):
+        return
+    with suppress(Exception):  # the function may have closed the stream, or put something of its own there
+        sys.stderr.write(traceback_text(error))
+        sys.stderr.flush()
 
 
 def _leave_copy(error: BaseException | None) -> NoReturn:
