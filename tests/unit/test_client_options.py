@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from rota.client.options import DEFAULT_OPTIONS, Options
+import rota
+from rota.client.options import DEFAULT_OPTIONS, Options, refuse_as_arguments
 
 
 def test_unknown_option_is_refused_with_the_near_name() -> None:
@@ -15,6 +16,29 @@ def test_unknown_option_is_refused_with_the_near_name() -> None:
         Options.of(retires=3)
     with pytest.raises(TypeError, match="there are cpu, memory, name"):
         Options.of(xyzzy=3)
+
+
+def test_an_option_among_the_arguments_is_told_where_it_belongs() -> None:
+    def fit(x: int, *, priority: int = 0) -> int:
+        return x + priority
+
+    with pytest.raises(TypeError, match=r"fit\(\) takes no argument 'retries'.*submit\(rota.task\(retries=…\)\(fit\)"):
+        refuse_as_arguments(fit, ["x", "retries"])
+    with pytest.raises(TypeError, match=r"submit\(rota.task\(cpu=…\)\(fit\)"):
+        refuse_as_arguments(rota.task(retries=2)(fit), ["cpu"])
+
+
+def test_what_a_function_takes_is_its_own() -> None:
+    def free(**anything: int) -> int:
+        return len(anything)
+
+    def named(name: str, timeout: float) -> str:
+        return name * int(timeout)
+
+    refuse_as_arguments(free, ["retries", "cpu"])
+    refuse_as_arguments(named, ["name", "timeout"])
+    refuse_as_arguments(max, ["retries"])  # does not say what it takes
+    refuse_as_arguments(named, ["mistaken"])  # is Python's to tell
 
 
 def test_amounts_have_one_form() -> None:

@@ -23,6 +23,7 @@ from rota.client.jobs import checked_name, labelled
 from rota.client.link import Address
 from rota.client.local import LocalCluster
 from rota.client.mapping import BLOCK, window_of
+from rota.client.options import refuse_as_arguments
 from rota.client.programs import Files
 from rota.client.progress import counted_async
 
@@ -202,6 +203,8 @@ class AsyncClient:
         return self._hub
 
     async def _submit(self, job: str | None, fn: Callable[..., R], args: Any, kwargs: Any) -> AsyncFuture[R]:
+        if kwargs:
+            refuse_as_arguments(fn, kwargs)
         hub = self._connected()
         template = await self._template_of(hub, fn, job)
         future: AsyncFuture[R] = await self._call(hub, template, args, kwargs)

@@ -25,6 +25,7 @@ from rota.client.link import Address
 from rota.client.local import LocalCluster
 from rota.client.mapping import Enders, Feed, ordered, unordered, window_of
 from rota.client.notebook import client_html
+from rota.client.options import refuse_as_arguments
 from rota.client.programs import Files, Program, program_spec
 from rota.client.progress import progress as with_bar
 
@@ -219,6 +220,8 @@ class Client(concurrent.futures.Executor):
     # How --------------------------------------------------------------------------------------
 
     def _submit(self, job: str | None, fn: Callable[..., R], args: Any, kwargs: Any) -> Future[R]:
+        if kwargs:
+            refuse_as_arguments(fn, kwargs)
         hub = self._hub
         template = self._template_of(fn, job)
         future: Future[R] = Future(hub, *encoded_call(hub.blobs, template, args, kwargs))

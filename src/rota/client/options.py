@@ -7,15 +7,16 @@ the finer rules, such as which letters a tag may have, are the coordinator's.
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import InitVar, dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from typing import Any, Final, Self
 
-__all__ = ["DEFAULT_OPTIONS", "Options", "refuse_unknown"]
+__all__ = ["DEFAULT_OPTIONS", "Options", "refuse_as_arguments", "refuse_unknown"]
 
 PRIORITIES: Final = ("low", "medium", "normal", "high", "critical")
 
@@ -145,6 +146,36 @@ def refuse_unknown(options: Iterable[str]) -> None:
             near = get_close_matches(name, known, n=1)
             hint = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(known)}"
             raise TypeError(f"there is no option `{name}`: {hint}")
+
+
+def refuse_as_arguments(fn: Callable[..., Any], names: Iterable[str]) -> None:
+    """See that no argument is meant as an option, as in ``submit(f, x, retries=2)``, which other systems take.
+
+    Left to the function, it would fail on a worker with words that say nothing of options.
+
+    Raises:
+        TypeError: One is the name of an option, and the function takes no argument of that name; says what to write.
+    """
+    meant = [name for name in names if name in _NAMES]
+    if not meant:
+        return
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):  # some of C don't say
+        return
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    taken = {parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY}
+    for name in meant:
+        if name not in taken:
+            called = getattr(fn, "__name__", "f")
+            raise TypeError(
+                f"{called}() takes no argument {name!r}. As an option of the task it stands before the function: "
+                f"submit(rota.task({name}=…)({called}), …)"
+            )
+
+
+_NAMES: Final = frozenset({"cpu", "memory", *(one.name for one in fields(Options) if one.init)})
 
 
 def _amounts(resources: object, cpu: object, memory: object) -> dict[str, int]:
