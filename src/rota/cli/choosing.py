@@ -49,7 +49,11 @@ PAGE_TASKS_MAX: Final = 1000
 _FILTERS: Final = (
     click.option("--state", multiple=True, type=click.Choice(STATES), help="In this state. Repeat for more."),
     click.option(
-        "--cause", multiple=True, type=click.Choice(CAUSES), help="Ended for this cause, as oom. Repeat for more."
+        "--cause",
+        metavar="CAUSE",
+        multiple=True,
+        type=click.Choice(CAUSES),
+        help="Ended for this cause: oom, exit, timeout, … Repeat for more.",
     ),
     click.option("--queue", shell_complete=completing.queues(), help="In this queue."),
     click.option("--name", help="Of this name; a prefix if it ends in *."),
