@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from rota.core.commands import LeavingArrived, ObserverStalled, SessionId, SlotsLostArrived, WorkerHello
+from rota.core.commands import (
+    ForgetWorker,
+    LeavingArrived,
+    ObserverStalled,
+    ReplyTo,
+    SessionId,
+    SlotsLostArrived,
+    WorkerHello,
+)
 from rota.core.config import SchedulerConfig
 from rota.core.effects import Disconnect, Effect, Notice, WorkerForgotten, WorkerKnown
 from rota.core.fleet import BLACKOUT_WINDOW_S
@@ -457,6 +465,19 @@ def test_lost_worker_can_be_forgotten_and_may_come_back_as_a_new_one() -> None:
     assert core.record.workers == {}
     core.hello("w1")
     assert not core.record.workers[WorkerId("w1")].drained
+
+
+def test_worker_that_comes_back_in_the_turn_that_forgets_it_stays_on_record() -> None:
+    core = watching()
+    core.hello("w1")
+    seq = only(core.submit())
+    core.close("w1")
+    hello = WorkerHello(
+        SessionId(99), Hello(PROTOCOL_VERSION, WorkerId("w1"), "i1", make_offer(), CLUSTER, [], [], core.wall)
+    )
+    core.do(ForgetWorker(WorkerId("w1"), ReplyTo(98)), hello)
+    assert core.record.workers.keys() == core.state.cluster.workers.keys() == {WorkerId("w1")}
+    assert core.restarted().worker_of(seq) == "w1"
 
 
 def test_connected_worker_is_not_forgotten() -> None:

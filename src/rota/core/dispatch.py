@@ -62,9 +62,14 @@ class Dispatch:
         state = self._state
         state.reservations.seat(state.cluster, state.wall)
         state.holds.review(state.now)
+        if state.cluster.is_restless:
+            state.holds.look_again()
         while state.cluster.is_restless:
+            assigned = state.counts.attempts_assigned
             self._pass()
             state.holds.end_those_over()
+            if state.counts.attempts_assigned != assigned:
+                state.holds.look_again()
 
     def _pass(self) -> None:
         """Serve the groups that something changed for, from the lowest rank on."""

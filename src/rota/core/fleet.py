@@ -93,7 +93,7 @@ class Fleet:
             self._state.notes.disconnect(session, refusal.message)
             return
         if worker is None:
-            worker = self._state.cluster.add(self._record_of(hello), now=self._state.now)
+            worker = self._admit(hello)
         elif worker.instance == hello.instance:
             self._come_back(worker)
         else:
@@ -254,8 +254,12 @@ class Fleet:
             )
         return None
 
-    def _record_of(self, hello: Hello) -> WorkerRecord:
-        return WorkerRecord(
+    def _admit(self, hello: Hello) -> Worker:
+        """Let in a worker that is not known: it never came, or was struck off; if in this turn, it stays on record."""
+        gone = self._state.notes.changes.workers_gone
+        if hello.worker in gone:
+            gone.remove(hello.worker)
+        record = WorkerRecord(
             id=hello.worker,
             instance=hello.instance,
             offer=hello.offer,
@@ -263,6 +267,7 @@ class Fleet:
             registered_at=self._state.wall,
             lost_at=None,
         )
+        return self._state.cluster.add(record, now=self._state.now)
 
     def _come_back(self, worker: Worker) -> None:
         """The same agent on a new channel: the old channel, if still open, is a corpse."""

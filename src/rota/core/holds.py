@@ -141,6 +141,11 @@ class Holds:
             if not any(hold.group is group for hold in self._holds.values()):
                 self._hold(group, head, rank, now=now)
 
+    def look_again(self) -> None:
+        """Have the workers that are kept looked at by all, where who goes before their holders may be others by now."""
+        if self._holds and self._ordering.ranks_move:
+            self._cluster.freed.update(dict.fromkeys(self._holds))
+
     def end_those_over(self) -> None:
         """Let go of workers that are kept for what no longer waits, or that can't be given anything now."""
         if not self._holds:  # asked twice a turn

@@ -92,6 +92,11 @@ class Ordering(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def ranks_move(self) -> bool:
+        """Whether the rank of a line changes by what others are given, or end."""
+        ...
+
     def rank(self, stream: TaskStream, head: TaskSeq) -> Rank:
         """Return the place of a line among all lines, given the number of its first task. O(1)."""
         ...
@@ -101,6 +106,7 @@ class FcfsOrdering:
     """First come, first served, whatever the priority."""
 
     name = "fcfs"
+    ranks_move = False
 
     def __init__(self, known: Known) -> None:
         del known
@@ -117,6 +123,7 @@ class PriorityOrdering:
     """
 
     name = "priority"
+    ranks_move = False
 
     def __init__(self, known: Known) -> None:
         self._arrivals = known.arrivals
@@ -138,6 +145,7 @@ class FairOrdering:
     """
 
     name = "fair"
+    ranks_move = True
 
     def __init__(self, known: Known) -> None:
         self._queues = known.queues

@@ -62,7 +62,7 @@ class Books:
         self.drained = {worker.id for worker in self._record.workers.values() if worker.drained}
         self._settings = {key: setting.data for key, setting in self._record.settings.items()}
         for task in self._record.unfinished():
-            self._follow(task.facts.seq, task.facts.spec, task.progress)
+            self._enter(task.facts.seq, task.facts.spec, task.progress)
 
     def follow(self, changes: Changes) -> tuple[dict[WorkerId, None], list[tuple[TaskSeq, Progress]]]:
         """Enter the changes of a turn; return the workers that they touch, and the rows of new attempts."""
@@ -73,16 +73,18 @@ class Books:
             self._settings.pop(key, None)
         self._settings.update({(setting.kind, setting.name): setting.data for setting in changes.settings})
         specs = {facts.seq: facts.spec for facts in changes.accepted}
+        # All leave before anybody comes: a worker that was forgotten and came anew counts its lanes from one again.
+        left = {seq: before for seq, _ in changes.progress if (before := self._leave(seq)) is not None}
         new = []
         for seq, progress in changes.progress:
-            before = self.seats.get(seq)
+            before = left.get(seq)
             if before is not None:
                 workers[before.lane[0]] = None
             if progress.worker is not None:
                 workers[progress.worker] = None
             if progress.state is TaskState.ASSIGNED and (before is None or before.attempt < progress.attempt):
                 new.append((seq, progress))
-            self._follow(seq, specs.get(seq) or self._record.facts[seq].spec, progress)
+            self._enter(seq, specs.get(seq) or self._record.facts[seq].spec, progress)
         return workers, new
 
     def settings_of(self, queue: str) -> QueueSettings:
@@ -96,10 +98,13 @@ class Books:
 
     # Helpers
 
-    def _follow(self, seq: TaskSeq, spec: bytes, progress: Progress) -> None:
+    def _leave(self, seq: TaskSeq) -> BookedSeat | None:
         before = self.seats.pop(seq, None)
         if before is not None:
             self._count(before, -1)
+        return before
+
+    def _enter(self, seq: TaskSeq, spec: bytes, progress: Progress) -> None:
         if progress.state in ACTIVE_STATES:
             assert progress.worker is not None
             assert progress.lane is not None

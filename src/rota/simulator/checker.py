@@ -218,7 +218,7 @@ class Checker(Watch):
     def commit(self, before: Record, changes: Changes) -> None:
         """Look at a commit, with the rows as they were before it."""
         assert not self.is_blind, "a leader writes on what is left of the store"
-        gone = {row.id for row in changes.workers if _is_gone(before, row)}
+        gone = {row.id for row in changes.workers if _is_gone(before, row)} | set(changes.workers_gone)
         self._check_nobody_given_up(gone)
         revived = {facts.seq for facts in changes.revived}
         ends: dict[AttemptKey, Cause | None] = {}
@@ -354,6 +354,8 @@ class Checker(Watch):
 
 
 def _is_gone(before: Record, row: WorkerRecord) -> bool:
-    """Whether a row gives a worker up: it is lost, has left, or was started anew."""
+    """Whether a row gives a worker up: it is lost, has left, was started anew, or struck off before it came again."""
     known = before.workers.get(row.id)
-    return known is not None and (row.lost_at is not None or row.instance != known.instance)
+    return known is not None and (
+        row.lost_at is not None or (row.instance, row.registered_at) != (known.instance, known.registered_at)
+    )

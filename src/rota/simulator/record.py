@@ -69,7 +69,7 @@ class Record:
         for worker in changes.workers:
             self.workers[worker.id] = worker
         for worker_id in changes.workers_gone:
-            del self.workers[worker_id]
+            self.workers.pop(worker_id, None)  # one that came and went in one turn was never on record
         for client_id in changes.clients_gone:
             self.clients.pop(client_id, None)
         self.clients |= {client.id: client for client in changes.clients}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from rota.core.commands import CancelTasks, Draft, RetryTask, SetDrained, SubmitTasks
+from rota.core.commands import CancelTasks, Draft, ForgetWorker, RetryTask, SetDrained, SubmitTasks
 from rota.core.drafts import draft_of
 from rota.core.effects import Accepted, Answer, IdsTaken, Settled, WorkerKnown
 from rota.core.errors import RotaError
@@ -121,6 +121,16 @@ class Crowd:
         self._coordinator.ask(
             lambda to: SetDrained(WorkerId(worker), drained, to), on_answer, of=self._coordinator.turn
         )
+
+    def forget(self, worker: str) -> None:
+        """Strike a worker off, because somebody thinks that it is gone for good: often it is not."""
+        self.busy += 1
+
+        def on_answer(_: Answer | RotaError | None) -> None:
+            self.busy -= 1
+
+        self._world.note("client", f"forgets {worker}")
+        self._coordinator.ask(lambda to: ForgetWorker(WorkerId(worker), to), on_answer, of=self._coordinator.turn)
 
     # Helpers
 

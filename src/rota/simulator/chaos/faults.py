@@ -65,11 +65,15 @@ FAULTS: Final = (
     "refusing store",
     "full store",
     "lost suffix",
+    "forget",
 )
 
 ONCE: Final = frozenset({"many fall silent", "lost suffix"})
 RARE_PART: Final = 0.02
 """Of all runs, those in which the store loses what it had: nothing can go on after that, so the run ends there."""
+
+FORGETFUL_PART: Final = 0.1
+"""Of all runs, those in which somebody strikes workers off that are still there."""
 
 
 class FaultEvent(Struct, frozen=True):
@@ -87,7 +91,9 @@ def plan_faults(seed: int, *, seconds: float, most: int) -> list[FaultEvent]:
         kinds = frozenset(COORDINATOR_FAULTS)
     else:
         part = rng.random() * 0.7
-        kinds = frozenset(kind for kind in FAULTS if rng.random() < part)
+        kinds = frozenset(kind for kind in FAULTS if kind != "forget" and rng.random() < part)
+        if random.Random(f"rota/{seed}/faults/forgetful").random() < FORGETFUL_PART:
+            kinds |= {"forget"}
     if rng.random() >= RARE_PART:
         kinds -= {"lost suffix"}
     return plan_kinds(seed, kinds, seconds=seconds, most=most)
@@ -174,6 +180,7 @@ class Disasters:
             "quarantine slot": lambda: machine.break_slot(is_stuck=True),
             "slow worker": lambda: machine.set_speed(world.between(0.1, 0.9)),
             "clock of a worker jumps": lambda: machine.set_clock(world.rng.choice((-3600.0, -60.0, 60.0, 3600.0))),
+            "forget": lambda: self._clients.forget(machine.name),
             "drain": lambda: self._clients.set_drained(machine.name, drained=world.chance(0.6)),
         }
 
