@@ -19,7 +19,7 @@ from rota.simulator.chaos.options import RunOptions
 from rota.simulator.chaos.scenario import Scenario
 from rota.simulator.record import Record
 
-SEEDS = 20
+SEEDS = 12
 FAULTS = frozenset({"jump of the wall clock", "usurped", "kill worker", *COORDINATOR_FAULTS})
 FAULTS_S = 500.0
 """Time for some minutes to begin, besides those that jumps bring."""
