@@ -28,9 +28,10 @@ def test_worker_is_kept_for_who_goes_first_now_not_for_who_did_when_that_began(s
     run_seed(seed)
 
 
-def test_later_one_of_a_kind_is_not_let_in_by_a_hold_whose_task_is_placed() -> None:
+@pytest.mark.parametrize("seed", [66, 3617])
+def test_later_one_of_a_kind_is_not_let_in_by_a_hold_whose_task_is_placed(seed: int) -> None:
     """A worker was kept for a task that went elsewhere in the same pass; until its end only its own group was let in.
 
     Beside it: ``test_a_hold_whose_task_is_placed_elsewhere_keeps_nobody_out_for_a_later_one_of_its_kind``.
     """
-    run_seed(66, standard=True)
+    run_seed(seed, standard=True)

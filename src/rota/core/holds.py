@@ -56,8 +56,8 @@ class _Hold(Struct, frozen=True):
     def is_served(self) -> bool:
         """Whether its holder was placed in this pass: whoever comes after it in its group is no holder.
 
-        Such a hold is let go of when the pass is over. Until then it keeps nobody out: else a later task of its own
-        group would be let in before others that go first.
+        Such a hold is let go of when the pass is over. Until then it keeps everybody out, its own group too: those
+        who go first have been looked at already, and are again in the next pass.
         """
         head = self.group.head()
         return head is None or head.seq != self.head
@@ -90,23 +90,21 @@ class Holds:
         if not self.may_keep_out(worker, group, rank):
             return False
         hold = self._holds[worker]
-        if hold.has_preempted and group.stream.priority < hold.group.stream.priority:
+        if hold.is_served or (hold.has_preempted and group.stream.priority < hold.group.stream.priority):
             return True
         return delays(worker, group.room, run_s, large=hold.group.room, shadow=hold.shadow, now=now)
 
     def may_keep_out(self, worker: Worker, group: Group, rank: Rank) -> bool:
         """Say whether a worker is kept for another task, so that this group goes first only without delaying it."""
         hold = self._holds.get(worker)
-        if hold is None or hold.group is group or hold.is_served:
+        if hold is None or (hold.group is group and not hold.is_served):
             return False
-        return self._rank_of(hold) < rank or (hold.has_preempted and group.stream.priority < hold.group.stream.priority)
+        return hold.is_served or self._goes_before(hold, rank, group.stream.priority)
 
     def keeps_gang_out(self, worker: Worker, rank: Rank, priority: int) -> bool:
         """Say whether a worker is kept from a gang: it does not go first, because nobody reckons when it ends."""
         hold = self._holds.get(worker)
-        if hold is None or hold.is_served:
-            return False
-        return self._rank_of(hold) < rank or (hold.has_preempted and priority < hold.group.stream.priority)
+        return hold is not None and (hold.is_served or self._goes_before(hold, rank, priority))
 
     def hold(self, group: Group, worker: Worker, head: TaskSeq, rank: Rank) -> None:
         """Keep a worker for the first task of a group at once: something there was preempted for it.
@@ -186,6 +184,10 @@ class Holds:
         elif len(holds) >= HOLDS_MAX:  # then one of them is not among the first any more
             self._let_go(max(holds, key=lambda worker: self._rank_of(holds[worker])))
         holds[best] = _Hold(group, head, shadow_of(best, room, now))
+
+    def _goes_before(self, hold: _Hold, rank: Rank, priority: int) -> bool:
+        """Whether its holder goes before somebody of this rank and priority."""
+        return self._rank_of(hold) < rank or (hold.has_preempted and priority < hold.group.stream.priority)
 
     def _rank_of(self, hold: _Hold) -> Rank:
         """The rank of its holder now: in ``fair`` order it is another whenever the share of its queue is."""
