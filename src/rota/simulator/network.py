@@ -105,7 +105,7 @@ class _Pipe(Generic[M]):
                 return
             if trouble.late_part and world.chance(trouble.late_part):
                 lag_s += world.draw(trouble.late_s)
-        world.after(self._delay_s(lag_s), lambda: self._arrive(message))
+        world.at(self._arrival(lag_s), lambda: self._arrive(message))
         for trouble in self.troubles:
             if trouble.repeated_part and isinstance(message, REPEATABLE) and world.chance(trouble.repeated_part):
                 late_s = self._arrives_at - world.now + world.between(*REPEATED_S)
@@ -113,14 +113,14 @@ class _Pipe(Generic[M]):
 
     def close(self) -> None:
         """Let the other end hear of it after what was sent before."""
-        self._world.after(self._delay_s(0.0), lambda: None if self.is_dead else self._end())
+        self._world.at(self._arrival(0.0), lambda: None if self.is_dead else self._end())
 
     def _arrive(self, message: M) -> None:
         if not self.is_dead:
             self._deliver(message)
 
-    def _delay_s(self, lag_s: float) -> float:
-        """Draw how long what is sent now is on its way; never less than what was sent before it."""
+    def _arrival(self, lag_s: float) -> float:
+        """Draw when what is sent now arrives: not before what was sent before it."""
         world = self._world
         pace = world.pace
         is_late = pace.late_part and world.chance(pace.late_part)
@@ -128,7 +128,7 @@ class _Pipe(Generic[M]):
         if self.lag_s[1]:
             takes_s += world.draw(self.lag_s)
         self._arrives_at = max(self._arrives_at, world.now + takes_s)
-        return self._arrives_at - world.now
+        return self._arrives_at
 
 
 class SimulatedLink:

@@ -68,9 +68,14 @@ class World:
     def after(self, delay_s: float, action: Callable[[], None]) -> Planned:
         """Plan something. Equal times happen in the order in which they were planned."""
         assert delay_s >= 0.0
+        return self.at(self.now + delay_s, action)
+
+    def at(self, at: float, action: Callable[[], None]) -> Planned:
+        """Plan something for a moment: what must not change places is planned so, since sums are rounded."""
+        assert at >= self.now
         self._planned += 1
         event = Planned(action)
-        heappush(self._queue, (self.now + delay_s, self._planned, event))
+        heappush(self._queue, (at, self._planned, event))
         return event
 
     def run(self, *, until: float, is_over: Callable[[], bool] | None = None) -> bool:
