@@ -52,6 +52,10 @@ class RunningServer:
         self.server.stopping.set()
         await asyncio.wait_for(asyncio.shield(self.serving), 10.0)
 
+    async def wait_until_left(self) -> None:
+        """Wait until it has noticed that all connections are gone."""
+        await wait_until_async(lambda: not self.server.server_state.connections, what="the end of all connections")
+
     async def talk(self, request: bytes) -> bytes:
         """Send bytes as they are, end the sending side, and return all that comes back."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
