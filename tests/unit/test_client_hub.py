@@ -55,7 +55,14 @@ def test_function_that_can_not_be_brought_again_ends_its_tasks(hub: Hub, monkeyp
     wait_until(lambda: not hub._errands, what="the end of the errand: a close would wait for it")
 
 
-def test_flush_waits_for_what_is_to_be_submitted_a_second_time(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_that_ends_takes_its_thread_along(hub: Hub) -> None:
+    assert hub.leave(SOON_S)
+    assert not hub._thread.is_alive()
+
+
+def test_program_that_ends_waits_for_what_is_to_be_submitted_a_second_time(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     is_brought = threading.Event()
     hub._functions[TEMPLATE.function_digest] = TEMPLATE
     monkeypatch.setattr(hub, "bring_again", lambda _: is_brought.wait(SOON_S))
@@ -63,7 +70,7 @@ def test_flush_waits_for_what_is_to_be_submitted_a_second_time(hub: Hub, monkeyp
     future.verdict = Rejection(BLOB_MISSING, "there is no such function")
     hub._call_soon(hub.refused, [future])
     wait_until(lambda: hub._errands, what="the errand")
-    assert not hub.flush(0.0)
+    assert not hub.leave(0.0)
     is_brought.set()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from functools import partial
 
+from rota.core.model import TaskSeq
 from rota.core.protocol import FromCoordinator, FromWorker, Recall
 from rota.simulator.network import SimulatedLink
 from rota.simulator.world import World
@@ -27,7 +28,7 @@ def test_messages_that_arrive_together_arrive_in_the_order_in_which_they_were_se
     world, ends, rng = World(1), Ends(), random.Random(1)
     link = SimulatedLink(world, ends, ends)
     link.set_lag((0.0, 0.0), (0.3, 0.7))  # so late that most of them wait for one before them
-    sent = [Recall([(number, 1)]) for number in range(2000)]
+    sent = [Recall([(TaskSeq(number), 1)]) for number in range(2000)]
     due = 0.0
     for message in sent:
         due += rng.uniform(0.0, 0.01)

@@ -42,6 +42,9 @@ FAREWELL_LOOK_S: Final = 0.5
 EXIT_S_MAX: Final = 10.0
 """For what was submitted to be accepted, when the interpreter ends."""
 
+LEAVE_S_MAX: Final = 2.0
+"""For the thread to end then: it takes longer only where callbacks of the program's own hold it up."""
+
 log = logging.getLogger("rota")
 
 _hubs: weakref.WeakSet[Hub] = weakref.WeakSet()
@@ -171,11 +174,19 @@ class Hub(BaseHub):
             self._thread.join()
             self.hang_up()
 
-    def flush(self, timeout: float) -> bool:
-        """Wait until all that was submitted is accepted; return whether it is."""
-        return self._problem is FORKED or self._wait_for(
+    def leave(self, timeout: float) -> bool:
+        """Wait until all that was submitted is accepted, and have the thread end; return whether it is.
+
+        A thread that runs on while the interpreter is torn down may crash it. What was accepted runs all the same.
+        """
+        if self._problem is FORKED:  # then there is no thread
+            return True
+        is_accepted = self._wait_for(
             lambda: self._is_over or not (self.session.has_undecided or self._errands), timeout
         )
+        self._call_soon(self.link.stop)
+        self._thread.join(LEAVE_S_MAX)
+        return is_accepted
 
     def disown(self) -> None:
         """In a forked child: the thread is not here, and the connection is the parent's."""
@@ -341,7 +352,7 @@ def _flush_all() -> None:
     for hub in list(_hubs):
         if hub.ends_with_program:
             hub.close(cancel_futures=False, wait=True)
-        elif not hub.flush(max(0.0, give_up_at - time.monotonic())):
+        elif not hub.leave(max(0.0, give_up_at - time.monotonic())):
             log.warning("some tasks were not accepted before this program ended: %s is away", hub.address.url)
 
 
