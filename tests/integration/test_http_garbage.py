@@ -20,6 +20,9 @@ REQUESTS = 200
 GARBAGE_MAX = REQUESTS // 2
 """Less than one object a request. What is left is of the connections: some twenty each, however much they carried."""
 
+ROUNDS_MAX = 3
+"""What requests leave they leave each time; what tests before this one have left in this process comes once."""
+
 TASK = b'{"shell": ":"}'
 
 
@@ -101,8 +104,11 @@ async def test_requests_leave_nothing_for_the_cyclic_collector(text: bytes, tmp_
         gc.collect()
         gc.disable()
         try:
-            await ask(server, text, times=REQUESTS)
-            assert gc.collect() < GARBAGE_MAX
+            found: list[int] = []
+            while not found or (found[-1] >= GARBAGE_MAX and len(found) < ROUNDS_MAX):
+                await ask(server, text, times=REQUESTS)
+                found.append(gc.collect())
+            assert found[-1] < GARBAGE_MAX, found
         finally:
             gc.enable()
     await asyncio.to_thread(blobs.close)
