@@ -13,7 +13,7 @@ import msgspec
 
 from rota.core.model import TaskRecord, TaskSeq
 from rota.store import queries, rows
-from rota.store.base import Leadership
+from rota.store.base import Leadership, Page
 from rota.store.history import Bindings
 
 __all__ = ["load_batch", "read_fence", "read_page", "read_sized", "read_tasks", "read_text"]
@@ -48,8 +48,10 @@ def read_tasks(connection: apsw.Connection, statement: str, parameters: Paramete
 
 def read_page(
     connection: apsw.Connection, statement: str, parameters: Parameters, *, limit: int, bytes_max: int | None
-) -> tuple[list[TaskRecord], bool]:
-    """Return the first of the tasks that a statement names by seq and bytes, and whether it names more.
+) -> Page:
+    """Return the first of the tasks that a statement names by seq and bytes.
+
+    Where the next page begins is known even if all of these are removed before they are fetched.
 
     Args:
         connection: In its thread.
@@ -65,7 +67,8 @@ def read_page(
         if count and bytes_max is not None and total > bytes_max:
             break
         count += 1
-    return _fetch(connection, sized[:count]), count < len(sized)
+    next_before = TaskSeq(sized[count - 1][0]) if count < len(sized) else None
+    return Page(_fetch(connection, sized[:count]), next_before)
 
 
 def _fetch(connection: apsw.Connection, sized: Sequence[tuple[int, int]]) -> list[TaskRecord]:

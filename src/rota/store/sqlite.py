@@ -128,10 +128,9 @@ class SqliteStore:
     async def history(self, query: TaskQuery) -> Page:
         """Return a page; a state that few tasks are in costs no more than one that many are in."""
         statement, bindings = pick_page(query)
-        tasks, has_more = await self._run(
+        return await self._run(
             self._walks, read_page, statement, bindings, limit=query.limit, bytes_max=query.bytes_max
         )
-        return Page(tasks, tasks[-1].facts.seq if has_more else None)
 
     async def find_tasks(self, ids: Sequence[str]) -> dict[str, TaskRecord]:
         by_seq = [seq for seq in map(find_generated_seq, ids) if seq is not None]
