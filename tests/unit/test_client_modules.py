@@ -170,6 +170,32 @@ def test_module_that_was_registered_with_cloudpickle_itself_is_noticed(monkeypat
     assert mentions_local(pickle.dumps(colorsys.rgb_to_hsv, 5))
 
 
+def test_modules_that_other_threads_import_meanwhile_disturb_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hasty(dict[str, ModuleType]):
+        """Another thread imports something as soon as anybody goes through the modules step by step."""
+
+        def _import(self) -> None:
+            self[f"imported_meanwhile_{len(self)}"] = ModuleType("imported_meanwhile")
+
+        def items(self) -> Any:
+            for pair in super().items():
+                yield pair
+                self._import()
+
+        def __reversed__(self) -> Any:
+            names = super().__reversed__()
+            if len(self) < before + 3:
+                self._import()
+            return names
+
+    hasty = Hasty(sys.modules)
+    before = len(hasty)
+    monkeypatch.setattr(sys, "modules", hasty)
+    modules.refresh()
+    assert len(hasty) == before + 3, "somebody did import meanwhile"
+    assert travels_by_value(json.dumps) is False
+
+
 def test_module_that_takes_the_place_of_another_is_noticed(shapes: Any) -> None:
     modules.refresh()
     before = modules._sign_of_modules()

@@ -136,7 +136,7 @@ def refresh() -> None:
         return
     with _seen.lock:
         sign = _sign_of_modules()
-        for name, module in list(sys.modules.items()):
+        for name, module in sys.modules.copy().items():  # a copy in one step: other threads import meanwhile
             if name in _seen.names:
                 continue
             _seen.names.add(name)
@@ -152,7 +152,15 @@ def _sign_of_modules() -> tuple[int, str, int]:
 
     How many there are, which is the newest, and how many go by value.
     """
-    return len(sys.modules), next(reversed(sys.modules)), len(cloudpickle.list_registry_pickle_by_value())
+    return len(sys.modules), _newest_module(), len(cloudpickle.list_registry_pickle_by_value())
+
+
+def _newest_module() -> str:
+    while True:
+        try:
+            return next(reversed(sys.modules))
+        except RuntimeError:  # another thread imported something between two of our steps
+            continue
 
 
 def distributions_by_module() -> Mapping[str, list[str]]:
