@@ -42,6 +42,9 @@ def collect(*_):
 signal.signal(signal.SIGUSR1, collect)
 """
 
+ANSWER: Final = re.compile(r"^(garbage (\d+) .*)\n", re.MULTILINE)
+"""Up to the end of its line: print writes in pieces."""
+
 LEFT_OF_A_CALL: Final = 5
 """Objects, if the client sends no metadata of its own."""
 
@@ -62,11 +65,11 @@ UPGRADE: Final = (
 
 def garbage(cluster: Cluster) -> tuple[int, str]:
     """Let the coordinator look for garbage; return how many objects it found, and of which types."""
-    before = cluster.coordinator.output().count("\ngarbage ")
+    before = len(ANSWER.findall(cluster.coordinator.output()))
     cluster.coordinator.send_signal(signal.SIGUSR1)
-    wait_until(lambda: cluster.coordinator.output().count("\ngarbage ") > before, what="its answer")
-    said = [line for line in cluster.coordinator.output().splitlines() if line.startswith("garbage ")][-1]
-    return int(said.split()[1]), said
+    wait_until(lambda: len(ANSWER.findall(cluster.coordinator.output())) > before, what="its answer")
+    said, count = ANSWER.findall(cluster.coordinator.output())[-1]
+    return int(count), said
 
 
 def run_tasks(cluster: Cluster, client: httpx.Client) -> None:

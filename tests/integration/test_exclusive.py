@@ -30,8 +30,7 @@ def test_exclusive_task_behind_a_partition_is_stopped_there_before_it_runs_elsew
         cluster.start_worker("near")
         proxy.freeze()
         cluster.wait_for_node("far", "offline")
-        waiting = cluster.client.task(task_id)
-        assert (waiting["state"], waiting["reason"]) == ("pending", "exclusive")
+        assert cluster.wait_for_state(task_id, "pending")["reason"] == "exclusive"  # from the commit on, a moment later
         wait_until(lambda: len(pids.read_text().split()) == 2, what="the second attempt", timeout_s=60.0)
         assert not overlaps.exists(), "the first attempt was still there"
         task = cluster.wait_for_state(task_id, "running")
