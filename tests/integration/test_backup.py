@@ -11,6 +11,7 @@ import pytest
 
 from rota.core.errors import StoreUnusable
 from rota.store.backup import back_up
+from rota.store.segments import segment_path
 from rota.store.sqlite import DATABASE_NAME
 from tests.integration.test_store_faults import make_state
 from tests.support.real_cluster import Cluster
@@ -84,3 +85,32 @@ async def test_a_copy_that_broke_off_is_made_anew(tmp_path: Path) -> None:
     (copy / f"{DATABASE_NAME}.partial").write_bytes(b"half of it")
     back_up(state, copy)
     assert sorted(os.listdir(copy)) == [DATABASE_NAME]
+
+
+async def test_copies_of_two_clusters_are_not_mixed(tmp_path: Path) -> None:
+    mine, theirs, copy = tmp_path / "mine", tmp_path / "theirs", tmp_path / "copy"
+    for state in (mine, theirs):
+        await make_state(state, tasks=1)
+    back_up(mine, copy)
+    before = (copy / DATABASE_NAME).read_bytes()
+    with pytest.raises(StoreUnusable, match="is a copy of another cluster's state: name a folder for each"):
+        back_up(theirs, copy)
+    assert (copy / DATABASE_NAME).read_bytes() == before
+
+
+async def test_output_that_goes_on_otherwise_after_a_way_back_is_copied_again(tmp_path: Path) -> None:
+    state, copy = tmp_path / "state", tmp_path / "copy"
+    await make_state(state, tasks=1)
+    logs = state / "logs"
+    logs.mkdir()
+    (logs / "cluster").write_text("c1")
+    segment = segment_path(logs, 1)
+    segment.write_bytes(b"as it was")
+    assert back_up(state, copy).segments == 1
+    unchanged = segment_path(copy / "logs", 1).stat().st_ino
+    assert back_up(state, copy).segments == 1
+    assert segment_path(copy / "logs", 1).stat().st_ino == unchanged, "what is the same is not copied again"
+    segment.write_bytes(b"otherwise")
+    os.utime(segment, ns=(0, 1))
+    back_up(state, copy)
+    assert segment_path(copy / "logs", 1).read_bytes() == b"otherwise"
