@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -138,6 +139,17 @@ def test_wait_leaves_when_its_time_is_over(coordinator: LiveCoordinator, rota: R
     submitted(rota, "--label", "job=a", "false")
     result = rota("wait", "--label", "job=a", "--timeout", "50ms")
     assert (result.exit_code, result.stderr) == (124, "rota: 2 left\n")
+
+
+def test_who_has_waited_enough_does_not_listen_again(rota: Rota) -> None:
+    with live_coordinator() as coordinator:
+        others = set(threading.enumerate())
+        submitted(rota, "--url", coordinator.url, "false")
+        rota("wait", "--url", coordinator.url, "t1", "--timeout", "50ms")
+        listening = [thread for thread in threading.enumerate() if thread.name == "events" and thread not in others]
+    for thread in listening:  # its stream ends with the coordinator
+        thread.join(30.0)
+        assert not thread.is_alive()
 
 
 def test_wait_hears_of_ends_that_come(coordinator: LiveCoordinator, rota: Rota) -> None:

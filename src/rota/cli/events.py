@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -46,16 +46,20 @@ def command(client: HttpClient, *, as_json: bool, last_id: str | None) -> None:
         click.echo(show(event))
 
 
-def followed_events(client: HttpClient, last_id: str | None = None, *, is_quiet: bool = False) -> Iterator[Json]:
-    """Yield events for ever, over reconnects; only the first connection must succeed.
+def followed_events(
+    client: HttpClient, last_id: str | None = None, *, is_quiet: bool = False, enough: threading.Event | None = None
+) -> Iterator[Json]:
+    """Yield events, over reconnects; only the first connection must succeed.
 
     Args:
         client: The coordinator.
         last_id: The event to begin after; ``None`` begins now.
         is_quiet: Say nothing of reconnects.
+        enough: Once it is set there are no more reconnects; ``None`` goes on for ever.
     """
+    enough = enough or threading.Event()
     has_connected = False
-    while True:
+    while not enough.is_set():
         try:
             stream = client.events(last_id)
             has_connected = True
@@ -67,7 +71,7 @@ def followed_events(client: HttpClient, last_id: str | None = None, *, is_quiet:
                 raise
             if not is_quiet:
                 click.echo(f"rota: {error}; trying again", err=True)
-        time.sleep(RECONNECT_S)
+        enough.wait(RECONNECT_S)
 
 
 def _line(event: Json) -> str:

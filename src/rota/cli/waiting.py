@@ -79,10 +79,17 @@ class _Crowd:
         self._on_end = on_end
         self._heard: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._patience = Patience()
+        self._enough = threading.Event()
 
     def wait(self, timeout_s: float) -> int:
-        ends_at = time.monotonic() + timeout_s
         threading.Thread(target=self._listen, name="events", daemon=True).start()
+        try:
+            return self._wait(timeout_s)
+        finally:
+            self._enough.set()
+
+    def _wait(self, timeout_s: float) -> int:
+        ends_at = time.monotonic() + timeout_s
         looks_at = time.monotonic()
         while self._left and (now := time.monotonic()) < ends_at:
             if now >= looks_at:
@@ -97,9 +104,9 @@ class _Crowd:
         return len(self._left)
 
     def _listen(self) -> None:
-        """Put the ids of tasks that end into the queue. Runs in a thread of its own, until the process ends."""
+        """Put the ids of tasks that end into the queue. Runs in a thread of its own, until its stream next ends."""
         try:
-            for event in followed_events(self._client, is_quiet=True):
+            for event in followed_events(self._client, is_quiet=True, enough=self._enough):
                 task_id = event.get("task")
                 if task_id in self._wanted and str(event.get("type")).removeprefix("task.") in ENDED_STATES:
                     self._heard.put(str(task_id))
