@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 
 from rota.client.http import HttpClient
@@ -62,6 +64,13 @@ def site(cluster: Cluster, port: int, *, certificate: Path, key: Path) -> str:
     return text
 
 
+def status_of_a_page(url: str, origin: str, certificate: Path) -> int:
+    """What a browser is answered that shows a page of ``origin`` which submits a task."""
+    headers = {"Authorization": "Bearer s3cret", "Origin": origin}
+    trust = ssl.create_default_context(cafile=certificate)
+    return httpx.post(f"{url}/api/v1/tasks", json={"shell": ":"}, headers=headers, verify=trust).status_code
+
+
 @pytest.mark.xdist_group("nginx")
 def test_all_of_a_cluster_works_behind_nginx_as_documented(tmp_path: Path) -> None:
     nginx = require_program("nginx", package="nginx-light")
@@ -88,3 +97,7 @@ def test_all_of_a_cluster_works_behind_nginx_as_documented(tmp_path: Path) -> No
                 task = client.submit({"command": ["echo", "through"]})
                 wait_until(lambda: client.task(task["id"])["state"] == "completed", what="the task to end")
                 assert b"".join(client.logs(task["id"], {}, follow=True)) == b"through\n"
+            assert [status_of_a_page(url, origin, certificate) for origin in (url, "https://evil.example")] == [
+                201,
+                403,
+            ]

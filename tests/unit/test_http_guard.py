@@ -115,6 +115,25 @@ def test_an_origin_is_ours_however_it_is_spelt(scheme: str, host: bytes, origin:
 
 
 @pytest.mark.parametrize(
+    "forwarded,origin,expected",
+    [
+        ([b"https"], b"https://localhost", "passes"),
+        ([b"HTTPS, http"], b"https://localhost", "passes"),
+        ([b"https"], b"http://localhost", "forbidden_origin"),
+        ([b"https"], b"https://evil.example", "forbidden_origin"),
+        ([b"file"], b"https://localhost", "forbidden_origin"),
+        ([b"https", b"http"], b"https://localhost", "forbidden_host"),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+def test_behind_a_proxy_a_page_has_the_scheme_that_its_browser_sees(
+    scheme: str, forwarded: list[bytes], origin: bytes, expected: str
+) -> None:
+    headers = [(b"host", b"localhost"), (b"origin", origin), *((b"x-forwarded-proto", value) for value in forwarded)]
+    assert verdict(GuardConfig(), headers, scheme=scheme) == expected
+
+
+@pytest.mark.parametrize(
     "given,expected",
     [
         (b"Bearer s3cret", "passes"),

@@ -5,7 +5,9 @@ local is no credential. Three questions, in this order, reads included, and deni
 
 1. ``Host`` names us: else a foreign name was made to point at us (DNS rebinding). 403 `forbidden_host`.
 2. ``Origin`` and ``Sec-Fetch-Site``, which only browsers send, say that the page is ours: else 403
-   `forbidden_origin`. Clients that send neither are not browsers and pass, whatever they send.
+   `forbidden_origin`. Clients that send neither are not browsers and pass, whatever they send. Behind a proxy
+   ``X-Forwarded-Proto`` tells the scheme that the browser sees: a foreign page can't send it along, since a
+   browser asks first whether it may, and nobody here says yes.
 3. The token is right, where one is configured: else 401. Only ``/healthz`` is open without it.
 
 Plain code on the raw headers, because it runs before each of some ten thousand requests a second.
@@ -34,7 +36,8 @@ _LOOPBACK_NAMES: Final = frozenset({"localhost", "localhost.localdomain", "ip6-l
 _OWN_SITES: Final = frozenset({b"same-origin", b"none"})
 _SCHEMES: Final = {"ws": "http", "wss": "https"}
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
-_WATCHED: Final = frozenset({b"host", b"origin", b"sec-fetch-site", b"authorization"})
+_FORWARDED_SCHEMES: Final = {b"http": "http", b"https": "https"}
+_WATCHED: Final = frozenset({b"host", b"origin", b"sec-fetch-site", b"authorization", b"x-forwarded-proto"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +94,7 @@ class Guard:
             Forbidden: The host or the origin is not ours.
             Unauthorized: The token is missing or wrong.
         """
-        host = origin = site = authorization = None
+        host = origin = site = authorization = forwarded = None
         for name, value in headers:
             if name not in _WATCHED:
                 continue
@@ -101,12 +104,15 @@ class Guard:
                 origin = _only_one(origin, value)
             elif name == b"sec-fetch-site":
                 site = _only_one(site, value)
-            else:
+            elif name == b"authorization":
                 authorization = _only_one(authorization, value)
+            else:
+                forwarded = _only_one(forwarded, value)
         if host is None or host not in self._known_hosts:
             self._check_host(host)
         if site is not None or origin is not None:
-            _check_origin(origin, site, ours=_origin(scheme, (host or b"").decode("latin-1")))
+            outside = _FORWARDED_SCHEMES.get((forwarded or b"").partition(b",")[0].strip().lower(), scheme)
+            _check_origin(origin, site, ours=_origin(outside, (host or b"").decode("latin-1")))
         if path not in OPEN_PATHS:
             self.check_token(authorization)
 
