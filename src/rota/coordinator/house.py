@@ -39,7 +39,7 @@ from rota.core.placement.guarded import GuardedPolicies
 from rota.core.placement.policies import POLICIES, PolicyFactory
 from rota.process.clock import steady_s, wall_s
 from rota.store import open_store
-from rota.store.base import Store
+from rota.store.base import Leadership, Store
 from rota.store.blobs import BlobStore
 from rota.store.logs import LogStore
 from rota.wire.channel import ChannelHandler
@@ -102,6 +102,22 @@ class House:
         Raises:
             StoreError: The state can't be taken or read; the sentence says why and what to do.
         """
+        leadership, logs = await self._take_state(candidate)
+        self._recorder = Recorder(self._store, logs, leadership, blobs=self.blobs)
+        self._events = EventHub(leadership.number)
+        self._retention = RetentionService(self._store, logs, self._config.retention)
+        self._blob_retention = BlobRetention(
+            self.blobs,
+            pinned=self._blobs_in_use,
+            bytes_max=self._config.blob_retention_bytes,
+            max_age_s=self._config.retention_s,
+        )
+        self._put_loop_together(leadership)
+        self._put_service_together(leadership)
+        await self._loop.load(self._performer)
+
+    async def _take_state(self, candidate: str) -> tuple[Leadership, LogStore]:
+        """Be the one who leads, with what is kept of tasks, values and output."""
         config = self._config
         self._store: Store = open_store(config.store, config.state_dir, config.durability)
         leadership = await self._store.campaign(candidate)
@@ -115,9 +131,11 @@ class House:
         # A memory store forgets its tasks: so must the output, under one name for all such clusters.
         cluster = leadership.cluster if is_kept else "memory"
         await asyncio.to_thread(logs.open, cluster=cluster, last_seq=leadership.last_seq)
-        self._recorder = Recorder(self._store, logs, leadership, blobs=self.blobs)
+        return leadership, logs
+
+    def _put_loop_together(self, leadership: Leadership) -> None:
+        """The loop, and those who hand it commands and carry out its effects."""
         self._inbox = Inbox()
-        self._events = EventHub(leadership.number)
         self._watches = Watches()
         self._loop = Loop(
             self._inbox,
@@ -133,22 +151,24 @@ class House:
             self._store,
             blobs=self.blobs,
             cluster=leadership.cluster,
-            room=WaitingRoom(self._loop, tasks_max=config.max_pending),
+            room=WaitingRoom(self._loop, tasks_max=self._config.max_pending),
             counters=self.counters,
             policies=self._policies,
         )
-        marks = MarkBoard(self._loop.find_task, self._events.publish_mark)
-        self._sessions = Sessions(self._loop, clients=self._clients, marks=marks)
+        self._marks = MarkBoard(self._loop.find_task, self._events.publish_mark)
+        self._sessions = Sessions(self._loop, clients=self._clients, marks=self._marks)
         self._performer = LivePerformer(
             self._inbox,
             self._sessions,
             clients=self._clients,
-            marks=marks,
+            marks=self._marks,
             events=self._events,
             watches=self._watches,
             wake_at=self._loop.wake_at,
         )
-        metrics = MetricsPage(self.counters, self._gauges)
+
+    def _put_service_together(self, leadership: Leadership) -> None:
+        """What people and programs see of it, over HTTP and gRPC."""
         self.service = LiveService(
             self._loop,
             self._recorder,
@@ -156,8 +176,8 @@ class House:
             watches=self._watches,
             leadership=leadership,
             clients=self._clients,
-            marks=marks,
-            metrics=metrics.render,
+            marks=self._marks,
+            metrics=MetricsPage(self.counters, self._gauges).render,
         )
         self.app: HttpApp = build_app(
             self.service,
@@ -166,11 +186,6 @@ class House:
             blobs=self.blobs,
             advice=self._advice,
         )
-        self._retention = RetentionService(self._store, logs, config.retention)
-        self._blob_retention = BlobRetention(
-            self.blobs, pinned=self._blobs_in_use, bytes_max=config.blob_retention_bytes, max_age_s=config.retention_s
-        )
-        await self._loop.load(self._performer)
 
     async def run(self) -> None:
         """Turn until stopped, with the background services beside.
