@@ -183,6 +183,18 @@ async def test_stop_tells_those_who_watch_to_come_back(stage: Stage) -> None:
     assert late.code() is grpc.StatusCode.UNAVAILABLE
 
 
+async def test_who_watches_with_a_token_that_was_withdrawn_must_come_back(stage: Stage) -> None:
+    watch = stage.watch()
+    await watch.initial_metadata()
+    stage.watches.end_open()
+    error = await refused(watch)
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert str(error.details()).startswith("a token was withdrawn: ")
+    again = stage.watch()
+    await again.initial_metadata()
+    await wait_until_async(lambda: stage.service.open_events == 1, what="the new one, and it alone")
+
+
 async def test_stop_is_not_held_up_by_a_client_that_does_not_read(busy_stage: Stage) -> None:
     watch = busy_stage.watch()
     await watch.read()

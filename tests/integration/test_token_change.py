@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rota.client.http import HttpClient
 from rota.core.errors import Unauthorized
 from rota.wire.channel import Transport
+from tests.support.processes import RunningProcess
 from tests.support.real_cluster import Cluster, over_both
 from tests.support.waiting import wait_until
 
@@ -43,3 +46,23 @@ def test_a_worker_comes_back_with_the_new_token_and_what_it_runs_is_not_disturbe
         gate.touch()
         ended = cluster.wait_for_end(task["id"])
         assert (ended["state"], ended["attempt"], ended["losses_used"]) == ("completed", 1, 0)
+
+
+def test_streams_that_were_opened_with_a_withdrawn_token_end(tmp_path: Path) -> None:
+    doors = tmp_path / "doors"
+    doors.write_text("new\nold\n")
+    with Cluster(tmp_path, f"--token-file={doors}", token="new") as cluster, ThreadPoolExecutor(1) as pool:
+        cluster.start_coordinator()
+        cluster.start_worker("w1")
+        task = cluster.client.submit({"shell": "echo begun; exec sleep 60"})
+        with HttpClient(cluster.url, token="old") as client:
+            events = client.events(None)
+            assert next(events)["type"].startswith("task.")
+            rest = pool.submit(lambda: list(events))
+            follow = [sys.executable, "-m", "rota", "logs", "-f", task["id"], "--url", cluster.url]
+            with RunningProcess(follow, log_path=tmp_path / "log", env={"ROTA_TOKEN": "new"}) as logs:
+                logs.wait_for_line("begun")
+                doors.write_text("new\n")
+                rest.result(timeout=30.0)
+                assert logs.wait_for_exit() == 125
+                assert f"has ended the stream, and {task['id']} goes on: follow it again" in logs.output()

@@ -12,6 +12,7 @@ import pytest
 from rota.coordinator.config import CoordinatorConfig
 from rota.coordinator.grpc import door as door_module
 from rota.coordinator.grpc.door import GrpcDoor
+from rota.coordinator.grpc.watching import OpenWatches
 from rota.coordinator.http.guard import Guard, GuardConfig
 from rota.coordinator.metrics import Counters
 from rota.coordinator.service import Service
@@ -29,6 +30,7 @@ def make_door() -> GrpcDoor:
         blobs=BlobStore(None, durable=False),
         counters=Counters(),
         accept=cast("Any", None),
+        watches=OpenWatches(),
     )
 
 

@@ -9,6 +9,8 @@ import click
 
 from rota.cli import completing
 from rota.cli.options import ID, with_client
+from rota.cli.views import ShownTask, view_of
+from rota.core.errors import Unavailable
 
 if TYPE_CHECKING:
     from rota.client.http import HttpClient
@@ -35,3 +37,5 @@ def command(client: HttpClient, *, task_id: str, follow: bool, stream: str | Non
     for chunk in client.logs(task_id, {"stream": stream, "attempt": attempt}, follow=follow):
         sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
+    if follow and attempt is None and not view_of(client.task(task_id), ShownTask).has_ended:
+        raise Unavailable(f"the coordinator has ended the stream, and {task_id} goes on: follow it again")

@@ -18,6 +18,7 @@ from rota.coordinator.disk import DiskWatch
 from rota.coordinator.events import EventHub
 from rota.coordinator.gauges import queue_gauges, slots_quarantined, workers_by_state
 from rota.coordinator.generator import Generator
+from rota.coordinator.grpc.watching import OpenWatches
 from rota.coordinator.http.app import HttpApp, build_app
 from rota.coordinator.http.guard import Guard, GuardConfig, check_headers
 from rota.coordinator.inbox import Inbox
@@ -94,6 +95,7 @@ class House:
         self._disk = DiskWatch(config.state_dir)
         self._background: list[asyncio.Task[None]] = []
         self.counters = Counters()
+        self.open_calls = OpenWatches()
         self.channel_protocol = channel_protocol(self._accept_channel, COORDINATOR_CODEC)
 
     async def open(self, *, candidate: str) -> None:
@@ -250,8 +252,14 @@ class House:
         return TokenWatch(
             TokenFile(path),
             use=self.guard.use_tokens,
-            on_withdrawal=lambda: self.close_sessions("a token was withdrawn: come back with one that is taken"),
+            on_withdrawal=self._ask_for_tokens_again,
         )
+
+    def _ask_for_tokens_again(self) -> None:
+        """End all that may have been opened with a token that is taken no longer."""
+        self.close_sessions("a token was withdrawn: come back with one that is taken")
+        self.app.end_streams()
+        self.open_calls.end_open()
 
     async def _sample_rates(self) -> None:
         while True:

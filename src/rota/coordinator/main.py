@@ -107,6 +107,7 @@ async def _serve(config: CoordinatorConfig, listener: socket.socket, policies: M
         blobs=house.blobs,
         counters=house.counters,
         accept=house.accept_stream,
+        watches=house.open_calls,
     )
     calls = asyncio.create_task(door.run())
     try:

@@ -46,6 +46,7 @@ class GrpcDoor:
         blobs: Those that come and go here, too.
         counters: Where calls are counted.
         accept: Makes the session of each channel that is opened.
+        watches: What calls that stay open are counted in.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class GrpcDoor:
         blobs: BlobStore,
         counters: Counters,
         accept: Accept,
+        watches: OpenWatches,
     ) -> None:
         self._config = config
         self._guard = guard
@@ -64,7 +66,7 @@ class GrpcDoor:
         self._blobs = blobs
         self._counters = counters
         self._accept = accept
-        self._watches = OpenWatches()
+        self._watches = watches
         self._closing = asyncio.Event()
 
     async def run(self) -> None:

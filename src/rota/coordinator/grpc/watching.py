@@ -32,9 +32,13 @@ class OpenWatches:
     def stop(self) -> None:
         """End all of them, those that are open and those to come."""
         self._is_stopping = True
+        self.end_open()
+
+    def end_open(self) -> None:
+        """End all that are open. Their clients call again, and are asked for their tokens again."""
         now = asyncio.get_running_loop().time()
-        for until_stop in self._open:
-            until_stop.reschedule(now)
+        for until_ended in self._open:
+            until_ended.reschedule(now)
 
     @asynccontextmanager
     async def one_more(self) -> AsyncIterator[None]:
@@ -42,24 +46,25 @@ class OpenWatches:
 
         Raises:
             Overloaded: There are too many already.
-            Unavailable: They are to stop, before it began or while it went on.
+            Unavailable: They are to end, before it began or while it went on.
         """
         if len(self._open) >= WATCHES_MAX:
             raise Overloaded(f"{WATCHES_MAX} calls are open already: end some, or poll")
         if self._is_stopping:
-            raise _leaving()
+            raise self._ended()
+        until_ended = asyncio.timeout(None)
         try:
-            async with asyncio.timeout(None) as until_stop:
-                self._open.add(until_stop)
+            async with until_ended:
+                self._open.add(until_ended)
                 try:
                     yield
                 finally:
-                    self._open.discard(until_stop)
+                    self._open.discard(until_ended)
         except TimeoutError:
-            if not self._is_stopping:
+            if not until_ended.expired():
                 raise
-            raise _leaving() from None
+            raise self._ended() from None
 
-
-def _leaving() -> Unavailable:
-    return Unavailable("the coordinator is leaving: call again in a moment, a watch with the id of its last event")
+    def _ended(self) -> Unavailable:
+        why = "the coordinator is leaving" if self._is_stopping else "a token was withdrawn"
+        return Unavailable(f"{why}: call again in a moment, a watch with the id of its last event")

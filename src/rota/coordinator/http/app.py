@@ -54,6 +54,10 @@ class HttpApp:
         """End all followed logs and event streams, properly; for when the server is about to stop."""
         self._edge.streams.stop()
 
+    def end_streams(self) -> None:
+        """End all followed logs and event streams that are open, properly; more may follow."""
+        self._edge.streams.end_open()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":

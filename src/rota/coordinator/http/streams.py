@@ -35,7 +35,8 @@ class Streams:
     """The open streams of one server."""
 
     def __init__(self) -> None:
-        self._stopping = asyncio.Event()
+        self._ending = asyncio.Event()  # of those that are open, and another one for those to come
+        self._is_stopping = False
         self._open = 0
 
     @property
@@ -45,7 +46,14 @@ class Streams:
 
     def stop(self) -> None:
         """End all streams, those that are open and those to come."""
-        self._stopping.set()
+        self._is_stopping = True
+        self._ending.set()
+
+    def end_open(self) -> None:
+        """End all streams that are open. Their clients come back, and are asked for their tokens again."""
+        self._ending.set()
+        if not self._is_stopping:
+            self._ending = asyncio.Event()
 
     def check_room(self) -> None:
         """Raise `Overloaded` if there are too many."""
@@ -79,7 +87,7 @@ class Streams:
         """Return whether the body is to be ended properly: not if there is nobody to read it."""
         pump = asyncio.ensure_future(_pump(stream.chunks, send))
         gone = asyncio.ensure_future(until_gone(receive))
-        stop = gone if stream.length is not None else asyncio.ensure_future(self._stopping.wait())
+        stop = gone if stream.length is not None else asyncio.ensure_future(self._ending.wait())
         try:
             await asyncio.wait((pump, gone, stop), return_when=asyncio.FIRST_COMPLETED)
             was_gone = gone.done() and not pump.done()
