@@ -35,3 +35,13 @@ def test_later_one_of_a_kind_is_not_let_in_by_a_hold_whose_task_is_placed(seed: 
     Beside it: ``test_a_hold_whose_task_is_placed_elsewhere_keeps_nobody_out_for_a_later_one_of_its_kind``.
     """
     run_seed(seed, standard=True)
+
+
+def test_what_reaches_a_worker_after_it_was_forgotten_is_run_in_vain() -> None:
+    """An assignment of the leader before was on its way when an operator had its worker forgotten by the next one."""
+    run_seed(8421, standard=True)
+
+
+def test_who_is_kept_out_by_a_hold_that_ends_in_the_same_turn_may_be_passed_over() -> None:
+    """A worker was kept after a preemption, for a queue that reached its cap in the pass that looked at all."""
+    run_seed(10368, standard=True)

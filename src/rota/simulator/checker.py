@@ -81,6 +81,7 @@ class Checker(Watch):
         self._stopped: set[tuple[str, AttemptKey]] = set()
         self._preempted: set[AttemptKey] = set()
         self._handed_back: set[AttemptKey] = set()
+        self._given_up: set[AttemptKey] = set()
         self._of_worker: dict[str, dict[AttemptKey, Execution]] = {}
         self._restarts = restarts
         self._epoch = 0
@@ -107,7 +108,9 @@ class Checker(Watch):
         self._check_start(worker, key)
         self._check_not_handed_back(key)
         self._check_exclusive(given)
-        self.executions[key] = self._of_worker.setdefault(worker, {})[key] = Execution(worker)
+        # What it does with an attempt that was given up with it, and reached it all the same, it does in vain.
+        execution = Execution(worker, is_held=key not in self._given_up)
+        self.executions[key] = self._of_worker.setdefault(worker, {})[key] = execution
         del instance
 
     def attempt_ended(self, worker: str, key: AttemptKey, cause: Cause | None) -> None:
@@ -326,7 +329,9 @@ class Checker(Watch):
         assert key not in self._ends, f"attempt {key} ends twice: {self._ends[key]} and {cause}"
         assert before.attempt == key[1], f"attempt {key} was never on record"
         self._ends[key] = cause
-        if cause is Cause.RETURNED and before.worker not in gone:
+        if before.worker in gone:
+            self._given_up.add(key)
+        elif cause is Cause.RETURNED:
             self._handed_back.add(key)
         leased = " in a lease" if cause is Cause.WORKER_LOST and self._is_exclusive(key[0]) else ""
         self.count(f"attempts {cause.value if cause else 'done'}{leased}")

@@ -99,18 +99,20 @@ class Decisions:
     @keeps(Promise.PRIORITY)
     def _check_order(self, state: State, given: Task) -> None:
         """Of one shape and queue nobody waits who goes before one that was given a worker."""
+        assert given.run is not None
         room = state.cluster.rooms.get((given.terms.shape, given.terms.queue))
-        for group in state.pending.of_room(room) if room is not None else ():
+        held = self._turn_of(state, given.run.queued_at).held_before
+        # So it is after a preemption, whatever the order.
+        was_kept_for_it = held.get(given.run.lane.worker.id) == (stream_of(given.terms), given.terms.shape)
+        if room is None or was_kept_for_it:
+            return
+        # One that ended in this turn has kept workers from somebody until then.
+        is_held = bool(held) or bool(state.holds)
+        for group in state.pending.of_room(room):
             head = group.head()
-            if head is None or _may_be_passed_over(state, group, given.terms) or self._was_kept_for(state, given):
+            if head is None or _may_be_passed_over(group, given.terms, is_held=is_held):
                 continue
             assert not self._goes_before(state, head, given), f"{given.id} is given a worker before {head.id}"
-
-    def _was_kept_for(self, state: State, given: Task) -> bool:
-        """Whether the worker that a task was given was kept for it: so it is after a preemption, whatever the order."""
-        assert given.run is not None
-        held = self._turn_of(state, given.run.queued_at).held_before
-        return held.get(given.run.lane.worker.id) == (stream_of(given.terms), given.terms.shape)
 
     def _goes_before(self, state: State, one: Task, other: Task) -> bool:
         config = state.config
@@ -125,8 +127,8 @@ class Decisions:
         return mine + aged > theirs + per_s * SLACK_S
 
 
-def _may_be_passed_over(state: State, group: Group, given: Terms) -> bool:
+def _may_be_passed_over(group: Group, given: Terms, *, is_held: bool) -> bool:
     """Whether others may go first: its limits are used up, or workers are kept for somebody whom it would delay."""
     is_same = group.stream.priority == given.priority and group.stream.limits == given.limits
     is_out_of_limits = group.block is Reason.LIMIT and group.stream.limits != given.limits
-    return is_out_of_limits or (not is_same and bool(state.holds))
+    return is_out_of_limits or (not is_same and is_held)

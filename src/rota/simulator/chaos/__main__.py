@@ -121,10 +121,13 @@ def _run_one(options: RunOptions, *, is_traced: bool) -> int:
 
 
 def _run_many(options: RunOptions, *, seeds: int, jobs: int, tries: int) -> int:
-    began, said_at = time.perf_counter(), time.perf_counter()
+    began, said_at, told = time.perf_counter(), time.perf_counter(), 0
 
     def on_progress(so_far: Soak) -> None:
-        nonlocal said_at
+        nonlocal said_at, told
+        for failure in so_far.failures[told:]:  # at once: the whole run may take hours
+            _say(f"seed {failure.options.seed} breaks {failure.promise.number}: {failure.options.command()} --trace")
+        told = len(so_far.failures)
         now = time.perf_counter()
         if now - said_at >= PROGRESS_S:
             said_at = now
