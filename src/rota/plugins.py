@@ -14,6 +14,7 @@ import structlog
 
 from rota.core.errors import BadSpec
 from rota.core.placement.base import PlacementPolicy
+from rota.core.placement.guarded import said
 from rota.core.placement.policies import POLICIES, ForeignPolicy, PolicyFactory
 
 __all__ = ["PLACEMENT_GROUP", "load_policies"]
@@ -62,9 +63,9 @@ class _Installed(ForeignPolicy):
             try:
                 self._policy = self._loaded()
                 self._policy(random.Random(0))
-            except Exception as error:  # whatever a package raises while it is loaded
+            except (Exception, SystemExit) as error:  # whatever a package raises while it is loaded
                 self._policy = None
-                self._problem = f"{type(error).__name__}: {error}"
+                self._problem = said(error)
                 log.exception("placement_policy_unusable", policy=self._name, package=_package_of(self._points[0]))
         if self._problem is not None:
             packages = " and ".join(sorted({_package_of(point) for point in self._points}))

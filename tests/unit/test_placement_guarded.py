@@ -154,6 +154,27 @@ def test_whatever_fails_nothing_is_lost_and_one_of_ours_stands_in(
     )
 
 
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("not even that")
+
+
+def test_a_policy_that_leaves_or_can_not_even_say_what_is_wrong_is_replaced_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for error, problem in ((SystemExit("needs numpy"), "SystemExit: needs numpy"), (Mute(), "Mute")):
+
+        def fail(*_: object, error: BaseException = error) -> bool:
+            raise error
+
+        for name in ("__init__", "looks_at_tasks"):
+            broken = type("Broken", (Fragile,), {name: property(fail) if name != "__init__" else fail})
+            core, guards = core_with(broken)
+            core.hello("w1", cpu=4000)
+            assert core.states(core.submit(2)) == ["assigned"] * 2
+            assert guards.failures["fragile"].problem == problem
+
+
 def test_the_policy_of_the_coordinator_stands_in_where_it_can() -> None:
     for default, stand_in in (("binpack", "binpack"), ("spread", "least-loaded"), ("fragile", "least-loaded")):
         assert GuardedPolicies({**POLICIES, "fragile": Fragile}, default=default).stand_in == stand_in

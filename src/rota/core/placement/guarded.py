@@ -23,7 +23,7 @@ from rota.core.placement.spread import Spread
 from rota.core.task import Task
 from rota.core.workers import Worker
 
-__all__ = ["GuardedPolicies", "PolicyFailure"]
+__all__ = ["GuardedPolicies", "PolicyFailure", "said"]
 
 PROBLEM_CHARS_MAX: Final = 300
 """Of what is said of a failure to everybody who asks why a task waits."""
@@ -71,13 +71,12 @@ class GuardedPolicies(Mapping[str, PolicyFactory]):
     def __len__(self) -> int:
         return len(self._factories)
 
-    def note(self, policy: str, error: Exception) -> None:
+    def note(self, policy: str, error: BaseException) -> None:
         """Note that a policy has failed; said once, whatever else comes of it."""
         if policy in self.failures:
             return
-        problem = f"{type(error).__name__}: {error}"[:PROBLEM_CHARS_MAX]
         lines = "".join(traceback.format_exception(error))
-        failure = self.failures[policy] = PolicyFailure(policy, problem, lines, self.stand_in)
+        failure = self.failures[policy] = PolicyFailure(policy, said(error), lines, self.stand_in)
         self._news.append(failure)
 
     def take_news(self) -> Sequence[PolicyFailure]:
@@ -112,9 +111,12 @@ class _Guarded(PlacementPolicy):
         self._inner = self.tried(lambda: factory(rng))
         self._stand_in = POLICIES[guards.stand_in](rng)
         inner = self._inner
+        traits = None
+        if inner is not None:
+            traits = self.tried(lambda: (bool(inner.looks_at_tasks), bool(inner.watches_lanes)))
+        inner_looks, inner_watches = traits or (False, False)
         # Of this object and not of its class: it is what the one inside says.
-        self.looks_at_tasks = inner is not None and bool(inner.looks_at_tasks)  # type: ignore[misc]  # see above
-        inner_watches = inner is not None and bool(inner.watches_lanes)
+        self.looks_at_tasks = inner_looks  # type: ignore[misc]  # see above
         self.watches_lanes = inner_watches or self._stand_in.watches_lanes  # type: ignore[misc]  # as above
         self._inner_watches = inner_watches
 
@@ -136,7 +138,7 @@ class _Guarded(PlacementPolicy):
             return None
         try:
             return ask()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the coordinator must go on
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, the coordinator must go on
             self._guards.note(self._own_name, error)
             return None
 
@@ -229,6 +231,14 @@ class _GuardedOrder:
 
     def __len__(self) -> int:
         return self._policy.tried(lambda: len(self._order)) or 0
+
+
+def said(error: BaseException) -> str:
+    """What an error says, in at most `PROBLEM_CHARS_MAX` characters; of one that can't even say that, its name."""
+    try:
+        return f"{type(error).__name__}: {error}"[:PROBLEM_CHARS_MAX]
+    except Exception:  # noqa: BLE001 - whatever its own code raises
+        return type(error).__name__
 
 
 def _fitting(worker: Worker | None, has_room: HasRoom) -> Worker | None:
