@@ -211,6 +211,20 @@ def test_several_can_follow_a_task() -> None:
     assert witness.verdicts == {own: 1, first: 1, second: 1}
 
 
+def test_who_waits_no_longer_is_told_nothing_and_leaves_nothing() -> None:
+    first, second = ticket(), ticket()
+    session, witness = made()
+    first.seq = second.seq = TaskSeq(7)
+    session.follow([first])
+    assert said(session) == [Follow(seqs(7))]
+    session.unfollow(first)
+    session.unfollow(first)
+    session.follow([second])
+    assert said(session) == [], "the coordinator has been asked"
+    session.received(ended(7))
+    assert witness.verdicts == {second: 1}
+
+
 def test_follower_that_cancels_does_not_take_along_who_submitted() -> None:
     own, follower = ticket(), ticket()
     session, witness = made(own)

@@ -157,6 +157,10 @@ class AsyncHub(BaseHub):
         self.follow((end,))
         return end
 
+    def give_up(self, end: AsyncEnd) -> None:
+        """Nobody waits with this one any more."""
+        self.session.unfollow(end)
+
     def cancel(self, tickets: Sequence[Ticket]) -> None:
         """Tell the coordinator that these are to end."""
         self.session.take_in()

@@ -113,8 +113,12 @@ class AsyncProgram:
         seq = find_generated_seq(self.id)
         pause_s = FIRST_PAUSE_S
         while True:
-            if seq is not None and not self._hub.is_over:
-                await self._hub.end_of(seq)
+            if seq is not None and not (self._hub.is_closing or self._hub.is_over):
+                end = self._hub.end_of(seq)
+                try:
+                    await end
+                finally:
+                    self._hub.give_up(end)
             else:  # a chosen id, by which the channel knows no task; or a client that was shut down
                 await asyncio.sleep(pause_s)
             if (task := await self._find_ended()) is not None:

@@ -183,10 +183,16 @@ class SdkSession:
         """Wait for the end of tasks that have their ``seq``, whoever submitted them."""
         for ticket in tickets:
             assert ticket.seq is not None
-            followers = self._followed.setdefault(ticket.seq, [])
-            if not followers:
+            if ticket.seq not in self._followed:
+                self._followed[ticket.seq] = []
                 self._to_follow.append(ticket.seq)
-            followers.append(ticket)
+            self._followed[ticket.seq].append(ticket)
+
+    def unfollow(self, ticket: Ticket) -> None:
+        """Wait no longer with this one. What was asked of the coordinator stays asked: others may follow, too."""
+        followers = self._followed.get(ticket.seq, []) if ticket.seq is not None else []
+        if ticket in followers:
+            followers.remove(ticket)
 
     def tickets(self) -> list[Ticket]:
         """All tickets whose end is awaited, but for those that are only followed."""
