@@ -73,6 +73,14 @@ def test_a_bad_line_is_named() -> None:
 def test_bytes_that_are_not_utf_8_are_refused() -> None:
     with pytest.raises(BadRequest, match="line 2"):
         list(read_specs(io.BytesIO(b'{"shell": "a"}\n{"shell": "\xff"}'), {}))
+    with pytest.raises(BadRequest, match="line 1"):
+        list(read_specs(io.BytesIO(b'{"shell": "\xff"}\n{"shell": "a"}'), {}))
+
+
+def test_brackets_without_end_are_refused() -> None:
+    for before in ("", '{"shell": "a"}\n'):
+        with pytest.raises(BadRequest, match="is not a task"):
+            read(before + '{"env": ' + "[" * 100_000)
 
 
 def test_batches_keep_the_order_and_know_their_place() -> None:

@@ -8,13 +8,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from click.testing import CliRunner, Result
 
+from rota.cli.batches import BATCH_TASKS_MAX
 from rota.cli.choosing import CAUSES
 from rota.cli.main import cli
-from rota.core.model import Cause, TaskState
+from rota.client.http import HttpClient
+from rota.core.errors import NoCoordinator
+from rota.core.model import Cause, Offer, TaskState
 from tests.support.coordinators import LiveCoordinator, live_coordinator
 
 Rota = Callable[..., Result]
@@ -60,6 +64,11 @@ def test_a_line_in_a_shell_is_one_word(rota: Rota) -> None:
     assert json.loads(ok(rota("show", "--json", "t1")))["shell"] == "cat 'a; rm -r b' > 1"
 
 
+def test_a_label_may_have_its_name_from_the_line(rota: Rota) -> None:
+    ok(rota("submit", "--each-line", "-", "--label", "{}=1", "--", "x", stdin="a\n"))
+    assert json.loads(ok(rota("show", "--json", "t1")))["labels"] == {"a": "1"}
+
+
 def test_code_keeps_its_braces(rota: Rota, tmp_path: Path) -> None:
     (tmp_path / "x.py").write_text("print({})")
     ok(rota("submit", "--each-line", "-", "--python", str(tmp_path / "x.py"), "--", "{}", stdin="1\n"))
@@ -76,6 +85,12 @@ def test_code_keeps_its_braces(rota: Rota, tmp_path: Path) -> None:
         (["--stdin", "-", "--", "{}"], "can't both read our own input"),
         (["--file", "{}.nowhere", "--", "{}"], "line 1: can't read a.nowhere"),
         (["--priority", "{}", "--", "x"], "line 1: "),
+        (["--shell", "cat '{}'"], "in --shell {} is quoted as it is put in"),
+        (["--shell", 'x="$(cat {/})"'], "in --shell {/} is quoted as it is put in"),
+        (
+            ["--file", f"{__file__}={{}}", "--file", f"{__file__}={{/}}", "--", "x"],
+            "line 1: two files would both be 'a'",
+        ),
         ([], "there is nothing to run"),
     ],
 )
@@ -139,6 +154,54 @@ def test_wait_leaves_when_its_time_is_over(coordinator: LiveCoordinator, rota: R
     submitted(rota, "--label", "job=a", "false")
     result = rota("wait", "--label", "job=a", "--timeout", "50ms")
     assert (result.exit_code, result.stderr) == (124, "rota: 2 left\n")
+
+
+def test_a_time_to_wait_is_kept_while_the_coordinator_is_away(
+    coordinator: LiveCoordinator, rota: Rota, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(50):
+        submitted(rota, "--label", "job=a", "false")
+    asked = []
+
+    def task(_: HttpClient, task_id: str) -> NoReturn:
+        asked.append(task_id)
+        raise NoCoordinator("gone")
+
+    monkeypatch.setattr(HttpClient, "task", task)
+    result = rota("wait", "--label", "job=a", "--timeout", "200ms")
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (124, "rota: 50 left")
+    assert set(asked) == {asked[0]}, "none but the first: the others would only take their time"
+    coordinator.do(lambda: coordinator.service.add_node("w1", offer=Offer(())))
+    monkeypatch.setattr(HttpClient, "nodes", lambda client: task(client, "nodes"))
+    result = rota("drain", "w1", "--wait", "--timeout", "200ms")
+    assert result.exit_code == 124
+    assert result.stderr.splitlines()[-1] == "rota: not empty in time: w1; they stay drained"
+
+
+@pytest.mark.parametrize("may_have_arrived", [True, False])
+def test_what_became_of_a_request_without_an_answer_is_not_made_up(
+    rota: Rota, monkeypatch: pytest.MonkeyPatch, *, may_have_arrived: bool
+) -> None:
+    submit_many, lines = HttpClient.submit_many, "a\n" * (BATCH_TASKS_MAX + 5)
+
+    def submitted_once(client: HttpClient, body: bytes, **options: Any) -> list[Any]:
+        if len(json.loads(body)) == BATCH_TASKS_MAX:
+            return submit_many(client, body, **options)
+        error = NoCoordinator("gone")
+        error.may_have_arrived = may_have_arrived
+        raise error
+
+    monkeypatch.setattr(HttpClient, "submit_many", submitted_once)
+    result = rota("submit", "--each-line", "-", "--", "{}", stdin=lines)
+    first, last = result.stderr.splitlines()
+    assert (result.exit_code, last) == (125, "rota: gone")
+    if may_have_arrived:
+        assert first == (
+            "rota: the first 1000 tasks were accepted; whether the 5 from line 1001 to line 1005 were is not known: "
+            "look with 'rota ps' before you send them again"
+        )
+    else:
+        assert first == "rota: the first 1000 tasks were accepted, the rest was not"
 
 
 def test_who_has_waited_enough_does_not_listen_again(rota: Rota) -> None:

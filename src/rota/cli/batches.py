@@ -25,6 +25,9 @@ BATCH_BYTES_MAX: Final = 4 << 20
 REQUEST_BYTES_MAX: Final = 8 << 20
 """What the API takes: one task that is larger is sent to nobody, who could not say which it is."""
 
+NOT_JSON: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What reading raises: the last where brackets are nested without end."""
+
 Spec = dict[str, Any]
 
 
@@ -99,7 +102,7 @@ def _objects(file: BinaryIO) -> Iterator[PlacedSpec]:
     decoder = msgspec.json.Decoder(Spec)
     try:
         first = decoder.decode(line)
-    except msgspec.MsgspecError:
+    except NOT_JSON:
         # No task a line: one array, or one task over several lines.
         yield from _whole(line + file.read(), starts_on=number)
         return
@@ -107,7 +110,7 @@ def _objects(file: BinaryIO) -> Iterator[PlacedSpec]:
     for number, line in lines:
         try:
             yield PlacedSpec(f"line {number}", decoder.decode(line))
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except NOT_JSON as error:
             raise BadRequest(f"line {number} is not a task in JSON: {error}") from error
 
 
@@ -121,7 +124,7 @@ def _whole(content: bytes, *, starts_on: int) -> list[PlacedSpec]:
                 for index, (line, spec) in enumerate(zip(lines, specs, strict=True))
             ]
         return [PlacedSpec(f"line {starts_on}", msgspec.json.decode(content, type=Spec))]
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise BadRequest(
             f"line {starts_on} is not a task in JSON, nor the whole a task or an array: {error}"
         ) from error

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -65,29 +66,32 @@ def _wait_until_empty(client: HttpClient, ids: Sequence[str], *, timeout_s: floa
     Raises:
         click.exceptions.Exit: The time is over.
     """
-    ends_at = None if timeout_s is None else time.monotonic() + timeout_s
-    patience = Patience()
+    patience = Patience(until=math.inf if timeout_s is None else time.monotonic() + timeout_s)
     left = dict.fromkeys(ids)
     said: dict[str, int] = {}
-    while True:
+    while left:
         try:
             nodes = {node.id: node for node in (view_of(node, ShownNode) for node in client.nodes())}
         except RotaError as error:
             patience.bear(error)
-            continue
-        patience.relax()
-        for name in list(left):
-            node = nodes.get(name)
-            if node is None or node.tasks == 0:
-                del left[name]
-                word = "empty" if node is not None and node.state != OFFLINE else "gone"
-                click.echo(f"rota: {escaped(name)} is {word}", err=True)
-            elif said.get(name) != node.tasks:
-                said[name] = node.tasks
-                click.echo(f"rota: {escaped(name)} has {node.tasks:,} tasks", err=True)
-        if not left:
-            return
-        if ends_at is not None and time.monotonic() >= ends_at:
+        else:
+            patience.relax()
+            _tell_of(nodes, left, said)
+        if left and patience.is_over:
             click.echo(f"rota: not empty in time: {escaped(', '.join(left))}; they stay drained", err=True)
             raise click.exceptions.Exit(TIMED_OUT)
-        time.sleep(LOOK_EVERY_S)
+        if left and not patience.is_tried:
+            time.sleep(LOOK_EVERY_S)
+
+
+def _tell_of(nodes: Mapping[str, ShownNode], left: dict[str, None], said: dict[str, int]) -> None:
+    """Say what has changed of those that are left, and leave out who is empty or gone."""
+    for name in list(left):
+        node = nodes.get(name)
+        if node is None or node.tasks == 0:
+            del left[name]
+            word = "empty" if node is not None and node.state != OFFLINE else "gone"
+            click.echo(f"rota: {escaped(name)} is {word}", err=True)
+        elif said.get(name) != node.tasks:
+            said[name] = node.tasks
+            click.echo(f"rota: {escaped(name)} has {node.tasks:,} tasks", err=True)

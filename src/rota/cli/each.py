@@ -40,12 +40,19 @@ def check_marks(spec: Spec) -> None:
     """Refuse what would be the same for each line.
 
     Raises:
-        click.UsageError: Nothing in it has a mark, or only the id hasn't.
+        click.UsageError: Nothing in it has a mark, or only the id hasn't; or one stands in quotes.
     """
     if not _has_mark({name: value for name, value in spec.items() if name not in UNMARKED}):
         raise click.UsageError("--each-line: say where the line goes, with {}, as in: -- ./convert.sh {}")
     if "id" in spec and not _has_mark(spec["id"]):
         raise click.UsageError("--each-line: an id is of one task: say --id with {}, {/}, {/.} or {#} in it")
+    shell = spec.get("shell", "")
+    for mark in _MARK.finditer(shell):
+        if _is_quoted(shell, mark.start()):
+            raise click.UsageError(
+                f"--each-line: in --shell {mark[0]} is quoted as it is put in, and quotes around it would undo that: "
+                "leave them out"
+            )
 
 
 def specs_of_lines(client: HttpClient, file: BinaryIO, spec: Spec) -> Iterator[PlacedSpec]:
@@ -64,8 +71,8 @@ def specs_of_lines(client: HttpClient, file: BinaryIO, spec: Spec) -> Iterator[P
             continue
         made = _filled({name: value for name, value in spec.items() if name not in {"files", *UNMARKED}}, line, number)
         made |= {name: spec[name] for name in UNMARKED & spec.keys()}
-        own = {"files": _files_of({name: paths[name] for name in paths.keys() - of_all["files"].keys()}, line, number)}
         try:
+            own = {"files": _files_of(paths, of_all["files"], line=line, number=number)}
             ship_files(client, own)
         except RotaError as error:
             raise RotaError(f"{place}: {error}", code=error.code) from error
@@ -91,13 +98,22 @@ def _filled(spec: Spec, line: str, number: int) -> Spec:
     return made
 
 
-def _files_of(paths: Mapping[str, str], line: str, number: int) -> dict[str, str]:
-    """The files of one line. A name that was not given is the last part of the path as it is now."""
+def _files_of(paths: Mapping[str, str], of_all: Mapping[str, str], *, line: str, number: int) -> dict[str, str]:
+    """The files of one line alone. A name that was not given is the last part of the path as it is now.
+
+    Raises:
+        BadRequest: Two would have one name.
+    """
     found: dict[str, str] = {}
     for name, path in paths.items():
+        if name in of_all:
+            continue
         is_given = name != Path(path).absolute().name
         real = _fill(path, line=line, number=number)
-        found[_fill(name, line=line, number=number) if is_given else Path(real).absolute().name] = real
+        real_name = _fill(name, line=line, number=number) if is_given else Path(real).absolute().name
+        if real_name in found or real_name in of_all:
+            raise BadRequest(f"two files would both be {real_name!r}: give one another name, as in --file {{}}=NAME")
+        found[real_name] = real
     return found
 
 
@@ -116,8 +132,27 @@ def _mapped(value: Any, fill: Callable[[str], str]) -> Any:  # JSON of any shape
     if isinstance(value, str):
         return fill(value)
     if isinstance(value, dict):
-        return {name: _mapped(part, fill) for name, part in value.items()}
+        return {fill(name): _mapped(part, fill) for name, part in value.items()}
     return [_mapped(part, fill) for part in value] if isinstance(value, list) else value
+
+
+def _is_quoted(shell: str, at: int) -> bool:
+    r"""Whether a place in a line of shell is within quotes, or after a backslash.
+
+    >>> [_is_quoted(text, text.index("{")) for text in ("cat {}", "cat '{}'", 'cat "a{}"', "it\\'s {}", "a \\{}")]
+    [False, True, True, False, True]
+    """
+    quote_mark, is_escaped = "", False
+    for char in shell[:at]:
+        if is_escaped:
+            is_escaped = False
+        elif char == "\\" and quote_mark != "'":
+            is_escaped = True
+        elif not quote_mark and char in "'\"":
+            quote_mark = char
+        elif char == quote_mark:
+            quote_mark = ""
+    return is_escaped or bool(quote_mark)
 
 
 def _has_mark(value: Any) -> bool:  # JSON of any shape

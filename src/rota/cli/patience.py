@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Final
 
@@ -18,11 +19,27 @@ PAUSE_S: Final = 0.5
 
 
 class Patience:
-    """How long one wait has been borne. Said once an outage, on stderr, unless it is quiet."""
+    """How long one wait has been borne. Said once an outage, on stderr, unless it is quiet.
 
-    def __init__(self, *, is_quiet: bool = False) -> None:
+    Args:
+        is_quiet: Say nothing.
+        until: When the waiting is over anyway, on the monotonic clock: no pause lasts longer.
+    """
+
+    def __init__(self, *, is_quiet: bool = False, until: float = math.inf) -> None:
         self._is_quiet = is_quiet
+        self._until = until
         self._gives_up_at: float | None = None
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether the last try was in vain."""
+        return self._gives_up_at is not None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() >= self._until
 
     def bear(self, error: RotaError) -> None:
         """Pause before the next try.
@@ -38,7 +55,7 @@ class Patience:
                 click.echo(f"rota: {error}; trying for {OUTAGE_S_MAX:g} s", err=True)
         if time.monotonic() >= self._gives_up_at:
             raise error
-        time.sleep(PAUSE_S)
+        time.sleep(max(0.0, min(PAUSE_S, self._until - time.monotonic())))
 
     def relax(self) -> None:
         """The coordinator has answered."""

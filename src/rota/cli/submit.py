@@ -18,7 +18,7 @@ from rota.cli.options import json_option, print_json, print_json_array, with_cli
 from rota.cli.spec_options import command_argument, refuse_nothing, spec_from, spec_options
 from rota.cli.text import escaped
 from rota.cli.wording import option_of
-from rota.core.errors import BadSpec, RotaError
+from rota.core.errors import BadSpec, NoCoordinator, RotaError
 
 if TYPE_CHECKING:
     from rota.client.http import HttpClient, Json
@@ -121,16 +121,29 @@ def _refuse_what_is_of_one(arguments: Sequence[str], fields: Mapping[str, Any]) 
 
 def _submit_all(client: HttpClient, specs: Iterable[PlacedSpec], defaults: Json) -> Iterator[Json]:
     accepted = 0
+    on_its_way: Batch | None = None
     try:
         for batch in cut_into_batches(specs):
+            on_its_way = batch
             yield from _submit_batch(client, batch, defaults)
-            accepted += batch.count
-    except RotaError:
-        if accepted:
+            accepted, on_its_way = accepted + batch.count, None
+    except RotaError as error:
+        if isinstance(error, NoCoordinator) and error.may_have_arrived and on_its_way is not None:
+            _say_unknown(accepted, on_its_way)
+        elif accepted:
             click.echo(f"rota: the first {accepted} tasks were accepted, the rest was not", err=True)
         raise
     if not accepted:
         click.echo("rota: there is no task in the file", err=True)
+
+
+def _say_unknown(accepted: int, batch: Batch) -> None:
+    before = f"the first {accepted} tasks were accepted; " if accepted else ""
+    click.echo(
+        f"rota: {before}whether the {batch.count} from {batch.places[0]} to {batch.places[-1]} were is not known: "
+        "look with 'rota ps' before you send them again",
+        err=True,
+    )
 
 
 def _submit_batch(client: HttpClient, batch: Batch, defaults: Json) -> list[Json]:

@@ -18,7 +18,7 @@ from rota.cli.options import DURATION, with_client
 from rota.cli.overview import Glance, head_of, look, sections_of
 from rota.cli.table import print_table, terminal_table
 from rota.cli.text import escaped
-from rota.core.errors import NoCoordinator, Unavailable
+from rota.core.errors import RotaError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -29,6 +29,9 @@ __all__ = ["command"]
 
 EVERY_S_MIN: Final = 0.2
 """Between looks: each costs the coordinator some milliseconds."""
+
+KEYS_MAX: Final = 64
+"""Taken at once of what was typed while nobody looked."""
 
 PIPE_LINES: Final = 60
 """Of what is printed where there is no screen."""
@@ -88,7 +91,9 @@ def _watch(client: HttpClient, every_s: float) -> None:
                 return
             try:
                 glance, trouble = look(client, client.url, now=time.time()), ""
-            except (NoCoordinator, Unavailable) as error:
+            except RotaError as error:
+                if not error.retryable:
+                    raise
                 # What was last seen stays: it is what one would want to look at now.
                 trouble = f"{error}; this is how it was before"
 
@@ -117,7 +122,10 @@ def _is_left(wait_s: float) -> bool:
         time.sleep(wait_s)
         return False
     ready, _, _ = select.select([sys.stdin], [], [], wait_s)
-    return bool(ready) and sys.stdin.read(1) in {"q", "Q", ""}
+    if not ready:
+        return False
+    keys = os.read(sys.stdin.fileno(), KEYS_MAX)  # all at once: what Python's own buffer kept, nobody would hear of
+    return not keys or b"q" in keys.lower()
 
 
 @contextmanager

@@ -78,18 +78,18 @@ class _Crowd:
         self._wanted = frozenset(ids)
         self._on_end = on_end
         self._heard: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._patience = Patience()
         self._enough = threading.Event()
 
     def wait(self, timeout_s: float) -> int:
+        ends_at = time.monotonic() + timeout_s
+        self._patience = Patience(until=ends_at)
         threading.Thread(target=self._listen, name="events", daemon=True).start()
         try:
-            return self._wait(timeout_s)
+            return self._wait(ends_at)
         finally:
             self._enough.set()
 
-    def _wait(self, timeout_s: float) -> int:
-        ends_at = time.monotonic() + timeout_s
+    def _wait(self, ends_at: float) -> int:
         looks_at = time.monotonic()
         while self._left and (now := time.monotonic()) < ends_at:
             if now >= looks_at:
@@ -116,8 +116,12 @@ class _Crowd:
     def _look(self) -> bool:
         """Look at the oldest tasks that are left; return whether all of them had ended."""
         oldest = list(itertools.islice(self._left, LOOK_TASKS))
-        have_ended = [self._check(task_id) for task_id in oldest]
-        return all(have_ended)
+        are_all_ended = True
+        for task_id in oldest:
+            are_all_ended &= self._check(task_id)
+            if self._patience.is_tried:  # to ask for the others would only try it further
+                return False
+        return are_all_ended
 
     def _check(self, task_id: str) -> bool:
         if task_id not in self._left:

@@ -24,7 +24,7 @@ UNITS: Final = ("", "_s", "_bytes")
 COMMAND: Final = "the command"
 
 _BEGINNING = re.compile(r"(?:query parameter |task\.)?([a-z_]+)(?=[ :])")
-_NAME = re.compile(r"'[^']*'|\b([a-z]+(?:_[a-z]+)+)\b|\b([a-z]+)(?==)")
+_NAME = re.compile(r"'[^']*'|(?<![\w./-])([a-z]+(?:_[a-z]+)+)(?!\w|[./-]\w)|\b([a-z]+)(?==)")  # no part of a path
 _AT_PATH = re.compile(r"(?P<what>.*) - at `\$\.(?P<name>\w+)[^`]*`(?:; the fields are .*)?")
 
 

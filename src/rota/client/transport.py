@@ -200,11 +200,17 @@ class Transport:
                 f"no coordinator answers at {self.url}: start one with 'rota up' or set ROTA_URL"
             ) from error
         except http_errors.ReadTimeoutError as error:
-            raise NoCoordinator(f"the coordinator at {self.url} has stopped answering") from error
+            raise _unanswered(f"the coordinator at {self.url} has stopped answering") from error
         except http_errors.SSLError as error:
             raise NoCoordinator(f"no secure connection to {self.url}: {error}") from error
         except (http_errors.HTTPError, OSError) as error:
-            raise NoCoordinator(f"the connection to {self.url} broke before the answer was complete") from error
+            raise _unanswered(f"the connection to {self.url} broke before the answer was complete") from error
+
+
+def _unanswered(message: str) -> NoCoordinator:
+    error = NoCoordinator(message)
+    error.may_have_arrived = True
+    return error
 
 
 class _ErrorAnswer(msgspec.Struct):

@@ -141,10 +141,14 @@ class Forbidden(RotaError):
 
 
 class NoCoordinator(RotaError):
-    """Nothing answers at the address, or not as a coordinator does. Raised by clients, never sent."""
+    """Nothing answers at the address, or not as a coordinator does. Raised by clients, never sent.
+
+    ``may_have_arrived`` says that the request was sent, and perhaps done, though no answer came.
+    """
 
     code = "no_coordinator"
     retryable = True
+    may_have_arrived = False
 
 
 class NotPicklable(RotaError, TypeError):
