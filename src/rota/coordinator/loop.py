@@ -342,6 +342,7 @@ class Loop:
         self._refusal = error
         # Numbers that were given in the lost turn are not given again: a client may have seen one in a log.
         self._next_seq = self.turn.scheduler.state.next_seq
+        self.turn.scheduler.dismantle()
         self.turn = None
         self.inbox.refuse_all(copy(error))
         self._on_outage(str(error))

@@ -168,6 +168,21 @@ class Cluster:
         self.freed.pop(worker, None)
         self._note_change()
 
+    def dismantle(self) -> None:
+        """Untie workers, lanes and tasks, of whom nothing is wanted any more.
+
+        They refer to each other, and the cyclic collector can't see lanes and tasks: it would leave them all.
+        """
+        for worker in self.workers.values():
+            for lane in worker.lanes.values():
+                for task in lane.line:
+                    task.run = None
+                lane.line.clear()
+            worker.lanes.clear()
+        for room in self.rooms.values():
+            room.hungry.clear()
+        self.long_lines.clear()
+
     def worker_changed(self, worker: Worker) -> None:
         """Look again at every shape that waits: the worker came, was resumed, or went."""
         self.freed[worker] = None

@@ -108,6 +108,10 @@ class Scheduler:
             self.state.cluster.watcher = self.shadow
         self._restored: list[tuple[Task, Progress]] = []
 
+    def dismantle(self) -> None:
+        """Let go of everything; call it on one that is not used any more, before another takes its place."""
+        self.state.cluster.dismantle()
+
     # At a start
 
     def restore_workers(self, records: Iterable[WorkerRecord]) -> None:

@@ -370,6 +370,8 @@ class Coordinator:
         self._world.after(self._world.draw(self.restart_s), self.start)
 
     def _drop_all(self, error: RotaError | None) -> None:
+        if self.turn is not None:
+            self.turn.scheduler.dismantle()
         self.turn = None
         self._performer.forget_wake()
         if self._next_turn is not None:

@@ -63,6 +63,7 @@ class Restarts:
         _compare_use(first, second)
         self._meet(scheduler, first, steps)
         self._wait(scheduler, steps)
+        scheduler.dismantle()
 
     @staticmethod
     def _meet(scheduler: Scheduler, first: State, steps: StepChecks) -> None:
